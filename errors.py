@@ -1,0 +1,20 @@
+"""One exception for what the user can mend, and the way every script ends on it."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """Something in the user's input is wrong: one line that says what, where, and what to do about it."""
+
+
+def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
+    """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2."""
+    try:
+        main(argv)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
