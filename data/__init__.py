@@ -1,0 +1,1 @@
+"""Reading and preparing data: runs, tomograms, picks, masks, patches."""

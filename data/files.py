@@ -1,0 +1,55 @@
+"""Writing without leaving anything half-written."""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes ``path`` only when the block ends well.
+
+    The yielded path has the final name (so that suffix-sensitive writers behave) but lies in a hidden
+    folder beside it, on the same file system. The block may make it a file or a folder; an older ``path``
+    is replaced, a folder as a whole. When the block raises, all of it is removed and an older ``path`` stays.
+
+    Raises
+    ------
+    InputError : the folder cannot be written to, or the disk is full.
+    FileNotFoundError : the block ended without having written anything.
+    """
+    path = Path(path).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    try:
+        yield workplace / path.name
+        _replace(workplace / path.name, path, aside=workplace / f"old-{path.name}")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"cannot write {path}: {error.strerror}; make room and run again") from error
+        raise
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path, aside: Path) -> None:
+    if not new.exists():
+        raise FileNotFoundError(f"nothing was written for {path}")
+    # A rename cannot put anything in the place of a filled folder: that one steps aside first.
+    old_is_folder = path.is_dir() and not path.is_symlink()
+    if old_is_folder:
+        path.replace(aside)
+    try:
+        new.replace(path)
+    except OSError:
+        if old_is_folder:
+            aside.replace(path)
+        raise

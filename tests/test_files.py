@@ -1,0 +1,72 @@
+"""atomic_path: all or nothing, for files and folders."""
+
+import errno
+
+import pytest
+
+from data.files import atomic_path
+from errors import InputError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_only_at_the_end_and_nothing_else_stays(tmp_path):
+    target = tmp_path / "new" / "picks.json"
+    with atomic_path(target) as temporary:
+        temporary.write_text("ready")
+        assert not target.exists()
+        assert temporary.name == target.name, "writers look at the suffix"
+    assert target.read_text() == "ready"
+    assert names(target.parent) == ["picks.json"]
+
+
+def test_an_error_leaves_the_old_file_and_no_rest(tmp_path):
+    target = tmp_path / "mask.npy"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["mask.npy"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "run.zarr"
+    for content in ("first", "second"):
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert names(target) == ["second"]
+    assert names(tmp_path) == ["run.zarr"]
+
+
+def test_an_error_leaves_the_old_folder(tmp_path):
+    target = tmp_path / "run.zarr"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.mkdir()
+        raise RuntimeError
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["run.zarr"]
+
+
+def test_writing_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x.csv"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"), atomic_path(tmp_path / "file" / "x.csv"):
+        pass
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path):
+    with pytest.raises(InputError, match="make room"), atomic_path(tmp_path / "x.csv") as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(tmp_path) == []
