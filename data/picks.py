@@ -1,0 +1,277 @@
+"""Particle positions in files and tables: the only place where xyz (files) meets zyx (arrays).
+
+Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i * spacing.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from data.files import atomic_path
+from errors import InputError
+from particle_config import PARTICLES, Particle, find_particle
+
+if TYPE_CHECKING:
+    from data.czi import Run
+
+TABLE_COLUMNS = ("experiment", "particle_type", "x", "y", "z")
+POINT_TYPES = ("point", "orientedPoint", "instancePoint")
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The points of one picks file; ``coordinates_zyx_angstrom`` is (N, 3), ``scores`` (N,) or None."""
+
+    particle_name: str
+    run_name: str
+    coordinates_zyx_angstrom: np.ndarray
+    scores: np.ndarray | None = None
+
+
+def _as_coordinates(values: object) -> np.ndarray:
+    """(N, 3) float64; anything empty becomes (0, 3)."""
+    array = np.asarray(values, dtype=np.float64)
+    return array.reshape(0, 3) if array.size == 0 else array.reshape(-1, 3)
+
+
+def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
+    location = point.get("location") if isinstance(point, dict) else None
+    values = [location.get(axis) for axis in "zyx"] if isinstance(location, dict) else [None]
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in values):
+        raise InputError(f"{where}: needs a location with finite numbers x, y, z; mend or remove the point")
+    return tuple(float(v) for v in values)
+
+
+# --- Picks JSON (copick) ------------------------------------------------------------------------------
+def read_picks(path: str | Path) -> Picks:
+    """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
+
+    ``scores`` is None unless every point has one. InputError, with the file named, for anything unreadable,
+    a unit other than angstrom, or a location that is missing or not finite.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a readable picks file ({error}); restore it or remove it") from error
+    if not isinstance(content, dict) or not isinstance(content.get("pickable_object_name"), str):
+        raise InputError(f"{path}: no pickable_object_name inside, so it is not a picks file; remove it")
+    if content.get("unit", "angstrom") != "angstrom":
+        raise InputError(f"{path}: unit is {content['unit']!r}; convert the points to angstrom")
+    points = content.get("points") or []
+    if not isinstance(points, list):
+        raise InputError(f"{path}: points is not a list; restore the file")
+    coordinates = [_location_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
+    scores = [point.get("score") for point in points]
+    has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
+    return Picks(
+        particle_name=content["pickable_object_name"],
+        run_name=str(content.get("run_name", "")),
+        coordinates_zyx_angstrom=_as_coordinates(coordinates),
+        scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
+    )
+
+
+def write_picks(
+    path: str | Path,
+    *,
+    particle_name: str,
+    run_name: str,
+    coordinates_zyx_angstrom: np.ndarray,
+    rotations_xyz: np.ndarray | None = None,
+    scores: np.ndarray | None = None,
+    user_id: str = "curation",
+    session_id: str = "0",
+    trust_orientation: bool = False,
+) -> None:
+    """Write one copick picks file (atomically).
+
+    Parameters
+    ----------
+    coordinates_zyx_angstrom : (N, 3), angstrom; N = 0 is legal.
+    rotations_xyz : (N, 3, 3) rotation matrices acting on xyz column vectors, identity when None.
+    scores : (N,), or None to leave the field out.
+    """
+    coordinates = _as_coordinates(coordinates_zyx_angstrom)
+    transformations = np.tile(np.eye(4), (len(coordinates), 1, 1))
+    if rotations_xyz is not None and len(coordinates):
+        transformations[:, :3, :3] = rotations_xyz
+    points = [
+        {
+            "location": {"x": x, "y": y, "z": z},
+            "transformation_": transformation.tolist(),
+            "instance_id": 0,
+        }
+        for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
+    ]
+    if scores is not None:
+        for point, score in zip(points, np.asarray(scores, dtype=np.float64).tolist(), strict=True):
+            point["score"] = score
+    content = {
+        "pickable_object_name": particle_name,
+        "user_id": user_id,
+        "session_id": session_id,
+        "run_name": run_name,
+        "voxel_spacing": None,
+        "unit": "angstrom",
+        "points": points,
+        "trust_orientation": trust_orientation,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTICLES) -> dict[str, np.ndarray]:
+    """Every picks file of one run's folder, keyed by the table's particle names in the table's order.
+
+    Returns
+    -------
+    dict : name -> (N, 3) zyx angstrom; only the particles that have a file. Points given twice are kept
+        once, with a warning: the score does not allow them.
+
+    Raises
+    ------
+    InputError : no folder, no files, a particle that the table does not know, or two files of one particle.
+    """
+    picks_dir, particles = Path(picks_dir), tuple(particles)
+    files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
+    if not files:
+        run_name = picks_dir.parent.name
+        raise InputError(
+            f"run {run_name} has no picks: looked in {picks_dir}; put one JSON file per particle there "
+            "(prepare_fullpublic_eval_annotations.py makes them from portal annotations) or leave the run out"
+        )
+    found: dict[str, tuple[Path, np.ndarray]] = {}
+    for path in files:
+        picks = read_picks(path)
+        particle = find_particle(picks.particle_name, particles)
+        if particle is None:
+            raise InputError(
+                f"{path}: particle {picks.particle_name!r} is not in the particle table; "
+                "add a row or an alias to particle_config.py, or remove the file"
+            )
+        if particle.name in found:
+            raise InputError(
+                f"{path} and {found[particle.name][0]} both hold {particle.name}; keep one of them"
+            )
+        found[particle.name] = (path, without_repeated_points(picks.coordinates_zyx_angstrom, str(path)))
+    return {particle.name: found[particle.name][1] for particle in particles if particle.name in found}
+
+
+def without_repeated_points(coordinates_zyx: np.ndarray, where: str) -> np.ndarray:
+    """The rows in their order, exact repetitions dropped with a warning that names ``where``."""
+    _, first = np.unique(coordinates_zyx, axis=0, return_index=True)
+    repeated = len(coordinates_zyx) - len(first)
+    if repeated:
+        warnings.warn(f"{where}: {repeated} points are given more than once; each is kept once", stacklevel=2)
+    return coordinates_zyx[np.sort(first)]
+
+
+# --- Portal annotations (ndjson) ----------------------------------------------------------------------
+def read_ndjson(path: str | Path) -> np.ndarray:
+    """Points of a portal annotation, (N, 3) zyx in VOXELS OF THE FOLDER IT LIES IN; (0, 3) for an empty file.
+
+    One JSON object per line; blank lines and a missing last newline are legal. InputError with file and
+    line number for a corrupt line, a type other than a point, or a location that is not finite.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable annotation file ({error}); fetch it again") from error
+    coordinates = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            point = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{where}: not valid JSON ({error.msg}); mend the line or fetch again"
+            ) from error
+        if isinstance(point, dict) and point.get("type", "point") not in POINT_TYPES:
+            raise InputError(f"{where}: type {point['type']!r} is none of {', '.join(POINT_TYPES)}")
+        coordinates.append(_location_zyx(point, where))
+    return _as_coordinates(coordinates)
+
+
+def object_name_of_annotation(path: str | Path) -> str:
+    """``ferritin_complex`` of ``ferritin_complex-1.0_point.ndjson``."""
+    stem = Path(path).name.removesuffix(".ndjson")
+    return re.sub(r"-\d+(\.\d+)*(_[a-z]+)?$", "", stem, flags=re.IGNORECASE)
+
+
+# --- Tables -------------------------------------------------------------------------------------------
+def picks_table(
+    run_name: str, particle_name: str, coordinates_zyx_angstrom: np.ndarray, scores: np.ndarray | None = None
+) -> pd.DataFrame:
+    """One row per point: experiment, particle_type, x, y, z in angstrom, and score when given."""
+    coordinates = _as_coordinates(coordinates_zyx_angstrom)
+    table = pd.DataFrame(coordinates[:, ::-1].copy(), columns=["x", "y", "z"])
+    table.insert(0, "experiment", pd.Series([run_name] * len(table), dtype=str))
+    table.insert(1, "particle_type", pd.Series([particle_name] * len(table), dtype=str))
+    if scores is not None:
+        table["score"] = np.asarray(scores, dtype=np.float64)
+    return table
+
+
+def truth_table(runs: "Sequence[Run]", particles: Iterable[Particle] = PARTICLES) -> pd.DataFrame:
+    """The picks of all runs in one table; rows in the order of the runs, then of the particle table."""
+    particles = tuple(particles)
+    tables = [
+        picks_table(run.name, name, coordinates)
+        for run in runs
+        for name, coordinates in read_run_picks(run.picks_dir, particles).items()
+    ]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else picks_table("", "", np.empty((0, 3)))
+
+
+def read_picks_table(path: str | Path) -> pd.DataFrame:
+    """Read a CSV of picks (a submission, a truth table); further columns are kept.
+
+    InputError names the file, and the line for a value that is missing or not a finite number.
+    """
+    path = Path(path)
+    text_columns = {"experiment": str, "particle_type": str}
+    try:
+        # Names such as "NA" or "007" are names: only the numeric columns are converted, below.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
+    missing = [column for column in TABLE_COLUMNS if column not in table.columns]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {', '.join(TABLE_COLUMNS)}")
+    for column in table.columns:
+        if column in text_columns:
+            bad = table[column].str.strip() == ""
+        elif column in ("x", "y", "z", "score"):
+            table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+            bad = ~np.isfinite(table[column])
+        else:
+            continue
+        if bad.any():
+            line = int(np.flatnonzero(bad)[0]) + 2  # the header is line 1
+            raise InputError(f"{path}, line {line}: {column} is missing or not a finite number or name")
+    return table
+
+
+def write_submission(path: str | Path, table: pd.DataFrame) -> None:
+    """Write ``id,experiment,particle_type,x,y,z`` (and score when the table has it), ids from 0."""
+    columns = [*TABLE_COLUMNS, *(["score"] if "score" in table.columns else [])]
+    rows = table.loc[:, columns].reset_index(drop=True)
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=True, index_label="id")
+
+
+def table_coordinates_zyx(table: pd.DataFrame) -> np.ndarray:
+    """(N, 3) zyx of a table's rows, in the table's unit (angstrom)."""
+    return table.loc[:, ["z", "y", "x"]].to_numpy(dtype=np.float64).reshape(-1, 3)
