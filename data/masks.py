@@ -1,0 +1,128 @@
+"""Label masks: what the network is trained to paint."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from errors import InputError
+from particle_config import PARTICLES, Particle
+
+
+def paint_spheres(
+    shape_zyx: tuple[int, int, int],
+    coordinates_zyx_by_label: Mapping[int, np.ndarray],
+    radii_voxels: Mapping[int, float],
+) -> np.ndarray:
+    """Spheres (or single voxels) of each label in an empty volume.
+
+    Parameters
+    ----------
+    shape_zyx : shape of the mask.
+    coordinates_zyx_by_label : label (1 to 255) -> (N, 3) float centres in voxels; N = 0 is legal. Labels are
+        painted in the order of the mapping: later ones overwrite earlier ones.
+    radii_voxels : label -> radius r >= 0. A voxel belongs to a sphere when its squared distance from the
+        centre is <= r^2. r = 0 sets the one voxel nearest to the centre, ties to the even index (np.rint).
+
+    Returns
+    -------
+    np.ndarray : uint8 (Z, Y, X), 0 = background. Spheres are clipped at the borders; those that touch no
+        voxel leave no trace (:func:`unpainted` finds them).
+    """
+    mask = np.zeros(shape_zyx, dtype=np.uint8)
+    for label, coordinates in coordinates_zyx_by_label.items():
+        if not 1 <= label <= 255:
+            raise ValueError(f"label {label} does not fit a uint8 mask with background 0")
+        for centre in np.asarray(coordinates, dtype=np.float64).reshape(-1, 3):
+            box, inside = _ball(shape_zyx, centre, radii_voxels[label])
+            mask[box][inside] = label
+    return mask
+
+
+def unpainted(
+    shape_zyx: tuple[int, int, int], coordinates_zyx_voxels: np.ndarray, radius_voxels: float
+) -> np.ndarray:
+    """(N,) bool: the points whose sphere holds no voxel of the volume, since they lie outside of it."""
+    coordinates = np.asarray(coordinates_zyx_voxels, dtype=np.float64).reshape(-1, 3)
+    return np.array([not _ball(shape_zyx, c, radius_voxels)[1].any() for c in coordinates], dtype=bool)
+
+
+def _ball(
+    shape_zyx: tuple[int, int, int], centre_zyx: np.ndarray, radius_voxels: float
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The bounding box, clipped to the volume, and the voxels of the ball in it (maybe none)."""
+    if radius_voxels == 0:
+        centre_zyx = np.rint(centre_zyx)
+    low = np.clip(np.ceil(centre_zyx - radius_voxels), 0, shape_zyx).astype(int)
+    high = np.clip(np.floor(centre_zyx + radius_voxels) + 1, low, shape_zyx).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    z, y, x = (np.arange(a, b) - c for a, b, c in zip(low, high, centre_zyx, strict=True))
+    distance_squared = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2
+    return box, distance_squared <= radius_voxels**2
+
+
+def mask_radii_voxels(
+    particles: Iterable[Particle], *, voxel_spacing_angstrom: float, radius_fraction: float
+) -> dict[int, float]:
+    """Label -> radius of its spheres in voxels."""
+    return {p.label: p.radius_angstrom / voxel_spacing_angstrom * radius_fraction for p in particles}
+
+
+def make_mask(
+    shape_zyx: tuple[int, int, int],
+    picks: Mapping[str, np.ndarray],
+    *,
+    voxel_spacing_angstrom: float,
+    radius_fraction: float,
+    particles: Iterable[Particle] = PARTICLES,
+) -> np.ndarray:
+    """The mask of one tomogram: spheres of ``radius_fraction`` times each particle's radius.
+
+    Parameters
+    ----------
+    picks : particle name (of the table) -> (N, 3) zyx in angstrom. Later rows of the table overwrite earlier.
+    radius_fraction : 0 sets single voxels.
+
+    Returns
+    -------
+    np.ndarray : uint8 (Z, Y, X) of labels, see :func:`paint_spheres`.
+    """
+    particles = tuple(particles)
+    unknown = set(picks) - {particle.name for particle in particles}
+    if unknown:
+        raise InputError(f"particle {sorted(unknown)[0]!r} is not in the particle table; add it there")
+    centres = {
+        p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks
+    }
+    radii = mask_radii_voxels(
+        particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction
+    )
+    return paint_spheres(shape_zyx, centres, radii)
+
+
+# --- Files --------------------------------------------------------------------------------------------
+def mask_folder(mask_root: str | Path, radius_fraction: float) -> Path:
+    """``{mask_root}/segmentations_0.5``; ``segmentations_0.0`` holds the single voxels."""
+    return Path(mask_root) / f"segmentations_{float(radius_fraction)}"
+
+
+def mask_path(mask_root: str | Path, run_name: str, radius_fraction: float) -> Path:
+    """``{mask_root}/segmentations_0.5/{run}.npy``."""
+    return mask_folder(mask_root, radius_fraction) / f"{run_name}.npy"
+
+
+def read_mask(path: str | Path, shape_zyx: tuple[int, int, int]) -> np.ndarray:
+    """A mask file as written by prepare_mask_czi.py; InputError when absent, corrupt or of another shape."""
+    path = Path(path)
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such mask; make it with prepare_mask_czi.py") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable mask ({error}); run prepare_mask_czi.py again") from error
+    if mask.shape != tuple(shape_zyx) or mask.dtype != np.uint8:
+        raise InputError(
+            f"{path}: the mask is {mask.dtype} of shape {mask.shape}, the tomogram has {tuple(shape_zyx)}; "
+            "run prepare_mask_czi.py again with this data and --tomo_type"
+        )
+    return mask
