@@ -1,0 +1,49 @@
+"""Grey values made comparable: clip to percentiles of the tomogram, scale to 0..1, then z-score per patch."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from errors import InputError
+
+EPSILON = 1e-6
+
+
+def clip_to_percentiles(volume: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    """Clip a tomogram to percentiles of its own voxels and scale the range to 0..1.
+
+    Parameters
+    ----------
+    volume : (Z, Y, X) float array
+    lower, upper : percent, 0 <= lower < upper <= 100
+
+    Returns
+    -------
+    (Z, Y, X) float32 array in 0..1; all 0 where the two percentiles are equal (a constant volume).
+    """
+    if not 0 <= lower < upper <= 100:
+        raise InputError(f"percentiles must satisfy 0 <= lower < upper <= 100, got {lower:g} and {upper:g}")
+    low, high = np.percentile(volume, (lower, upper))
+    if high <= low:
+        return np.zeros(volume.shape, dtype=np.float32)
+    clipped = np.clip(volume, np.float32(low), np.float32(high), dtype=np.float32)
+    clipped -= np.float32(low)
+    clipped /= np.float32(high - low)
+    return clipped
+
+
+def standardize(patches: Tensor) -> Tensor:
+    """Z-score each patch by its own mean and standard deviation.
+
+    Parameters
+    ----------
+    patches : (B, C, Z, Y, X) tensor
+
+    Returns
+    -------
+    Tensor of that shape; a constant patch becomes all 0. Patches do not see each other, so that the result does
+    not depend on how they are batched.
+    """
+    over = tuple(range(1, patches.ndim))
+    deviation, mean = torch.std_mean(patches, dim=over, keepdim=True, correction=0)
+    return (patches - mean) / (deviation + EPSILON)

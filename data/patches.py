@@ -1,0 +1,120 @@
+"""Training patches cut from tomograms in memory, a whole batch at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from errors import InputError
+
+# The particle lies within this share of the patch side from the patch's centre.
+CENTRE_JITTER_FRACTION = 1 / 8
+
+
+@dataclass(frozen=True)
+class TrainingVolume:
+    """One tomogram ready for training.
+
+    Attributes
+    ----------
+    run_name : name of the run
+    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type
+    mask : (Z, Y, X) uint8 labels
+    centres_zyx_voxels : label -> (N, 3) float particle centres
+    """
+
+    run_name: str
+    images: tuple[np.ndarray, ...]
+    mask: np.ndarray
+    centres_zyx_voxels: Mapping[int, np.ndarray]
+
+
+class PatchBatches(Dataset):
+    """Item k is training batch k, the same whenever it is asked for.
+
+    Each patch: a tomogram (uniform), then with ``background_fraction`` a place anywhere, otherwise a class uniform
+    over those present, a particle uniform in the class, and a centre offset uniform within an eighth of the patch;
+    clipped to the volume. Of several tomogram types one is drawn per patch.
+
+    Parameters
+    ----------
+    volumes : the tomograms; each at least as large as the patch
+    patch_size_zyx : voxels
+    batch_size : patches per batch
+    background_fraction : share of patches placed without regard to particles
+    seed : of everything drawn
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[TrainingVolume],
+        *,
+        patch_size_zyx: tuple[int, int, int],
+        batch_size: int,
+        background_fraction: float,
+        seed: int,
+    ) -> None:
+        for volume in volumes:
+            if any(side < patch for side, patch in zip(volume.mask.shape, patch_size_zyx, strict=True)):
+                raise InputError(
+                    f"patch size {_sides(patch_size_zyx)} does not fit into {volume.run_name} "
+                    f"({_sides(volume.mask.shape)} voxels); choose a smaller --patch_size"
+                )
+        self.volumes = tuple(volumes)
+        self.patch_size = np.array(patch_size_zyx)
+        self.batch_size = batch_size
+        self.background_fraction = background_fraction
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Batch ``index``: image (B, 1, Z, Y, X) float32 and label (B, Z, Y, X) uint8."""
+        rng = np.random.default_rng((self.seed, index))
+        cuts = [self._cut(rng) for _ in range(self.batch_size)]
+        return {
+            "image": torch.from_numpy(np.stack([image for image, _ in cuts])[:, None]),
+            "label": torch.from_numpy(np.stack([label for _, label in cuts])),
+            "index": torch.tensor(index),
+        }
+
+    def _cut(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        volume = self.volumes[rng.integers(len(self.volumes))]
+        image = volume.images[rng.integers(len(volume.images))]
+        corner = self._corner(volume, rng)
+        region = tuple(slice(c, c + side) for c, side in zip(corner, self.patch_size, strict=True))
+        return image[region], volume.mask[region]
+
+    def _corner(self, volume: TrainingVolume, rng: np.random.Generator) -> np.ndarray:
+        highest = np.array(volume.mask.shape) - self.patch_size
+        present = [label for label, centres in volume.centres_zyx_voxels.items() if len(centres)]
+        if not present or rng.random() < self.background_fraction:
+            return rng.integers(highest + 1)
+        centres = volume.centres_zyx_voxels[present[rng.integers(len(present))]]
+        centre = centres[rng.integers(len(centres))]
+        jitter = rng.uniform(-CENTRE_JITTER_FRACTION, CENTRE_JITTER_FRACTION, 3) * self.patch_size
+        corner = np.rint(centre + jitter - (self.patch_size - 1) / 2).astype(int)
+        return np.clip(corner, 0, highest)
+
+
+class BatchIndexSampler(Sampler[int]):
+    """The batch numbers of an epoch, continuing where the epoch before ended."""
+
+    def __init__(self, batches_per_epoch: int) -> None:
+        self.batches_per_epoch = batches_per_epoch
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.batches_per_epoch
+        return iter(range(first, first + self.batches_per_epoch))
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return " x ".join(str(int(side)) for side in shape)

@@ -1,0 +1,1 @@
+"""From tomograms to probability maps."""

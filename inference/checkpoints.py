@@ -1,0 +1,137 @@
+"""Checkpoints that describe themselves: nobody guesses what a network was trained on."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from errors import InputError
+from models import model_from_description
+from particle_config import PARTICLES, Particle, table_as_dicts, table_from_dicts
+
+KEY = "etfinder"
+# Raised when a field changes its meaning.
+FORMAT = 1
+# Where the LightningModule keeps the network.
+NETWORK_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says about itself.
+
+    Attributes
+    ----------
+    architecture : arguments of models.model_from_description
+    particles : the particle table it was trained with
+    patch_size_zyx : voxels
+    norm_percentiles : (lower, upper) in percent
+    radius_fraction : of the target spheres; 0 for single voxels
+    tomo_types : trained on; the first is the one it was validated on
+    voxel_spacing_angstrom : of the training tomograms
+    hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
+    fold : index of the held-out tomogram, and its run name
+    f4 : weighted F4 on the held-out tomogram at those hyperparameters
+    """
+
+    architecture: Mapping[str, Any]
+    particles: tuple[Particle, ...]
+    patch_size_zyx: tuple[int, int, int]
+    norm_percentiles: tuple[float, float]
+    radius_fraction: float
+    tomo_types: tuple[str, ...]
+    voxel_spacing_angstrom: float
+    fold: int
+    validation_run: str
+    hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
+    f4: float
+
+    def as_plain(self) -> dict:
+        """Plain values only, so that the file loads with weights_only=True."""
+        return {**asdict(self), "particles": table_as_dicts(self.particles), "format": FORMAT}
+
+    @classmethod
+    def from_plain(cls, values: Mapping) -> "Description":
+        fields = {name: value for name, value in values.items() if name != "format"}
+        tuples = {name: tuple(fields[name]) for name in ("patch_size_zyx", "norm_percentiles", "tomo_types")}
+        return cls(**{**fields, **tuples, "particles": table_from_dicts(fields["particles"])})
+
+
+def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tuple[nn.Module, Description]:
+    """The network of a checkpoint, ready to predict, and its description.
+
+    Raises
+    ------
+    InputError
+        Not a checkpoint of this program, damaged, or trained with another particle table.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint {path} does not exist") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
+    if not isinstance(checkpoint, dict) or KEY not in checkpoint:
+        raise InputError(f"{path} was not written by train.py: it does not describe its network")
+    description = Description.from_plain(checkpoint[KEY])
+    _check_particles(path, description.particles, particles)
+    network = model_from_description(description.architecture)
+    weights = {
+        name.removeprefix(NETWORK_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+    network.load_state_dict(weights)
+    return network.eval(), description
+
+
+def find_checkpoints(path: Path) -> list[Path]:
+    """The checkpoint itself, or those of a folder to be averaged: each fold's best generalist, else all of them."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"--model_path {path} does not exist")
+    found = sorted(path.glob("*.ckpt"))
+    if not found:
+        raise InputError(f"--model_path {path} holds no .ckpt file")
+    generalists = [checkpoint for checkpoint in found if "-best-fscore-" in checkpoint.name]
+    return generalists or found
+
+
+def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) -> None:
+    """Networks of an ensemble must have seen the same kind of voxels; InputError names the two that differ."""
+    first = descriptions[0]
+    for path, other in zip(paths[1:], descriptions[1:], strict=True):
+        for name, differ in (
+            (
+                "voxel spacing",
+                abs(other.voxel_spacing_angstrom / first.voxel_spacing_angstrom - 1) > 0.01,
+            ),
+            ("normalisation percentiles", other.norm_percentiles != first.norm_percentiles),
+            ("radius fraction", other.radius_fraction != first.radius_fraction),
+        ):
+            if differ:
+                raise InputError(f"{path.name} and {paths[0].name} differ in {name}; they cannot be averaged")
+
+
+def _check_particles(path: Path, trained: Sequence[Particle], here: Sequence[Particle]) -> None:
+    """Channels must mean what the table here says; colours, weights and aliases may change."""
+    for old, new in zip(trained, here, strict=False):
+        if (old.name, old.radius_angstrom) != (new.name, new.radius_angstrom):
+            raise InputError(
+                f"{path} was trained with another particle table: label {old.label} is {old.name} "
+                f"({old.radius_angstrom:g} A) there and {new.name} ({new.radius_angstrom:g} A) in particle_config.py"
+            )
+    if len(trained) != len(here):
+        raise InputError(
+            f"{path} was trained with another particle table: {len(trained)} particles there, "
+            f"{len(here)} in particle_config.py"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,90 @@
+"""One or several networks over one or several views -> one probability map."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from inference.sliding_window import sliding_window, window_corners
+from tta.orientations import ORIENTATIONS
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a tomogram goes through the networks.
+
+    Attributes
+    ----------
+    window_zyx : voxels; shrunk to the tomogram, then up to what the network can take
+    overlap : share of the window's side
+    blend_mode : gaussian or constant
+    batch_size : views of windows per call
+    tta_group : a name in tta.orientations.ORIENTATIONS
+    precision : fp32, bf16 or fp16
+    """
+
+    window_zyx: tuple[int, int, int]
+    overlap: float
+    blend_mode: str
+    batch_size: int
+    tta_group: str
+    precision: str
+
+
+class Predictor:
+    """Networks on a device, ready to turn tomograms into probability maps.
+
+    Parameters
+    ----------
+    networks : logits (B, C, Z, Y, X) from (B, 1, Z, Y, X); their probabilities are averaged
+    settings : InferenceSettings
+    device : where networks, volume and result live
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
+        if settings.precision == "fp16" and device.type == "cpu":
+            raise InputError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+        self.networks = [network.to(device).eval() for network in networks]
+        self.settings = settings
+        self.device = device
+
+    def window_for(self, shape_zyx: Sequence[int]) -> tuple[int, int, int]:
+        """The window used for a tomogram of that shape: no larger than needed, sides the networks can take."""
+        divisor = max(network.divisor for network in self.networks)
+        return tuple(
+            divisor * -(-min(side, wanted) // divisor)
+            for side, wanted in zip(shape_zyx, self.settings.window_zyx, strict=True)
+        )
+
+    def count_windows(self, shape_zyx: Sequence[int]) -> int:
+        window = self.window_for(shape_zyx)
+        padded = [max(side, width) for side, width in zip(shape_zyx, window, strict=True)]
+        return len(list(window_corners(padded, window, self.settings.overlap)))
+
+    @torch.inference_mode()
+    def __call__(self, volume: np.ndarray, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
+        """Probabilities (C, Z, Y, X) float32 on the device, from a normalised tomogram (Z, Y, X) float32."""
+        return sliding_window(
+            torch.from_numpy(volume).to(self.device),
+            self._mean_probability,
+            window_zyx=self.window_for(volume.shape),
+            overlap=self.settings.overlap,
+            blend_mode=self.settings.blend_mode,
+            batch_size=self.settings.batch_size,
+            views=ORIENTATIONS[self.settings.tta_group],
+            progress=progress,
+        )
+
+    def _mean_probability(self, batch: Tensor) -> Tensor:
+        dtype = PRECISIONS[self.settings.precision]
+        total = None
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            for network in self.networks:
+                probability = torch.softmax(network(batch).float(), dim=1)
+                total = probability if total is None else total + probability
+        return total / len(self.networks)

@@ -1,0 +1,336 @@
+"""The official score of the CZII CryoET Object Identification challenge, and the F-beta curve over thresholds.
+
+    python -m metrics.fbeta --picks picks.csv --truth truth.csv
+    python -m metrics.fbeta --picks picks.csv --truth /path/to/czi_dataset --runs TS_5_4 TS_69_2
+
+A pick counts when it lies within half the particle's radius of a reference point. Tables have the columns
+experiment, particle_type, x, y, z (angstrom); other columns are ignored.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from errors import InputError, run_script
+from particle_config import PARTICLES, Particle
+
+BETA = 4.0
+# Share of the particle's radius within which a pick is accepted.
+MATCH_RADIUS_FRACTION = 0.5
+
+
+def match_counts(candidates: np.ndarray, references: np.ndarray, radius: float) -> tuple[int, int, int]:
+    """Count hits of one particle type in one run, exactly as the challenge does.
+
+    Parameters
+    ----------
+    candidates, references : (N, 3) and (M, 3) arrays
+        Coordinates in the same unit and axis order; either may be empty.
+    radius : float
+        Match radius in that unit, inclusive.
+
+    Returns
+    -------
+    (true_positives, false_positives, false_negatives)
+        True positives are DISTINCT references with a candidate in range: two candidates on one reference are
+        one hit and one false positive; one candidate that reaches two references gives two hits, so that
+        false positives can be negative.
+    """
+    true_positives = int(np.isfinite(reference_scores(candidates, np.zeros(len(candidates)), references, radius)).sum())
+    return true_positives, len(candidates) - true_positives, len(references) - true_positives
+
+
+def reference_scores(
+    candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float
+) -> np.ndarray:
+    """The highest candidate score within ``radius`` of each reference; -inf where there is none.
+
+    Parameters
+    ----------
+    candidates : (N, 3) array
+    scores : (N,) array
+    references : (M, 3) array
+    radius : float
+        Inclusive, in the unit of the coordinates.
+
+    Returns
+    -------
+    (M,) float array
+    """
+    best = np.full(len(references), -np.inf)
+    if len(candidates) == 0 or len(references) == 0:
+        return best
+    near = KDTree(candidates).query_ball_point(references, r=radius)
+    for index, hits in enumerate(near):
+        if hits:
+            best[index] = np.max(scores[hits])
+    return best
+
+
+def f_beta(true_positives, false_positives, false_negatives, beta: float = BETA):
+    """F-beta from counts (scalars or arrays); 0 where precision or recall is undefined or both are 0."""
+    tp, fp, fn = (np.asarray(value, dtype=float) for value in (true_positives, false_positives, false_negatives))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
+        recall = np.where(tp + fn > 0, tp / (tp + fn), 0.0)
+        value = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+    value = np.where(precision + recall > 0, value, 0.0)
+    return value if value.ndim else float(value)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The official score and what it is made of.
+
+    Attributes
+    ----------
+    weighted : pooled, weighted F4: the official score.
+    mean_over_runs : mean over the runs of each run's own weighted F4, over the particles it has; not official.
+    per_particle : one row a particle: true_positives, false_positives, false_negatives, references, candidates,
+        precision, recall, f1, f4, weight.
+    """
+
+    weighted: float
+    mean_over_runs: float
+    per_particle: pd.DataFrame
+
+    def as_dict(self) -> dict:
+        rows = self.per_particle.reset_index().to_dict(orient="records")
+        return {"weighted_f4": self.weighted, "mean_over_runs_f4": self.mean_over_runs, "per_particle": rows}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'particle':22s} {'F4':>7s} {'precision':>9s} {'recall':>7s} {'F1':>7s} "
+            f"{'TP':>6s} {'FP':>6s} {'FN':>6s} {'weight':>6s}"
+        ]
+        for name, row in self.per_particle.iterrows():
+            lines.append(
+                f"{name:22s} {row.f4:7.4f} {row.precision:9.4f} {row.recall:7.4f} {row.f1:7.4f} "
+                f"{row.true_positives:6d} {row.false_positives:6d} {row.false_negatives:6d} {row.weight:6g}"
+            )
+        lines.append(f"{'weighted F4':22s} {self.weighted:7.4f}   (mean over runs {self.mean_over_runs:.4f})")
+        return "\n".join(lines)
+
+
+def score_picks(
+    candidates: pd.DataFrame,
+    references: pd.DataFrame,
+    *,
+    particles: Iterable[Particle] = PARTICLES,
+    runs: Sequence[str] | None = None,
+    beta: float = BETA,
+) -> Score:
+    """Score picks against the truth by the challenge's rules.
+
+    Parameters
+    ----------
+    candidates, references : DataFrame
+        Columns experiment, particle_type, x, y, z (angstrom).
+    particles : the particle table; an unknown type in either table is an error.
+    runs : the runs to score; default all runs of the references. Candidates of other runs are dropped.
+    beta : weight of recall against precision.
+
+    Returns
+    -------
+    Score
+        Counts are summed over runs before F is computed. A particle without references counts as 0.
+
+    Raises
+    ------
+    InputError
+        Unknown particle type, duplicate reference points, or a requested run without references.
+    """
+    particles = tuple(particles)
+    _check_tables(candidates, references, particles)
+    known_runs = sorted(references["experiment"].unique())
+    runs = known_runs if runs is None else list(dict.fromkeys(runs))
+    if missing := sorted(set(runs) - set(known_runs)):
+        raise InputError(f"no reference points for run {missing[0]}; the truth has {_some(known_runs)}")
+
+    counts = _counts_per_run(candidates, references, particles, runs)
+    per_particle = pd.DataFrame(
+        [_summary_row(particle, *counts[particle.name].sum(axis=0), beta) for particle in particles]
+    ).set_index("particle")
+    return Score(
+        weighted=_weighted(per_particle["f4"].to_numpy(), particles),
+        mean_over_runs=_mean_over_runs(counts, particles, beta),
+        per_particle=per_particle,
+    )
+
+
+def _counts_per_run(candidates, references, particles, runs) -> dict[str, np.ndarray]:
+    """Name -> (runs, 3) array of true positives, false positives and false negatives."""
+
+    def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+        return {key: rows[["x", "y", "z"]].to_numpy(float) for key, rows in table.groupby(["experiment", "particle_type"])}
+
+    found, true, nothing = points(candidates), points(references), np.empty((0, 3))
+    return {
+        particle.name: np.array(
+            [
+                match_counts(
+                    found.get((run, particle.name), nothing),
+                    true.get((run, particle.name), nothing),
+                    MATCH_RADIUS_FRACTION * particle.radius_angstrom,
+                )
+                for run in runs
+            ]
+        ).reshape(-1, 3)
+        for particle in particles
+    }
+
+
+def _summary_row(particle: Particle, tp: int, fp: int, fn: int, beta: float) -> dict:
+    return {
+        "particle": particle.name,
+        "true_positives": int(tp),
+        "false_positives": int(fp),
+        "false_negatives": int(fn),
+        "references": int(tp + fn),
+        "candidates": int(tp + fp),
+        "precision": float(tp / (tp + fp)) if tp + fp > 0 else 0.0,
+        "recall": float(tp / (tp + fn)) if tp + fn > 0 else 0.0,
+        "f1": f_beta(tp, fp, fn, beta=1.0),
+        "f4": f_beta(tp, fp, fn, beta=beta),
+        "weight": particle.score_weight,
+    }
+
+
+def _weighted(values: np.ndarray, particles: Sequence[Particle], mask: np.ndarray | None = None) -> float:
+    weights = np.array([particle.score_weight for particle in particles])
+    if mask is not None:
+        weights = weights * mask
+    return float((weights * values).sum() / weights.sum()) if weights.sum() > 0 else 0.0
+
+
+def _mean_over_runs(counts: dict[str, np.ndarray], particles: Sequence[Particle], beta: float) -> float:
+    """Each run's F4 over the particles that the run has, averaged over the runs."""
+    stacked = np.stack([counts[particle.name] for particle in particles], axis=1)  # (runs, particles, 3)
+    values = f_beta(stacked[..., 0], stacked[..., 1], stacked[..., 2], beta)
+    present = stacked[..., 0] + stacked[..., 2] > 0
+    return float(np.mean([_weighted(v, particles, p) for v, p in zip(values, present, strict=True)]))
+
+
+def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles: Sequence[Particle]) -> None:
+    names = {particle.name for particle in particles}
+    for table, what in ((candidates, "picks"), (references, "truth")):
+        if unknown := sorted(set(table["particle_type"]) - names):
+            raise InputError(f"unknown particle type {unknown[0]!r} in the {what}; the table knows {_some(names)}")
+    repeated = references.duplicated(subset=["experiment", "x", "y", "z"])
+    if repeated.any():
+        row = references[repeated].iloc[0]
+        raise InputError(
+            f"duplicate reference point in the truth: run {row.experiment}, x {row.x}, y {row.y}, z {row.z}; "
+            "remove the repeated row"
+        )
+
+
+def _some(names: Iterable[str], most: int = 8) -> str:
+    names = sorted(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """F-beta of one particle type at every score threshold, pooled over runs.
+
+    Attributes
+    ----------
+    thresholds : (T,) descending distinct scores; the k-th row keeps every candidate scoring >= thresholds[k].
+    true_positives, candidates : (T,) counts of those kept.
+    references : number of reference points.
+    """
+
+    thresholds: np.ndarray
+    true_positives: np.ndarray
+    candidates: np.ndarray
+    references: int
+
+    def f_beta(self, beta: float = BETA) -> np.ndarray:
+        return f_beta(
+            self.true_positives,
+            self.candidates - self.true_positives,
+            self.references - self.true_positives,
+            beta,
+        )
+
+    def best(self, beta: float = BETA, tolerance: float = 0.01) -> tuple[float, float]:
+        """The threshold in the middle of the plateau around the best F-beta, and that best F-beta.
+
+        The plateau is the stretch of thresholds around the maximum whose F-beta is within ``tolerance`` of it:
+        its middle holds on other tomograms where the edge of a spike would not. Without candidates: (0.5, 0).
+        """
+        values = self.f_beta(beta)
+        if len(values) == 0 or values.max() <= 0:
+            return 0.5, 0.0
+        first = last = int(np.argmax(values))
+        floor = values[first] - tolerance
+        while first > 0 and values[first - 1] >= floor:
+            first -= 1
+        while last + 1 < len(values) and values[last + 1] >= floor:
+            last += 1
+        # Row k holds for thresholds in (thresholds[k + 1], thresholds[k]].
+        lower = self.thresholds[last + 1] if last + 1 < len(values) else self.thresholds[last]
+        return float((self.thresholds[first] + lower) / 2), float(values.max())
+
+
+def threshold_curve(
+    detections: Iterable[tuple[np.ndarray, np.ndarray]], references: Iterable[np.ndarray], radius: float
+) -> ThresholdCurve:
+    """The whole F-beta curve of one particle type in one pass: sorted by score, nothing is matched twice.
+
+    A reference is hit at threshold t exactly when the best candidate in its range scores at least t.
+
+    Parameters
+    ----------
+    detections : for each run, coordinates (N, 3) and scores (N,)
+    references : for each run, coordinates (M, 3), in the same unit and axis order
+    radius : match radius in that unit, inclusive
+    """
+    all_scores, hit_scores = [np.empty(0)], [np.empty(0)]
+    for (coordinates, scores), truth in zip(detections, references, strict=True):
+        all_scores.append(np.asarray(scores, float))
+        hit_scores.append(reference_scores(np.asarray(coordinates), all_scores[-1], np.asarray(truth), radius))
+    scores, hits = np.concatenate(all_scores), np.concatenate(hit_scores)
+    thresholds = np.unique(scores)[::-1]
+    return ThresholdCurve(
+        thresholds=thresholds,
+        true_positives=_count_at_least(hits, thresholds),
+        candidates=_count_at_least(scores, thresholds),
+        references=len(hits),
+    )
+
+
+def _count_at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m metrics.fbeta",
+        description="Score picks by the rules of the CZII challenge.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--picks", type=Path, required=True, help="CSV: experiment,particle_type,x,y,z (angstrom)")
+    parser.add_argument("--truth", type=Path, required=True, help="such a CSV, or a data root with picks")
+    parser.add_argument("--runs", nargs="+", metavar="RUN", help="score these runs only (default: all of the truth)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    # The command line reads files; the metric itself knows tables only and imports no other room.
+    from data.czi import find_runs
+    from data.picks import read_picks_table, truth_table
+
+    args = build_parser().parse_args(argv)
+    truth = truth_table(find_runs(args.truth)) if args.truth.is_dir() else read_picks_table(args.truth)
+    print(score_picks(read_picks_table(args.picks), truth, runs=args.runs))
+
+
+if __name__ == "__main__":
+    run_script(main)

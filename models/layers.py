@@ -1,0 +1,35 @@
+"""Building blocks that all networks share."""
+
+from monai.networks.blocks import ResidualUnit
+from torch import nn
+
+NORM_TYPES = ("batch", "instance", "mix")
+ACTIVATION = ("LEAKYRELU", {"negative_slope": 0.1, "inplace": True})
+
+
+def norm_of_level(norm_type: str, level: int) -> tuple[str, dict]:
+    """MONAI's name of the norm layer at a level of the network (0 = finest).
+
+    ``mix`` takes instance norm where intensities still vary from tomogram to tomogram (the first two levels),
+    batch norm deeper.
+    """
+    if norm_type == "instance" or (norm_type == "mix" and level < 2):
+        return ("INSTANCE", {"affine": True})
+    return ("BATCH", {})
+
+
+def residual_unit(
+    in_channels: int, out_channels: int, *, stride: int, convolutions: int, norm: tuple, dropout: float, last: bool = False
+) -> nn.Module:
+    """Residual block of 3^3 convolutions, the first with ``stride``; ``last`` leaves the final one linear."""
+    return ResidualUnit(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        strides=stride,
+        subunits=convolutions,
+        act=ACTIVATION,
+        norm=norm,
+        dropout=dropout,
+        last_conv_only=last,
+    )

@@ -1,0 +1,51 @@
+"""From probability maps to particles: ``METHODS[name]`` finds the particles of one class."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from particle_config import Particle
+from postprocessing import connected_components, peak_local_max
+from postprocessing.detections import Detections
+
+METHODS = {
+    "peak_local_max_gpu": peak_local_max.detect,
+    "cc3d": connected_components.detect,
+}
+
+
+def detect(
+    probability: Tensor,
+    *,
+    method: str,
+    particles: Iterable[Particle],
+    voxel_spacing_angstrom: float,
+    trained_radius_fraction: float,
+    hyperparameters: Mapping[str, Mapping[str, float]],
+) -> dict[str, Detections]:
+    """Find the particles of every class, each class by itself.
+
+    Parameters
+    ----------
+    probability : (C, Z, Y, X) class probabilities, background first, channel = label of the particle
+    method : a name in METHODS
+    particles : the particle table
+    voxel_spacing_angstrom : of the map
+    trained_radius_fraction : radius of the training targets as a share of the particle's; 0 for single voxels
+    hyperparameters : particle name -> keyword -> value, the keywords of the method
+
+    Returns
+    -------
+    dict particle name -> Detections (voxels of the map)
+    """
+    found = {}
+    for particle in particles:
+        radius_voxels = particle.radius_angstrom / voxel_spacing_angstrom
+        found[particle.name] = METHODS[method](
+            probability[particle.label],
+            radius_voxels=radius_voxels,
+            # A single-voxel target is a sphere of one voxel, not of none.
+            trained_radius_voxels=max(trained_radius_fraction * radius_voxels, 1.0),
+            **hyperparameters[particle.name],
+        )
+    return found

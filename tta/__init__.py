@@ -1,0 +1,1 @@
+"""Test-time augmentation: views of a volume that its anisotropy allows."""
