@@ -1,0 +1,124 @@
+"""Picks and tomograms to label masks, one per training run.
+
+    python prepare_mask_czi.py --data_root /data/czi                         # spheres of half the radius
+    python prepare_mask_czi.py --data_root /data/czi --radius_fraction 0.35 --save_plots
+    python prepare_mask_czi.py --data_root /data/czi --single_pixel_mask     # one voxel per particle
+
+Masks: {output_dir}/segmentations_{radius_fraction}/{run}.npy, with --save_plots a picture {run}.png beside.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import config
+from data.czi import Run, find_runs, open_tomogram
+from data.files import atomic_path
+from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, unpainted
+from data.picks import read_run_picks
+from errors import InputError, run_script
+from particle_config import PARTICLES
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data_root", type=Path, default=config.CZI_DATA_ROOT, help="holds train/static/ExperimentRuns"
+    )
+    data.add_argument("--output_dir", type=Path, help="default: data_root/mask")
+    data.add_argument(
+        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
+    )
+    data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    masks = parser.add_argument_group("masks")
+    masks.add_argument(
+        "--radius_fraction",
+        type=float,
+        default=config.RADIUS_FRACTION,
+        help="sphere / particle radius, 0 to 1",
+    )
+    masks.add_argument(
+        "--single_pixel_mask", action="store_true", help="one voxel per particle; overrides --radius_fraction"
+    )
+    masks.add_argument("--save_plots", action="store_true", help="write a picture beside each mask")
+    return parser
+
+
+def prepare_run(
+    run: Run,
+    picks: dict[str, np.ndarray],
+    *,
+    tomo_type: str,
+    voxel_spacing_angstrom: float | None,
+    radius_fraction: float,
+    target: Path,
+    save_plot: bool,
+) -> dict[str, int | str]:
+    """Write the mask of one run (and its picture); return its row of the summary."""
+    tomogram = open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=voxel_spacing_angstrom)
+    spacing = tomogram.voxel_spacing_angstrom
+    mask = make_mask(
+        tomogram.shape_zyx, picks, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction
+    )
+    if save_plot:
+        from data.previews import save_mask_preview
+
+        save_mask_preview(
+            target.with_suffix(".png"),
+            run_name=run.name,
+            tomogram=tomogram.read(),
+            mask=mask,
+            picks=picks,
+            voxel_spacing_angstrom=spacing,
+        )
+    with atomic_path(target) as temporary:
+        np.save(temporary, mask)
+    radii = mask_radii_voxels(PARTICLES, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction)
+    outside = sum(
+        int(unpainted(tomogram.shape_zyx, picks[p.name] / spacing, radii[p.label]).sum())
+        for p in PARTICLES
+        if p.name in picks
+    )
+    counts = {p.name: len(picks.get(p.name, ())) for p in PARTICLES}
+    return {"run": run.name, **counts, "not painted": outside}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if not 0 < args.radius_fraction <= 1:
+        raise InputError(
+            f"--radius_fraction {args.radius_fraction:g} must be above 0 and at most 1; "
+            "single voxels are made with --single_pixel_mask"
+        )
+    radius_fraction = 0.0 if args.single_pixel_mask else args.radius_fraction
+    mask_root = args.output_dir or args.data_root / "mask"
+    runs = find_runs(args.data_root, tomo_type=args.tomo_type, split="train")
+    # All picks first: a mistake in the last run must not cost the work on the others.
+    picks = {run.name: read_run_picks(run.picks_dir) for run in runs}
+    rows = [
+        prepare_run(
+            run,
+            picks[run.name],
+            tomo_type=args.tomo_type,
+            voxel_spacing_angstrom=args.voxel_spacing,
+            radius_fraction=radius_fraction,
+            target=mask_path(mask_root, run.name, radius_fraction),
+            save_plot=args.save_plots,
+        )
+        for run in tqdm(runs, desc="masks", unit="run")
+    ]
+    summary = pd.DataFrame(rows)
+    print(summary.to_string(index=False))
+    if summary["not painted"].any():
+        print("not painted: particles outside the tomogram; are --voxel_spacing and the picks right?")
+    print(f"{len(rows)} masks in {mask_folder(mask_root, radius_fraction)}")
+
+
+if __name__ == "__main__":
+    run_script(main)
