@@ -33,3 +33,43 @@ PHANTOM_TILT_RANGE = 60.0  # degrees to either side
 PHANTOM_TILT_STEP = 3.0  # degrees
 PHANTOM_DEFOCUS = 30000.0  # angstrom underfocus, typical of the field
 PHANTOM_NOISE = 1.0  # 1 = about as hard as real tomograms of this kind
+
+# --- Network ------------------------------------------------------------------------------------------
+ENCODER_NAME = "deepfinder2"  # a million parameters suffice
+NORM_TYPE = "batch"
+
+# --- Training -----------------------------------------------------------------------------------------
+PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop, a GPU takes 128
+BATCH_SIZE = 4
+STEPS_PER_EPOCH = 100  # an epoch is a number of batches, since patches are drawn without end
+EPOCHS = 20
+LEARNING_RATE = 2e-3  # AdamW, the start of a cosine decay
+WEIGHT_DECAY = 1e-2
+GRADIENT_CLIP = 1.0  # norm
+USE_SCHEDULER = True  # cosine decay to 0 after WARMUP_STEPS
+WARMUP_STEPS = 50
+USE_EMA = True
+EMA_DECAY = 0.999  # per optimizer step; lower in the first thousand steps, see training/callbacks.py
+LOSS_TYPE = "ce_tversky"
+BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle
+AUGMENTATION_LEVEL = "base"
+AUGMENTATION_MODE = "anisotropic"
+TRAINING_PRECISION = "bf16"  # half the time of fp32, on CPUs too
+SEED = 0
+
+# --- Validation and inference -------------------------------------------------------------------------
+INFERENCE_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram
+SW_OVERLAP = 0.25  # share of the window
+VALIDATION_SW_BATCH_SIZE = 1
+BLEND_MODE = "gaussian"
+TTA_GROUP = "d2h"  # the exact symmetries of the missing wedge
+INFERENCE_PRECISION = "bf16"
+
+# --- Post-processing ----------------------------------------------------------------------------------
+POSTPROCESSING_METHOD = "peak_local_max_gpu"
+# Peak height where neither the user nor the checkpoint names one.
+PLM_GPU_PEAK_THRESH = 0.15
+# Nearest neighbours of one class come as close as 1.65 radii (apo-ferritin).
+NMS_RADIUS_FRACTION = 0.8
+CONF_THRESHOLD = 0.5
+VOL_FRAC_THRESHOLD = 0.2

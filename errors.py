@@ -1,6 +1,7 @@
 """One exception for what the user can mend, and the way every script ends on it."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 
@@ -9,7 +10,8 @@ class InputError(Exception):
 
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
-    """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2."""
+    """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
     try:
         main(argv)
     except InputError as error:

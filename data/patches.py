@@ -1,35 +1,17 @@
 """Training patches cut from tomograms in memory, a whole batch at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from data.training_volume import TrainingVolume
 from errors import InputError
 
 # The particle lies within this share of the patch side from the patch's centre.
 CENTRE_JITTER_FRACTION = 1 / 8
-
-
-@dataclass(frozen=True)
-class TrainingVolume:
-    """One tomogram ready for training.
-
-    Attributes
-    ----------
-    run_name : name of the run
-    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type
-    mask : (Z, Y, X) uint8 labels
-    centres_zyx_voxels : label -> (N, 3) float particle centres
-    """
-
-    run_name: str
-    images: tuple[np.ndarray, ...]
-    mask: np.ndarray
-    centres_zyx_voxels: Mapping[int, np.ndarray]
 
 
 class PatchBatches(Dataset):

@@ -67,10 +67,10 @@ class Predictor:
         return len(list(window_corners(padded, window, self.settings.overlap)))
 
     @torch.inference_mode()
-    def __call__(self, volume: np.ndarray, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
+    def __call__(self, volume: np.ndarray | Tensor, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
         """Probabilities (C, Z, Y, X) float32 on the device, from a normalised tomogram (Z, Y, X) float32."""
         return sliding_window(
-            torch.from_numpy(volume).to(self.device),
+            torch.as_tensor(volume, device=self.device),
             self._mean_probability,
             window_zyx=self.window_for(volume.shape),
             overlap=self.settings.overlap,
