@@ -95,7 +95,7 @@ def choose(annotations: Sequence[Path], reconstructions: Path) -> tuple[Path, st
 
 
 def points_outside(run: Run, picks: dict[str, np.ndarray]) -> int:
-    """How many points lie outside of the run's tomogram, where it can be looked at: a wrong voxel size shows."""
+    """How many points lie outside of the tomogram, where there is one: a wrong voxel size shows so."""
     try:
         tomogram = open_tomogram(next(iter(run.tomogram_paths.values())))
     except (StopIteration, InputError):

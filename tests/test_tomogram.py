@@ -1,0 +1,372 @@
+"""Tomograms in every container: the voxels, the voxel size, and one clear line for what is broken."""
+
+import gzip
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import zarr
+
+from data.tomogram import open_tomogram, spacing_of_folder
+from errors import InputError
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "real"
+SHAPE, CHUNKS = (5, 6, 7), (3, 3, 4)
+VOXELS = np.arange(1, 211, dtype=np.float32).reshape(SHAPE)
+AXES = [{"name": name, "type": "space", "unit": "angstrom"} for name in "zyx"]
+
+
+def multiscales(scale=(10.012,) * 3, axes=AXES, levels=1):
+    datasets = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [s * 2**i for s in scale]}]}
+        for i in range(levels)
+    ]
+    return [{"version": "0.4", "axes": axes, "datasets": datasets}]
+
+
+def write_array(path, voxels=VOXELS, zarr_format=2, chunks=CHUNKS, **more):
+    array = zarr.create_array(
+        path, shape=voxels.shape, chunks=chunks, dtype=voxels.dtype, zarr_format=zarr_format, **more
+    )
+    array[:] = voxels
+    return path
+
+
+def write_group(path, voxels=VOXELS, zarr_format=2, scales=None, chunks=CHUNKS, levels=1, key="multiscales"):
+    scales = multiscales(levels=levels) if scales is None else scales
+    attributes = {"multiscales": scales} if key == "multiscales" else {key: {"multiscales": scales}}
+    zarr.open_group(path, mode="w", zarr_format=zarr_format, attributes=attributes)
+    for level in range(levels):
+        write_array(path / str(level), voxels[:: 2**level, :: 2**level, :: 2**level], zarr_format, chunks)
+    return path
+
+
+def write_mrc(path, voxels=VOXELS, voxel_size=10.012):
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(voxels)
+        mrc.voxel_size = voxel_size
+    return path
+
+
+# --- the voxels ---------------------------------------------------------------------------------------
+def as_bare_v2(folder):
+    return write_array(folder / "VoxelSpacing10.012" / "denoised.zarr")
+
+
+def as_bare_v3(folder):
+    return write_array(folder / "VoxelSpacing10.012" / "denoised.zarr", zarr_format=3)
+
+
+def as_group_v2(folder):
+    return write_group(folder / "a.zarr")
+
+
+def as_group_v3_of_ngff_05(folder):
+    return write_group(folder / "a.zarr", zarr_format=3, key="ome")
+
+
+def as_plain_group(folder):
+    return write_group(folder / "VoxelSpacing10.012" / "a.zarr", scales=[])
+
+
+def as_sharded(folder):
+    path = folder / "VoxelSpacing10.012" / "a.zarr"
+    return write_array(path, zarr_format=3, chunks=(1, 2, 2), shards=(2, 4, 4))
+
+
+def as_four_axes(folder):
+    axes = [{"name": "c", "type": "channel"}, *AXES]
+    scales = multiscales((1.0, *(10.012,) * 3), axes)
+    return write_group(folder / "a.zarr", VOXELS[None], scales=scales, chunks=(1, *CHUNKS))
+
+
+def as_mrc(folder):
+    return write_mrc(folder / "a.mrc")
+
+
+def as_rec(folder):
+    return write_mrc(folder / "a.rec")
+
+
+def as_mrc_gz(folder):
+    path = write_mrc(folder / "a.mrc")
+    (folder / "a.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
+    return folder / "a.mrc.gz"
+
+
+CONTAINERS = [
+    as_bare_v2,
+    as_bare_v3,
+    as_group_v2,
+    as_group_v3_of_ngff_05,
+    as_plain_group,
+    as_sharded,
+    as_four_axes,
+    as_mrc,
+    as_rec,
+    as_mrc_gz,
+]
+
+
+@pytest.mark.parametrize("write", CONTAINERS)
+def test_every_container_gives_the_same_voxels(tmp_path, write):
+    tomogram = open_tomogram(write(tmp_path))
+    assert tomogram.shape_zyx == SHAPE
+    assert tomogram.voxel_spacing_angstrom == pytest.approx(10.012, abs=1e-5)
+    whole = tomogram.read()
+    assert whole.dtype == np.float32
+    assert whole.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(whole, VOXELS)
+    region = (slice(1, 4), slice(2, None), slice(-3, None))
+    part = pickle.loads(pickle.dumps(tomogram)).read(region)
+    assert part.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(part, VOXELS[region])
+    assert tomogram.read((slice(9, 12), slice(None), slice(None))).shape == (0, 6, 7)
+    with pytest.raises(ValueError, match="no steps"):
+        tomogram.read((slice(None, None, 2), slice(None), slice(None)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.float16, np.float64, ">f4"])
+def test_every_number_type_becomes_float32(tmp_path, dtype):
+    voxels = np.arange(60, dtype=dtype).reshape(3, 4, 5)
+    whole = open_tomogram(write_array(tmp_path / "a.zarr", voxels), voxel_spacing_angstrom=10).read()
+    assert whole.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(whole, voxels.astype(np.float32))
+
+
+def test_only_the_chunks_of_the_region_are_read(tmp_path):
+    path = as_group_v2(tmp_path)
+    (path / "0" / "1.1.1").write_bytes(b"not a chunk")
+    np.testing.assert_array_equal(
+        open_tomogram(path).read((slice(0, 3), slice(None), slice(None))), VOXELS[:3]
+    )
+    with pytest.raises(InputError, match="corrupt chunk") as error:
+        open_tomogram(path).read()
+    assert str(path / "0" / "1.1.1") in str(error.value)
+
+
+def test_a_corrupt_chunk_of_zarr_3_is_named_too(tmp_path):
+    path = as_bare_v3(tmp_path)
+    (path / "c" / "0" / "1" / "0").write_bytes(b"")
+    with pytest.raises(InputError, match="corrupt chunk") as error:
+        open_tomogram(path).read()
+    assert str(path / "c" / "0" / "1" / "0") in str(error.value)
+
+
+def test_level(tmp_path):
+    path = write_group(tmp_path / "a.zarr", levels=2)
+    tomogram = open_tomogram(path, level=1)
+    assert tomogram.shape_zyx == (3, 3, 4)
+    assert tomogram.voxel_spacing_angstrom == pytest.approx(20.024)
+    with pytest.raises(InputError, match="no array of level 2"):
+        open_tomogram(path, level=2)
+    with pytest.raises(InputError, match="no level 1"):
+        open_tomogram(as_mrc(tmp_path), level=1)
+
+
+def test_missing_chunks_are_the_fill_value_and_worth_a_warning(tmp_path):
+    path = as_group_v2(tmp_path)
+    (path / "0" / "1.1.1").unlink()
+    with pytest.warns(UserWarning, match="1 of 8 chunk files are missing"):
+        whole = open_tomogram(path).read()
+    assert (whole[3:, 3:, 4:] == 0).all()
+    np.testing.assert_array_equal(whole[:3], VOXELS[:3])
+
+
+def test_all_chunks_missing_is_an_error(tmp_path):
+    path = as_group_v2(tmp_path)
+    for chunk in (path / "0").glob("?.?.?"):
+        chunk.unlink()
+    with pytest.raises(InputError, match="all of its 8 chunk files are missing"):
+        open_tomogram(path)
+
+
+# --- what is not a tomogram ---------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore:Data array contains", "ignore:invalid value encountered")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("write", [write_mrc, write_group])
+def test_nan_and_inf_are_counted_and_located(tmp_path, value, write):
+    voxels = VOXELS.copy()
+    voxels[2, 3, 4] = voxels[4, 0, 1] = value
+    path = write(tmp_path / ("a.mrc" if write is write_mrc else "a.zarr"), voxels)
+    tomogram = open_tomogram(path)
+    with pytest.raises(InputError, match=r"2 voxels are NaN or infinite, the first at z, y, x = 2, 3, 4"):
+        tomogram.read()
+    with pytest.raises(InputError, match=r"1 voxels .* = 4, 0, 1"):
+        tomogram.read((slice(3, 5), slice(None), slice(None)))
+    tomogram.read((slice(0, 2), slice(None), slice(None)))
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (0, 4, 5), (2, 3, 4, 5)])
+def test_other_shapes_are_no_tomogram(tmp_path, shape):
+    path = write_array(
+        tmp_path / "a.zarr", np.ones(shape, np.float32), chunks=tuple(max(n, 1) for n in shape)
+    )
+    with pytest.raises(InputError, match="not that of a 3D volume") as error:
+        open_tomogram(path, voxel_spacing_angstrom=10)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4, 5)])
+def test_other_shapes_of_mrc_are_no_tomogram(tmp_path, shape):
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(np.ones(shape, np.float32))
+    with pytest.raises(InputError, match="not that of a 3D volume"):
+        open_tomogram(path, voxel_spacing_angstrom=10)
+
+
+@pytest.mark.parametrize("write", [write_array, write_mrc])
+def test_complex_voxels_are_no_tomogram(tmp_path, write):
+    path = write(tmp_path / ("a.mrc" if write is write_mrc else "a.zarr"), VOXELS.astype(np.complex64))
+    with pytest.raises(InputError, match="not grey values"):
+        open_tomogram(path, voxel_spacing_angstrom=10)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (".zgroup", ""),
+        (".zgroup", "{"),
+        (".zgroup", "[]"),
+        (".zattrs", "{"),
+        (".zattrs", "[]"),
+        ("0/.zarray", ""),
+        ("0/.zarray", "{"),
+        ("0/.zarray", "[]"),
+        ("0/.zarray", "{}"),
+        ("0/.zarray", '{"shape": [1]}'),
+    ],
+)
+def test_unreadable_zarr_metadata(tmp_path, file, content):
+    path = as_group_v2(tmp_path)
+    (path / file).write_text(content)
+    with pytest.raises(InputError, match=r"copy (it|the tomogram) again") as error:
+        open_tomogram(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_folder_that_is_no_zarr_and_a_path_that_is_not_there(tmp_path):
+    for path, message in ((tmp_path, "metadata is unreadable"), (tmp_path / "b.zarr", "no such tomogram")):
+        with pytest.raises(InputError, match=message):
+            open_tomogram(path)
+    (tmp_path / "c.zarr").write_text("a file")
+    with pytest.raises(InputError, match=r"c\.zarr"):
+        open_tomogram(tmp_path / "c.zarr")
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 100, 1024, 1024 + 400])
+def test_a_truncated_mrc(tmp_path, kept_bytes):
+    path = as_mrc(tmp_path)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(InputError, match="not a readable MRC file") as error:
+        open_tomogram(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_truncated_gz(tmp_path):
+    path = as_mrc_gz(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="not a readable MRC file"):
+        open_tomogram(path)
+
+
+def test_an_mrc_with_junk_behind_and_without_its_stamp_is_read_in_silence(tmp_path):
+    path = as_mrc(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[208:212] = b"    "  # the word MAP
+    path.write_bytes(bytes(content) + b"junk")
+    np.testing.assert_array_equal(open_tomogram(path).read(), VOXELS)
+
+
+def test_an_mrc_in_another_axis_order(tmp_path):
+    path = as_mrc(tmp_path)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.header.mapc, mrc.header.maps = 3, 1
+    with pytest.raises(InputError, match="axis order"):
+        open_tomogram(path)
+
+
+# --- the voxel size -----------------------------------------------------------------------------------
+def test_the_argument_beats_the_file_and_the_file_the_folder(tmp_path):
+    path = write_group(tmp_path / "VoxelSpacing10.000" / "denoised.zarr")
+    assert open_tomogram(path).voxel_spacing_angstrom == 10.012
+    assert open_tomogram(path, voxel_spacing_angstrom=7.84).voxel_spacing_angstrom == 7.84
+
+
+@pytest.mark.parametrize("spacing", [0, -1.0, np.nan, np.inf])
+def test_a_spacing_that_is_no_length(tmp_path, spacing):
+    with pytest.raises(InputError, match="must be above 0"):
+        open_tomogram(as_mrc(tmp_path), voxel_spacing_angstrom=spacing)
+
+
+def test_nanometers_and_a_scale_for_all_levels(tmp_path):
+    axes = [{**axis, "unit": "nanometer"} for axis in AXES]
+    scales = multiscales((0.5,) * 3, axes)
+    scales[0]["coordinateTransformations"] = [{"type": "scale", "scale": [2.0] * 3}]
+    assert open_tomogram(write_group(tmp_path / "a.zarr", scales=scales)).voxel_spacing_angstrom == 10.0
+
+
+@pytest.mark.parametrize("scale", [(1.0,) * 3, (0.0,) * 3])
+def test_an_unknown_scale_falls_to_the_folder_or_is_demanded(tmp_path, scale):
+    path = write_group(tmp_path / "VoxelSpacing13.48" / "a.zarr", scales=multiscales(scale))
+    assert open_tomogram(path).voxel_spacing_angstrom == 13.48
+    shutil.move(path, tmp_path / "a.zarr")
+    with pytest.raises(InputError, match="--voxel_spacing"):
+        open_tomogram(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, (10.0, 10.0, 12.0), -10.0])
+def test_an_unknown_mrc_size_is_demanded(tmp_path, size):
+    path = write_mrc(tmp_path / "a.mrc", voxel_size=size)
+    with pytest.raises(InputError, match="--voxel_spacing"):
+        open_tomogram(path)
+    assert open_tomogram(path, voxel_spacing_angstrom=10).voxel_spacing_angstrom == 10
+
+
+def test_voxels_that_are_no_cubes(tmp_path):
+    path = write_group(tmp_path / "a.zarr", scales=multiscales((20.0, 10.0, 10.0)))
+    with pytest.raises(InputError, match=r"20 x 10 x 10 angstrom .* are not cubes"):
+        open_tomogram(path)
+
+
+@pytest.mark.parametrize("axes", [list("xyz"), [{"name": n} for n in "yxz"], ["c", "t", "z", "y", "x"]])
+def test_axes_must_be_zyx(tmp_path, axes):
+    path = write_group(tmp_path / "a.zarr", scales=multiscales(axes=axes))
+    with pytest.raises(InputError, match="rewrite the tomogram as z, y, x"):
+        open_tomogram(path)
+
+
+def test_named_dimensions_of_zarr_3(tmp_path):
+    path = tmp_path / "VoxelSpacing10" / "a.zarr"
+    write_array(path, zarr_format=3, dimension_names=("x", "y", "z"))
+    with pytest.raises(InputError, match="the axes are x, y, z"):
+        open_tomogram(path)
+
+
+def test_spacing_of_folder():
+    assert spacing_of_folder(Path("/a/VoxelSpacing4.990/Annotations/100/x.ndjson")) == 4.99
+    assert spacing_of_folder(Path("/a/VoxelSpacing/x")) is None
+    assert spacing_of_folder(Path("/a/VoxelSpacing0.000/x")) is None
+
+
+def test_scale_that_is_no_list(tmp_path):
+    path = as_group_v2(tmp_path)
+    attributes = json.loads((path / ".zattrs").read_text())
+    attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"] = [{"type": "scale"}]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    with pytest.raises(InputError, match="NGFF scale is unreadable"):
+        open_tomogram(path)
+
+
+def test_real_files():
+    if not REAL.is_dir():
+        pytest.skip("the real examples are not here")
+    with pytest.raises(InputError, match="--voxel_spacing"):
+        open_tomogram(REAL / "boxmanager_3d.mrc")
+    assert open_tomogram(REAL / "boxmanager_3d.mrc", voxel_spacing_angstrom=8).shape_zyx == (100, 100, 100)
+    assert open_tomogram(REAL / "EMD-3197.map").voxel_spacing_angstrom == pytest.approx(11.4)
