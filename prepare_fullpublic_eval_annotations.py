@@ -20,9 +20,9 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from data.czi import Run, find_runs, open_tomogram
+from data.czi import Run, find_runs
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
-from data.tomogram import check_voxel_spacing, spacing_of_folder
+from data.tomogram import check_voxel_spacing, open_tomogram, spacing_of_folder
 from errors import InputError, run_script
 from particle_config import PARTICLES, find_particle
 

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.tomogram import TOMOGRAM_SUFFIXES, Tomogram, open_tomogram, spacing_of_folder
+from data.tomogram import TOMOGRAM_SUFFIXES, spacing_of_folder
 from errors import InputError
-
-__all__ = ["PORTAL_SPLIT", "UNKNOWN_TYPE", "Run", "Tomogram", "find_runs", "open_tomogram"]
 
 PORTAL_SPLIT = "portal"
 UNKNOWN_TYPE = "unknown"
@@ -76,7 +74,7 @@ def find_runs(
     """
     root = Path(data_root)
     if not root.is_dir():
-        raise InputError(f"data root {root} does not exist or is no folder; check --data_root")
+        raise InputError(f"data root {root} does not exist or is no folder; check the path")
     found: dict[str, Run] = {}
     for run in (*_training_runs(root), *_portal_runs(root)):
         if split is None or run.split == split:

@@ -83,7 +83,7 @@ def test_a_spacing_that_is_no_length(tmp_path, spacing):
 
 
 def test_an_absent_root(tmp_path):
-    with pytest.raises(InputError, match="--data_root"):
+    with pytest.raises(InputError, match="does not exist"):
         main(["--data_root", str(tmp_path / "absent")])
 
 
