@@ -19,7 +19,14 @@ def norm_of_level(norm_type: str, level: int) -> tuple[str, dict]:
 
 
 def residual_unit(
-    in_channels: int, out_channels: int, *, stride: int, convolutions: int, norm: tuple, dropout: float, last: bool = False
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int,
+    convolutions: int,
+    norm: tuple,
+    dropout: float,
+    last: bool = False,
 ) -> nn.Module:
     """Residual block of 3^3 convolutions, the first with ``stride``; ``last`` leaves the final one linear."""
     return ResidualUnit(

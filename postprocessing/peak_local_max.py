@@ -45,7 +45,9 @@ def detect(
     """
     if probability.numel() == 0:
         return no_detections()
-    smoothed = gaussian_smooth(probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
+    smoothed = gaussian_smooth(
+        probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS)
+    )
     suppression_radius = nms_radius_fraction * radius_voxels
     # The cube lies inside the suppression sphere: pooling never removes a peak that suppression would keep.
     reach = max(1, int(suppression_radius / math.sqrt(3)))
@@ -99,10 +101,11 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
         step = torch.zeros(3, dtype=peaks.dtype, device=peaks.device)
         step[axis] = 1
         before = volume[tuple((peaks - step).clamp(min=0).T)]
-        after = volume[tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)]
+        after = volume[
+            tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)
+        ]
         curvature = before - 2 * centre + after
         inside = (peaks[:, axis] > 0) & (peaks[:, axis] < last) & (curvature < 0)
         vertex = 0.5 * (before - after) / torch.where(inside, curvature, torch.ones_like(curvature))
         offsets[:, axis] = torch.where(inside, vertex.clamp(-0.5, 0.5), torch.zeros_like(vertex))
     return offsets
-

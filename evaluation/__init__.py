@@ -1,0 +1,1 @@
+"""Whole data sets through trained networks: picks, scores, pictures."""

@@ -1,0 +1,142 @@
+"""Command-line flags that the evaluation scripts share, and the hyperparameters that they make up.
+
+Every hyperparameter is one row of HYPERPARAMETERS: parser, check and defaults are made from it.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import config
+from errors import InputError
+from inference.predictor import PRECISIONS, InferenceSettings
+from inference.sliding_window import BLEND_MODES
+from particle_config import Particle
+from postprocessing import METHODS
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A keyword of one or more detection methods, the flag that fixes it, and its default."""
+
+    keyword: str
+    methods: tuple[str, ...]
+    fixed_flag: str
+    default: float
+    help: str
+
+
+HYPERPARAMETERS = (
+    Hyperparameter(
+        "peak_threshold",
+        ("peak_local_max_gpu",),
+        "--fixed_plm_gpu_peak_thresh",
+        config.PLM_GPU_PEAK_THRESH,
+        "lowest peak of the smoothed probability (default: as found in training)",
+    ),
+    Hyperparameter(
+        "conf_threshold",
+        ("cc3d",),
+        "--fixed_conf_threshold",
+        config.CONF_THRESHOLD,
+        "probability above which a voxel belongs to the class",
+    ),
+    Hyperparameter(
+        "vol_frac_threshold",
+        ("cc3d",),
+        "--fixed_vol_frac_threshold",
+        config.VOL_FRAC_THRESHOLD,
+        "smallest component, as a share of the target sphere",
+    ),
+    Hyperparameter(
+        "nms_radius_fraction",
+        ("peak_local_max_gpu", "cc3d"),
+        "--fixed_nms_radius_fraction",
+        config.NMS_RADIUS_FRACTION,
+        "suppression radius in particle radii",
+    ),
+)
+
+
+def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("inference")
+    group.add_argument("--use_tta", action="store_true", help=f"average over the views of {config.TTA_GROUP}")
+    group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION)
+    group.add_argument(
+        "--sw_batch_size",
+        type=int,
+        default=config.VALIDATION_SW_BATCH_SIZE,
+        help="views of windows per network call",
+    )
+    group.add_argument("--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE)
+    group.add_argument(
+        "--norm_percentiles",
+        type=float,
+        nargs=2,
+        metavar=("LOWER", "UPPER"),
+        help="clip range in percent (default: as in training)",
+    )
+    group.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+
+
+def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("post-processing")
+    group.add_argument("--postprocessing_method", choices=METHODS, default=config.POSTPROCESSING_METHOD)
+    for row in HYPERPARAMETERS:
+        group.add_argument(
+            row.fixed_flag,
+            type=float,
+            metavar="V",
+            dest=_dest(row),
+            help=f"{row.help} ({', '.join(row.methods)})",
+        )
+
+
+def inference_settings(args: argparse.Namespace) -> InferenceSettings:
+    if args.sw_batch_size <= 0:
+        raise InputError(f"--sw_batch_size must be above 0, got {args.sw_batch_size}")
+    return InferenceSettings(
+        window_zyx=config.INFERENCE_WINDOW,
+        overlap=config.SW_OVERLAP,
+        blend_mode=args.blend_mode,
+        batch_size=args.sw_batch_size,
+        tta_group=config.TTA_GROUP if args.use_tta else "none",
+        precision=args.precision,
+    )
+
+
+def resolve_hyperparameters(
+    args: argparse.Namespace,
+    particles: Sequence[Particle],
+    trained: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]],
+) -> dict[str, dict[str, float]]:
+    """Particle name -> keyword -> value for the chosen method.
+
+    Precedence: the fixed flag, then the mean of what the checkpoints found for the particle, then config.py.
+    A fixed flag that the method does not know is an error.
+
+    Parameters
+    ----------
+    trained : one mapping method -> particle name -> keyword -> value per checkpoint
+    """
+    method = args.postprocessing_method
+    for row in HYPERPARAMETERS:
+        if method not in row.methods and getattr(args, _dest(row)) is not None:
+            raise InputError(
+                f"{row.fixed_flag} has no effect on --postprocessing_method {method}; leave it out"
+            )
+
+    def value(row: Hyperparameter, particle: Particle) -> float:
+        fixed = getattr(args, _dest(row))
+        if fixed is not None:
+            return fixed
+        found = [one.get(method, {}).get(particle.name, {}).get(row.keyword) for one in trained]
+        known = [number for number in found if number is not None]
+        return sum(known) / len(known) if known else row.default
+
+    rows = [row for row in HYPERPARAMETERS if method in row.methods]
+    return {particle.name: {row.keyword: value(row, particle) for row in rows} for particle in particles}
+
+
+def _dest(row: Hyperparameter) -> str:
+    return row.fixed_flag.removeprefix("--")

@@ -1,0 +1,186 @@
+"""Pictures of a tomogram with its picks: hits, false picks and misses told apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from scipy.spatial import KDTree
+
+from data.files import atomic_path
+from data.picks import table_coordinates_zyx
+from metrics.fbeta import MATCH_RADIUS_FRACTION
+from particle_config import Particle
+
+# Averaged over this thickness, a slice shows what the eye would not see in one voxel.
+SLAB_ANGSTROM = 70.0
+HIT, FALSE, MISSED, PICK = "hit", "false", "missed", "pick"
+LINE_STYLES = {HIT: "-", PICK: "-", FALSE: (0, (1.5, 1.5)), MISSED: "-"}
+LINE_WIDTHS = {HIT: 1.8, PICK: 1.5, FALSE: 1.1, MISSED: 1.3}
+
+
+def save_overlay(
+    path: Path,
+    volume: np.ndarray,
+    *,
+    picks: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    voxel_spacing_angstrom: float,
+    particles: Sequence[Particle],
+    title: str,
+) -> Path:
+    """Picture of the slices with most picks: xy and xz, bare and with the picks.
+
+    Parameters
+    ----------
+    volume : (Z, Y, X) tomogram
+    picks, truth : tables with particle_type, x, y, z (angstrom); without truth every pick is drawn alike
+
+    Returns
+    -------
+    The path, written at once or not at all.
+    """
+    marks = _marks(picks, truth, particles)
+    depth, height, width = volume.shape
+    figure, axes = plt.subplots(
+        2,
+        2,
+        figsize=(13, 13 * (0.5 * (height + depth) / width) + 1.3),
+        height_ratios=[height, depth],
+        layout="constrained",
+    )
+    for row, axis in ((axes[0], 0), (axes[1], 1)):
+        centre = _busiest_slice(marks, axis, volume.shape[axis], voxel_spacing_angstrom)
+        image = _slab(volume, axis, centre, voxel_spacing_angstrom)
+        names = ("x", "y") if axis == 0 else ("x", "z")
+        for panel in row:
+            _show(panel, image, voxel_spacing_angstrom, names)
+        where = centre * voxel_spacing_angstrom
+        row[0].set_title(f"{'z' if axis == 0 else 'y'} = {where / 10:.0f} nm", fontsize=10, loc="left")
+        _draw(row[1], marks, axis, where, particles)
+    figure.suptitle(_headline(title, marks, truth is not None), fontsize=13)
+    _legend(figure, marks, particles, truth is not None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+    return path
+
+
+def _marks(picks: pd.DataFrame, truth: pd.DataFrame | None, particles: Sequence[Particle]) -> pd.DataFrame:
+    """One row per thing to draw: particle, kind, z, y, x in angstrom."""
+    rows = []
+    for particle in particles:
+        found = table_coordinates_zyx(picks[picks["particle_type"] == particle.name])
+        if truth is None:
+            rows += [(particle.name, PICK, *point) for point in found]
+            continue
+        true = table_coordinates_zyx(truth[truth["particle_type"] == particle.name])
+        radius = MATCH_RADIUS_FRACTION * particle.radius_angstrom
+        near_true, near_found = _within(found, true, radius), _within(true, found, radius)
+        rows += [
+            (particle.name, HIT if near else FALSE, *point)
+            for point, near in zip(found, near_true, strict=True)
+        ]
+        rows += [
+            (particle.name, MISSED, *point) for point, near in zip(true, near_found, strict=True) if not near
+        ]
+    return pd.DataFrame(rows, columns=["particle", "kind", "z", "y", "x"])
+
+
+def _within(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
+    """(N,) bool: whether another point lies within the radius of each point."""
+    if len(points) == 0 or len(others) == 0:
+        return np.zeros(len(points), dtype=bool)
+    return KDTree(others).query(points)[0] <= radius
+
+
+def _busiest_slice(marks: pd.DataFrame, axis: int, length: int, spacing: float) -> int:
+    """The slice of that axis with most marks in its slab; the middle one without marks."""
+    if marks.empty:
+        return length // 2
+    places = marks["zyx"[axis]].to_numpy() / spacing
+    reach = SLAB_ANGSTROM / spacing
+    inside = np.abs(np.arange(length)[:, None] - places[None, :]) <= reach
+    return int(np.argmax(inside.sum(axis=1)))
+
+
+def _slab(volume: np.ndarray, axis: int, centre: int, spacing: float) -> np.ndarray:
+    half = max(0, round(SLAB_ANGSTROM / spacing / 2))
+    return np.take(
+        volume, range(max(0, centre - half), min(volume.shape[axis], centre + half + 1)), axis
+    ).mean(axis)
+
+
+def _show(panel, image: np.ndarray, spacing: float, names: tuple[str, str]) -> None:
+    low, high = np.percentile(image, (1, 99))
+    height, width = image.shape
+    extent = (
+        -0.5 * spacing / 10,
+        (width - 0.5) * spacing / 10,
+        -0.5 * spacing / 10,
+        (height - 0.5) * spacing / 10,
+    )
+    panel.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", extent=extent)
+    panel.autoscale(False)  # circles that reach beyond the border do not shrink the picture
+    panel.set_xlabel(f"{names[0]} (nm)")
+    panel.set_ylabel(f"{names[1]} (nm)")
+
+
+def _draw(
+    panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particles: Sequence[Particle]
+) -> None:
+    """Circles where the slice cuts the particles' spheres."""
+    across, up = ("x", "y") if axis == 0 else ("x", "z")
+    for particle in particles:
+        rows = marks[marks["particle"] == particle.name]
+        offsets = rows["zyx"[axis]].to_numpy() - where_angstrom
+        cut = np.sqrt(np.clip(particle.radius_angstrom**2 - offsets**2, 0, None))
+        for (_, row), radius in zip(rows.iterrows(), cut, strict=True):
+            if radius < 0.3 * particle.radius_angstrom:
+                continue
+            centre = (row[across] / 10, row[up] / 10)
+            colour = "white" if row["kind"] == MISSED else particle.colour
+            panel.add_patch(
+                Circle(
+                    centre,
+                    radius / 10,
+                    fill=False,
+                    lw=LINE_WIDTHS[row["kind"]],
+                    ls=LINE_STYLES[row["kind"]],
+                    edgecolor=colour,
+                )
+            )
+            if row["kind"] == MISSED:
+                panel.plot(*centre, marker="x", ms=6, mew=1.6, color=particle.colour)
+
+
+def _headline(title: str, marks: pd.DataFrame, scored: bool) -> str:
+    if not scored:
+        return f"{title}: {len(marks)} picks"
+    count = marks["kind"].value_counts()
+    return (
+        f"{title}: {count.get(HIT, 0)} hits, {count.get(FALSE, 0)} false picks, {count.get(MISSED, 0)} missed"
+    )
+
+
+def _legend(figure, marks: pd.DataFrame, particles: Sequence[Particle], scored: bool) -> None:
+    handles = []
+    for particle in particles:
+        rows = marks[marks["particle"] == particle.name]
+        true = int(rows["kind"].isin([HIT, MISSED]).sum())
+        text = f"{particle.name} ({int((rows['kind'] == HIT).sum())}/{true})" if scored else particle.name
+        handles.append(Line2D([], [], color=particle.colour, lw=2.5, label=text))
+    if scored:
+        handles += [
+            Line2D([], [], color="0.35", lw=1.8, ls="-", label="hit"),
+            Line2D([], [], color="0.35", lw=1.8, ls=LINE_STYLES[FALSE], label="false pick"),
+            Line2D([], [], color="0.35", lw=0, marker="x", mew=1.8, label="missed"),
+        ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
