@@ -57,17 +57,13 @@ def main(argv: list[str] | None = None) -> None:
         trained_radius_fraction=trained.radius_fraction,
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         method=args.postprocessing_method,
-        hyperparameters=resolve_hyperparameters(
-            args, PARTICLES, [one.hyperparameters for one in descriptions]
-        ),
+        hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
         voxel_spacing_angstrom=args.voxel_spacing,
     )
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type, names=args.limit_tomos_by_id)
     predictor = Predictor(networks, inference_settings(args), chosen_device(args.device))
     output_dir = args.output_dir or default_output_dir(paths[0])
-    print(
-        f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}"
-    )
+    print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
     evaluation = evaluate_runs(runs, predictor, settings, particles=PARTICLES, output_dir=output_dir)
     report(evaluation, output_dir)
 
@@ -79,11 +75,7 @@ def chosen_device(name: str) -> torch.device:
 
 
 def default_output_dir(checkpoint: Path) -> Path:
-    return (
-        config.OUTPUT_ROOT
-        / "results"
-        / f"{checkpoint.resolve().parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
-    )
+    return config.OUTPUT_ROOT / "results" / f"{checkpoint.resolve().parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
 
 
 def report(evaluation: Evaluation, output_dir: Path) -> None:
@@ -95,10 +87,7 @@ def report(evaluation: Evaluation, output_dir: Path) -> None:
             )
     else:
         counts = evaluation.picks["particle_type"].value_counts()
-        print(
-            "no picks to compare with; found "
-            + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in PARTICLES)
-        )
+        print("no picks to compare with; found " + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in PARTICLES))
     print(f"picks     {output_dir / 'submission.csv'}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")

@@ -29,9 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data_root", type=Path, default=config.CZI_DATA_ROOT, help="holds train/static/ExperimentRuns"
-    )
+    data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="holds train/static/ExperimentRuns")
     data.add_argument("--output_dir", type=Path, help="default: data_root/mask")
     data.add_argument(
         "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
@@ -64,9 +62,7 @@ def prepare_run(
     """Write the mask of one run (and its picture); return its row of the summary."""
     tomogram = open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=voxel_spacing_angstrom)
     spacing = tomogram.voxel_spacing_angstrom
-    mask = make_mask(
-        tomogram.shape_zyx, picks, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction
-    )
+    mask = make_mask(tomogram.shape_zyx, picks, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction)
     if save_plot:
         from data.previews import save_mask_preview
 

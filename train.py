@@ -35,24 +35,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = parser.add_argument_group("model and architecture")
     model.add_argument("--encoder_name", choices=ENCODERS, default=config.ENCODER_NAME)
-    model.add_argument(
-        "--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="normalisation layers"
-    )
+    model.add_argument("--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="normalisation layers")
     model.add_argument("--patch_size", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE)
 
     process = parser.add_argument_group("training process")
     process.add_argument("--epochs", type=int, default=config.EPOCHS)
-    process.add_argument(
-        "--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch"
-    )
+    process.add_argument("--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch")
     process.add_argument("--batch_size", type=int, default=config.BATCH_SIZE)
-    process.add_argument(
-        "--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)"
-    )
+    process.add_argument("--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
     process.add_argument("--use_scheduler", action=switch, default=config.USE_SCHEDULER, help="cosine decay")
-    process.add_argument(
-        "--use_ema", action=switch, default=config.USE_EMA, help="average the weights over steps"
-    )
+    process.add_argument("--use_ema", action=switch, default=config.USE_EMA, help="average the weights over steps")
     process.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION)
     process.add_argument("--seed", type=int, default=config.SEED)
     process.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
@@ -69,9 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     data = parser.add_argument_group("data and augmentation")
     data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT)
-    data.add_argument(
-        "--mask_dir", type=Path, help="output_dir of prepare_mask_czi.py (default: data_root/mask)"
-    )
+    data.add_argument("--mask_dir", type=Path, help="output_dir of prepare_mask_czi.py (default: data_root/mask)")
     data.add_argument("--training_tomo_types", nargs="+", default=config.TRAINING_TOMO_TYPES, metavar="TYPE")
     data.add_argument("--augmentation_level", choices=("none", "base"), default=config.AUGMENTATION_LEVEL)
     data.add_argument("--augmentation_mode", choices=MODES, default=config.AUGMENTATION_MODE)
@@ -82,9 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("LOWER", "UPPER"),
         default=(config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE),
     )
-    data.add_argument(
-        "--radius_fraction", type=float, default=config.RADIUS_FRACTION, help="of the target spheres"
-    )
+    data.add_argument("--radius_fraction", type=float, default=config.RADIUS_FRACTION, help="of the target spheres")
     data.add_argument("--single_pixel_mask", action="store_true", help="targets of one voxel")
     data.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
 
@@ -128,9 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         write_thresholds(experiment_dir, results)
     for result in results:
-        print(
-            f"fold {result.fold}: weighted F4 {result.f4:.4f} on {result.validation_run}   {result.checkpoint}"
-        )
+        print(f"fold {result.fold}: weighted F4 {result.f4:.4f} on {result.validation_run}   {result.checkpoint}")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -147,9 +133,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     divisor = ENCODERS[args.encoder_name]().divisor
     if any(side <= 0 or side % divisor for side in args.patch_size):
         nearest = " ".join(str(max(divisor, round(side / divisor) * divisor)) for side in args.patch_size)
-        raise InputError(
-            f"--patch_size must be multiples of {divisor} for {args.encoder_name}; nearest: {nearest}"
-        )
+        raise InputError(f"--patch_size must be multiples of {divisor} for {args.encoder_name}; nearest: {nearest}")
 
 
 def settings_from(args: argparse.Namespace) -> TrainingSettings:

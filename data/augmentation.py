@@ -97,9 +97,7 @@ def _sampling_matrices(matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.cat((linear, torch.zeros(len(linear), 3, 1)), dim=2)
 
 
-def augment_base(
-    image: Tensor, label: Tensor, *, mode: str, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def augment_base(image: Tensor, label: Tensor, *, mode: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Flips, quarter turns and small affine maps.
 
     Parameters

@@ -39,9 +39,7 @@ def paint_spheres(
     return mask
 
 
-def unpainted(
-    shape_zyx: tuple[int, int, int], coordinates_zyx_voxels: np.ndarray, radius_voxels: float
-) -> np.ndarray:
+def unpainted(shape_zyx: tuple[int, int, int], coordinates_zyx_voxels: np.ndarray, radius_voxels: float) -> np.ndarray:
     """(N,) bool: the points whose sphere holds no voxel of the volume, since they lie outside of it."""
     coordinates = np.asarray(coordinates_zyx_voxels, dtype=np.float64).reshape(-1, 3)
     return np.array([not _ball(shape_zyx, c, radius_voxels)[1].any() for c in coordinates], dtype=bool)
@@ -91,12 +89,8 @@ def make_mask(
     unknown = set(picks) - {particle.name for particle in particles}
     if unknown:
         raise InputError(f"particle {sorted(unknown)[0]!r} is not in the particle table; add it there")
-    centres = {
-        p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks
-    }
-    radii = mask_radii_voxels(
-        particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction
-    )
+    centres = {p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks}
+    radii = mask_radii_voxels(particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction)
     return paint_spheres(shape_zyx, centres, radii)
 
 

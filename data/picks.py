@@ -158,9 +158,7 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
                 "add a row or an alias to particle_config.py, or remove the file"
             )
         if particle.name in found:
-            raise InputError(
-                f"{path} and {found[particle.name][0]} both hold {particle.name}; keep one of them"
-            )
+            raise InputError(f"{path} and {found[particle.name][0]} both hold {particle.name}; keep one of them")
         found[particle.name] = (path, without_repeated_points(picks.coordinates_zyx_angstrom, str(path)))
     return {particle.name: found[particle.name][1] for particle in particles if particle.name in found}
 
@@ -194,9 +192,7 @@ def read_ndjson(path: str | Path) -> np.ndarray:
         try:
             point = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(
-                f"{where}: not valid JSON ({error.msg}); mend the line or fetch again"
-            ) from error
+            raise InputError(f"{where}: not valid JSON ({error.msg}); mend the line or fetch again") from error
         if isinstance(point, dict) and point.get("type", "point") not in POINT_TYPES:
             raise InputError(f"{where}: type {point['type']!r} is none of {', '.join(POINT_TYPES)}")
         coordinates.append(_location_zyx(point, where))

@@ -52,9 +52,7 @@ def save_mask_preview(
             axes.scatter(near[:, 2], vertical, marker="+", s=26, linewidths=1.1, color=particle.colour)
         _draw_frame(axes, axis, index, voxel_spacing_angstrom)
     _draw_scale_bar(axes_of[0], *tomogram.shape[1:], voxel_spacing_angstrom)
-    axes_of[0].annotate(
-        run_name, (0, 1), (0, 34), "axes fraction", "offset points", size=17, weight="bold", color=INK
-    )
+    axes_of[0].annotate(run_name, (0, 1), (0, 34), "axes fraction", "offset points", size=17, weight="bold", color=INK)
     _draw_legend(axes_of[0], [_legend_entry(p, len(centres[p.name])) for p in present])
     with atomic_path(path) as temporary:
         figure.savefig(temporary)

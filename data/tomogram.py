@@ -72,9 +72,7 @@ class Tomogram:
         return voxels
 
 
-def open_tomogram(
-    path: str | Path, *, voxel_spacing_angstrom: float | None = None, level: int = 0
-) -> Tomogram:
+def open_tomogram(path: str | Path, *, voxel_spacing_angstrom: float | None = None, level: int = 0) -> Tomogram:
     """Look at a tomogram without reading its voxels.
 
     The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header, where 0,
@@ -175,9 +173,7 @@ def _open_mrc(path: Path, level: int) -> _MrcVolume:
                 if data is None:
                     raise ValueError("the file is shorter than its header says")
                 spacing = tuple(float(mrc.voxel_size[axis]) for axis in "zyx")
-                volume = _MrcVolume(
-                    path, data.shape, spacing, data.dtype, None if is_compressed else data.offset
-                )
+                volume = _MrcVolume(path, data.shape, spacing, data.dtype, None if is_compressed else data.offset)
                 del data
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a readable MRC file ({error}); copy or export it again") from error
@@ -235,9 +231,7 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         node = zarr.open(path, mode="r")
         multiscale = _multiscale(dict(node.attrs))
         array, key = _array_of_level(node, multiscale, level)
-        chunks_there, chunks_wanted = (
-            (array.nchunks_initialized, array.nchunks) if array is not None else (0, 0)
-        )
+        chunks_there, chunks_wanted = (array.nchunks_initialized, array.nchunks) if array is not None else (0, 0)
     except Exception as error:  # broken metadata fails in as many ways as there are keys
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the zarr metadata is unreadable ({reason}); copy it again") from error
@@ -250,16 +244,12 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         raise InputError(f"{folder}: all of its {chunks_wanted} chunk files are missing; copy it again")
     if chunks_there < chunks_wanted:
         missing = chunks_wanted - chunks_there
-        text = (
-            f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
-        )
+        text = f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
         warnings.warn(text, stacklevel=3)
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
 
 
-def _array_of_level(
-    node: zarr.Array | zarr.Group, multiscale: dict, level: int
-) -> tuple[zarr.Array | None, str]:
+def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int) -> tuple[zarr.Array | None, str]:
     if isinstance(node, zarr.Array):
         return (node, "") if level == 0 else (None, str(level))
     datasets = multiscale.get("datasets", [])

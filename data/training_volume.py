@@ -68,9 +68,7 @@ class VolumeSource:
             for run in runs:
                 run.tomogram_path(tomo_type)
         if self.masks_prepared():
-            runs = [
-                run for run in runs if mask_path(self.mask_root, run.name, self.radius_fraction).is_file()
-            ]
+            runs = [run for run in runs if mask_path(self.mask_root, run.name, self.radius_fraction).is_file()]
             if not runs:
                 raise InputError(
                     f"{mask_folder(self.mask_root, self.radius_fraction)} holds no mask of a run of {self.data_root}; "
@@ -107,9 +105,7 @@ class VolumeSource:
             )
         return TrainingVolume(
             run_name=run.name,
-            images=tuple(
-                clip_to_percentiles(tomogram.read(), *self.norm_percentiles) for tomogram in tomograms
-            ),
+            images=tuple(clip_to_percentiles(tomogram.read(), *self.norm_percentiles) for tomogram in tomograms),
             mask=mask,
             centres_zyx_voxels={
                 particle.label: picks[particle.name] / first.voxel_spacing_angstrom

@@ -122,9 +122,7 @@ def resolve_hyperparameters(
     method = args.postprocessing_method
     for row in HYPERPARAMETERS:
         if method not in row.methods and getattr(args, _dest(row)) is not None:
-            raise InputError(
-                f"{row.fixed_flag} has no effect on --postprocessing_method {method}; leave it out"
-            )
+            raise InputError(f"{row.fixed_flag} has no effect on --postprocessing_method {method}; leave it out")
 
     def value(row: Hyperparameter, particle: Particle) -> float:
         fixed = getattr(args, _dest(row))

@@ -84,13 +84,8 @@ def _marks(picks: pd.DataFrame, truth: pd.DataFrame | None, particles: Sequence[
         true = table_coordinates_zyx(truth[truth["particle_type"] == particle.name])
         radius = MATCH_RADIUS_FRACTION * particle.radius_angstrom
         near_true, near_found = _within(found, true, radius), _within(true, found, radius)
-        rows += [
-            (particle.name, HIT if near else FALSE, *point)
-            for point, near in zip(found, near_true, strict=True)
-        ]
-        rows += [
-            (particle.name, MISSED, *point) for point, near in zip(true, near_found, strict=True) if not near
-        ]
+        rows += [(particle.name, HIT if near else FALSE, *point) for point, near in zip(found, near_true, strict=True)]
+        rows += [(particle.name, MISSED, *point) for point, near in zip(true, near_found, strict=True) if not near]
     return pd.DataFrame(rows, columns=["particle", "kind", "z", "y", "x"])
 
 
@@ -113,9 +108,7 @@ def _busiest_slice(marks: pd.DataFrame, axis: int, length: int, spacing: float) 
 
 def _slab(volume: np.ndarray, axis: int, centre: int, spacing: float) -> np.ndarray:
     half = max(0, round(SLAB_ANGSTROM / spacing / 2))
-    return np.take(
-        volume, range(max(0, centre - half), min(volume.shape[axis], centre + half + 1)), axis
-    ).mean(axis)
+    return np.take(volume, range(max(0, centre - half), min(volume.shape[axis], centre + half + 1)), axis).mean(axis)
 
 
 def _show(panel, image: np.ndarray, spacing: float, names: tuple[str, str]) -> None:
@@ -133,9 +126,7 @@ def _show(panel, image: np.ndarray, spacing: float, names: tuple[str, str]) -> N
     panel.set_ylabel(f"{names[1]} (nm)")
 
 
-def _draw(
-    panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particles: Sequence[Particle]
-) -> None:
+def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particles: Sequence[Particle]) -> None:
     """Circles where the slice cuts the particles' spheres."""
     across, up = ("x", "y") if axis == 0 else ("x", "z")
     for particle in particles:
@@ -165,9 +156,7 @@ def _headline(title: str, marks: pd.DataFrame, scored: bool) -> str:
     if not scored:
         return f"{title}: {len(marks)} picks"
     count = marks["kind"].value_counts()
-    return (
-        f"{title}: {count.get(HIT, 0)} hits, {count.get(FALSE, 0)} false picks, {count.get(MISSED, 0)} missed"
-    )
+    return f"{title}: {count.get(HIT, 0)} hits, {count.get(FALSE, 0)} false picks, {count.get(MISSED, 0)} missed"
 
 
 def _legend(figure, marks: pd.DataFrame, particles: Sequence[Particle], scored: bool) -> None:

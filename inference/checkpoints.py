@@ -74,9 +74,7 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
     except FileNotFoundError:
         raise InputError(f"checkpoint {path} does not exist") from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?"
-        ) from None
+        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
     if not isinstance(checkpoint, dict) or KEY not in checkpoint:
         raise InputError(f"{path} was not written by train.py: it does not describe its network")
     description = Description.from_plain(checkpoint[KEY])

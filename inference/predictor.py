@@ -46,9 +46,7 @@ class Predictor:
     device : where networks, volume and result live
     """
 
-    def __init__(
-        self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device
-    ) -> None:
+    def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
         if settings.precision == "fp16" and device.type == "cpu":
             raise InputError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
         self.networks = [network.to(device).eval() for network in networks]
@@ -69,9 +67,7 @@ class Predictor:
         return len(list(window_corners(padded, window, self.settings.overlap)))
 
     @torch.inference_mode()
-    def __call__(
-        self, volume: np.ndarray | Tensor, progress: Callable[[int], None] = lambda windows: None
-    ) -> Tensor:
+    def __call__(self, volume: np.ndarray | Tensor, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
         """Probabilities (C, Z, Y, X) float32 on the device, from a normalised tomogram (Z, Y, X) float32."""
         return sliding_window(
             torch.as_tensor(volume, device=self.device),

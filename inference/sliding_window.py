@@ -65,9 +65,7 @@ def sliding_window(
     return total[(slice(None), *(slice(b, b + s) for b, s in zip(start, shape, strict=True)))]
 
 
-def window_corners(
-    shape: Sequence[int], window: Sequence[int], overlap: float
-) -> Iterator[tuple[int, int, int]]:
+def window_corners(shape: Sequence[int], window: Sequence[int], overlap: float) -> Iterator[tuple[int, int, int]]:
     """First corners of windows that cover the volume: the fewest with this overlap, evenly spread."""
     starts = []
     for side, width in zip(shape, window, strict=True):

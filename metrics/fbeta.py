@@ -41,15 +41,11 @@ def match_counts(candidates: np.ndarray, references: np.ndarray, radius: float) 
         one hit and one false positive; one candidate that reaches two references gives two hits, so that
         false positives can be negative.
     """
-    true_positives = int(
-        np.isfinite(reference_scores(candidates, np.zeros(len(candidates)), references, radius)).sum()
-    )
+    true_positives = int(np.isfinite(reference_scores(candidates, np.zeros(len(candidates)), references, radius)).sum())
     return true_positives, len(candidates) - true_positives, len(references) - true_positives
 
 
-def reference_scores(
-    candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float
-) -> np.ndarray:
+def reference_scores(candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float) -> np.ndarray:
     """The highest candidate score within ``radius`` of each reference; -inf where there is none.
 
     Parameters
@@ -76,9 +72,7 @@ def reference_scores(
 
 def f_beta(true_positives, false_positives, false_negatives, beta: float = BETA):
     """F-beta from counts (scalars or arrays); 0 where precision or recall is undefined or both are 0."""
-    tp, fp, fn = (
-        np.asarray(value, dtype=float) for value in (true_positives, false_positives, false_negatives)
-    )
+    tp, fp, fn = (np.asarray(value, dtype=float) for value in (true_positives, false_positives, false_negatives))
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
         recall = np.where(tp + fn > 0, tp / (tp + fn), 0.0)
@@ -172,8 +166,7 @@ def _counts_per_run(candidates, references, particles, runs) -> dict[str, np.nda
 
     def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
         return {
-            key: rows[["x", "y", "z"]].to_numpy(float)
-            for key, rows in table.groupby(["experiment", "particle_type"])
+            key: rows[["x", "y", "z"]].to_numpy(float) for key, rows in table.groupby(["experiment", "particle_type"])
         }
 
     found, true, nothing = points(candidates), points(references), np.empty((0, 3))
@@ -227,9 +220,7 @@ def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles:
     names = {particle.name for particle in particles}
     for table, what in ((candidates, "picks"), (references, "truth")):
         if unknown := sorted(set(table["particle_type"]) - names):
-            raise InputError(
-                f"unknown particle type {unknown[0]!r} in the {what}; the table knows {_some(names)}"
-            )
+            raise InputError(f"unknown particle type {unknown[0]!r} in the {what}; the table knows {_some(names)}")
     repeated = references.duplicated(subset=["experiment", "x", "y", "z"])
     if repeated.any():
         row = references[repeated].iloc[0]
@@ -304,9 +295,7 @@ def threshold_curve(
     all_scores, hit_scores = [np.empty(0)], [np.empty(0)]
     for (coordinates, scores), truth in zip(detections, references, strict=True):
         all_scores.append(np.asarray(scores, float))
-        hit_scores.append(
-            reference_scores(np.asarray(coordinates), all_scores[-1], np.asarray(truth), radius)
-        )
+        hit_scores.append(reference_scores(np.asarray(coordinates), all_scores[-1], np.asarray(truth), radius))
     scores, hits = np.concatenate(all_scores), np.concatenate(hit_scores)
     thresholds = np.unique(scores)[::-1]
     return ThresholdCurve(
@@ -327,13 +316,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Score picks by the rules of the CZII challenge.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--picks", type=Path, required=True, help="CSV: experiment,particle_type,x,y,z (angstrom)"
-    )
+    parser.add_argument("--picks", type=Path, required=True, help="CSV: experiment,particle_type,x,y,z (angstrom)")
     parser.add_argument("--truth", type=Path, required=True, help="such a CSV, or a data root with picks")
-    parser.add_argument(
-        "--runs", nargs="+", metavar="RUN", help="score these runs only (default: all of the truth)"
-    )
+    parser.add_argument("--runs", nargs="+", metavar="RUN", help="score these runs only (default: all of the truth)")
     return parser
 
 

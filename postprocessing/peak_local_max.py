@@ -45,9 +45,7 @@ def detect(
     """
     if probability.numel() == 0:
         return no_detections()
-    smoothed = gaussian_smooth(
-        probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS)
-    )
+    smoothed = gaussian_smooth(probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
     suppression_radius = nms_radius_fraction * radius_voxels
     # The cube lies inside the suppression sphere: pooling never removes a peak that suppression would keep.
     reach = max(1, int(suppression_radius / math.sqrt(3)))
@@ -61,7 +59,7 @@ def detect(
 
 def gaussian_smooth(volume: Tensor, sigma_voxels: float) -> Tensor:
     """Separable Gaussian of (Z, Y, X), cut at 3 sigma; beyond the border the volume counts as 0."""
-    reach = max(1, int(math.ceil(3 * sigma_voxels)))
+    reach = max(1, math.ceil(3 * sigma_voxels))
     offsets = torch.arange(-reach, reach + 1, dtype=volume.dtype, device=volume.device)
     kernel = torch.exp(-0.5 * (offsets / sigma_voxels) ** 2)
     kernel /= kernel.sum()
@@ -101,9 +99,7 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
         step = torch.zeros(3, dtype=peaks.dtype, device=peaks.device)
         step[axis] = 1
         before = volume[tuple((peaks - step).clamp(min=0).T)]
-        after = volume[
-            tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)
-        ]
+        after = volume[tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)]
         curvature = before - 2 * centre + after
         inside = (peaks[:, axis] > 0) & (peaks[:, axis] < last) & (curvature < 0)
         vertex = 0.5 * (before - after) / torch.where(inside, curvature, torch.ones_like(curvature))

@@ -109,9 +109,7 @@ def test_every_particle_gets_its_own_label():
 
 
 # --- files --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("fraction", "name"), [(0.5, "0.5"), (0.0, "0.0"), (0, "0.0"), (1, "1.0"), (0.35, "0.35")]
-)
+@pytest.mark.parametrize(("fraction", "name"), [(0.5, "0.5"), (0.0, "0.0"), (0, "0.0"), (1, "1.0"), (0.35, "0.35")])
 def test_folder_names(tmp_path, fraction, name):
     assert mask_folder(tmp_path, fraction) == tmp_path / f"segmentations_{name}"
     assert mask_path(tmp_path, "TS_1", fraction) == tmp_path / f"segmentations_{name}" / "TS_1.npy"

@@ -82,9 +82,7 @@ def test_of_several_annotations_one_is_taken_and_named(tmp_path, capsys, first, 
     annotate(tmp_path, "ribosome-1.0_point.ndjson", [(9, 9, 9)], number="99", **first)
     annotate(tmp_path, "cytosolic_ribosome-1.0_point.ndjson", [(100, 100, 100)], number="100", **second)
     convert(tmp_path)
-    assert picks(tmp_path)["ribosome"].tolist() == [
-        [10.0 * float(taken)] * 3 if taken == "100" else [90.0] * 3
-    ]
+    assert picks(tmp_path)["ribosome"].tolist() == [[10.0 * float(taken)] * 3 if taken == "100" else [90.0] * 3]
     output = capsys.readouterr().out
     assert "several annotations of one particle in 1 cases" in output
     assert f"/{taken}/" in output.split("is taken")[0].splitlines()[-1]

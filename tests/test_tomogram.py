@@ -141,9 +141,7 @@ def test_every_number_type_becomes_float32(tmp_path, dtype):
 def test_only_the_chunks_of_the_region_are_read(tmp_path):
     path = as_group_v2(tmp_path)
     (path / "0" / "1.1.1").write_bytes(b"not a chunk")
-    np.testing.assert_array_equal(
-        open_tomogram(path).read((slice(0, 3), slice(None), slice(None))), VOXELS[:3]
-    )
+    np.testing.assert_array_equal(open_tomogram(path).read((slice(0, 3), slice(None), slice(None))), VOXELS[:3])
     with pytest.raises(InputError, match="corrupt chunk") as error:
         open_tomogram(path).read()
     assert str(path / "0" / "1.1.1") in str(error.value)
@@ -203,9 +201,7 @@ def test_nan_and_inf_are_counted_and_located(tmp_path, value, write):
 
 @pytest.mark.parametrize("shape", [(4, 5), (0, 4, 5), (2, 3, 4, 5)])
 def test_other_shapes_are_no_tomogram(tmp_path, shape):
-    path = write_array(
-        tmp_path / "a.zarr", np.ones(shape, np.float32), chunks=tuple(max(n, 1) for n in shape)
-    )
+    path = write_array(tmp_path / "a.zarr", np.ones(shape, np.float32), chunks=tuple(max(n, 1) for n in shape))
     with pytest.raises(InputError, match="not that of a 3D volume") as error:
         open_tomogram(path, voxel_spacing_angstrom=10)
     assert str(path) in str(error.value)

@@ -71,9 +71,7 @@ class TrainingProgress(Callback):
                 disable=not sys.stderr.isatty(),
             )
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
         if self.bar is None:
             return
         self.loss = outputs["loss"].detach()

@@ -167,9 +167,7 @@ class DetectionModule(pl.LightningModule):
             optimizer,
             [
                 torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.05, total_iters=warmup),
-                torch.optim.lr_scheduler.CosineAnnealingLR(
-                    optimizer, T_max=max(1, settings.total_steps - warmup)
-                ),
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, settings.total_steps - warmup)),
             ],
             milestones=[warmup],
         )

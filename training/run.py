@@ -116,9 +116,7 @@ def train_fold(
         enable_model_summary=False,
         log_every_n_steps=settings.steps_per_epoch,
     )
-    trainer.fit(
-        module, _training_loader(training, settings), DataLoader(HeldOutTomogram(held_out), batch_size=None)
-    )
+    trainer.fit(module, _training_loader(training, settings), DataLoader(HeldOutTomogram(held_out), batch_size=None))
     return _result(fold, Path(checkpoints[0].best_model_path))
 
 
@@ -181,9 +179,7 @@ def _training_loader(volumes: list[TrainingVolume], settings: TrainingSettings) 
 
 
 def _result(fold: Fold[Run], checkpoint: Path) -> FoldResult:
-    description = Description.from_plain(
-        torch.load(checkpoint, map_location="cpu", weights_only=True)["etfinder"]
-    )
+    description = Description.from_plain(torch.load(checkpoint, map_location="cpu", weights_only=True)["etfinder"])
     return FoldResult(
         fold.index, description.validation_run, checkpoint, description.f4, dict(description.hyperparameters)
     )
