@@ -1,0 +1,1 @@
+"""Phantom tomograms, physically made: densities -> scene -> tilt series -> tomogram -> files."""

@@ -1,0 +1,172 @@
+"""One phantom tomogram from its settings: scene, tilt series, reconstruction of every wanted type."""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.phantom.densities import PointDensity, blob_cluster, density_of
+from data.phantom.density_maps import read_distractor_maps, read_particle_maps
+from data.phantom.scene import Placement, make_scene, render_scene
+from data.phantom.tilt_series import (
+    Geometry,
+    Microscope,
+    expose,
+    project,
+    tilt_angles,
+    weighted_back_projection,
+)
+from data.phantom.tomo_types import TOMO_TYPES
+from errors import InputError
+from particle_config import Particle
+
+SMALLEST_SIDE_VOXELS = 16
+DOSE_PER_TILT = 3.0  # electrons per square angstrom, about 120 in all for 41 tilts
+# Noise 1 on a 10 angstrom pixel of one of 41 images, in angstrom of protein-contrast path length.
+NOISE_PATH_ANGSTROM = 62.0
+REFERENCE_PIXEL_ANGSTROM, REFERENCE_TILTS = 10.0, 41
+# Grey values of real tomograms of this kind.
+TOMOGRAM_STANDARD_DEVIATION = 1e-5
+DISTRACTOR_RADII_ANGSTROM = (45.0, 55.0, 70.0, 85.0, 100.0, 115.0)
+
+Progress = Callable[[Iterable, str], Iterable]
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """How the tomograms are made; values that make none raise InputError."""
+
+    shape_zyx: tuple[int, int, int]
+    voxel_spacing_angstrom: float
+    noise: float
+    defocus_angstrom: float
+    tilt_range_degrees: float
+    tilt_step_degrees: float
+
+    def __post_init__(self) -> None:
+        if min(self.shape_zyx) < SMALLEST_SIDE_VOXELS:
+            shape = " ".join(map(str, self.shape_zyx))
+            raise InputError(f"--shape {shape}: every side needs at least {SMALLEST_SIDE_VOXELS} voxels")
+        _demand("--voxel_spacing", self.voxel_spacing_angstrom, self.voxel_spacing_angstrom > 0, "above 0")
+        _demand("--noise", self.noise, self.noise >= 0, "0 or above")
+        _demand("--defocus", self.defocus_angstrom, self.defocus_angstrom > 0, "above 0 (underfocus)")
+        in_range = 0 < self.tilt_range_degrees <= 90
+        _demand("--tilt_range", self.tilt_range_degrees, in_range, "above 0 and at most 90 degrees")
+        step_fits = 0 < self.tilt_step_degrees <= self.tilt_range_degrees
+        _demand("--tilt_step", self.tilt_step_degrees, step_fits, "above 0 and at most --tilt_range")
+
+    @property
+    def extent_zyx_angstrom(self) -> np.ndarray:
+        """Position of the last voxel."""
+        return (np.array(self.shape_zyx) - 1) * self.voxel_spacing_angstrom
+
+    @property
+    def geometry(self) -> Geometry:
+        angles = tilt_angles(self.tilt_range_degrees, self.tilt_step_degrees)
+        return Geometry(self.shape_zyx, self.voxel_spacing_angstrom, angles)
+
+
+def _demand(flag: str, value: float, is_legal: bool, rule: str) -> None:
+    if not (is_legal and math.isfinite(value)):
+        raise InputError(f"{flag} {value:g} must be {rule}")
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Densities by name: those to be found and those that must not be."""
+
+    particles: dict[str, PointDensity]
+    distractors: dict[str, PointDensity]
+
+    @property
+    def distractor_radii_angstrom(self) -> dict[str, float]:
+        return {name: density.radius_angstrom for name, density in self.distractors.items()}
+
+
+def load_molecules(particles: Sequence[Particle], density_dir: Path | None = None) -> Molecules:
+    """Real maps of a folder, or procedural densities; distractors are procedural when the folder has none."""
+    distractors = read_distractor_maps(density_dir) if density_dir is not None else {}
+    if not distractors:
+        names = [f"distractor-{number}" for number in range(1, len(DISTRACTOR_RADII_ANGSTROM) + 1)]
+        sizes = zip(names, DISTRACTOR_RADII_ANGSTROM, strict=True)
+        distractors = {name: blob_cluster(name, radius) for name, radius in sizes}
+    if density_dir is not None:
+        return Molecules(read_particle_maps(density_dir, particles), distractors)
+    return Molecules({particle.name: density_of(particle) for particle in particles}, distractors)
+
+
+def random_generator(seed: int, run_name: str) -> np.random.Generator:
+    """A stream of its own for each run, whatever other runs are made."""
+    return np.random.default_rng([seed, zlib.crc32(run_name.encode())])
+
+
+def make_tomogram(
+    rng: np.random.Generator,
+    *,
+    settings: PhantomSettings,
+    particles: Sequence[Particle],
+    molecules: Molecules,
+    tomo_types: Sequence[str],
+    device: torch.device,
+    given_zyx_angstrom: Mapping[str, np.ndarray] | None = None,
+    progress: Progress = lambda steps, name: steps,
+) -> tuple[dict[str, np.ndarray], dict[str, Placement]]:
+    """The tomograms by type, (Z, Y, X) float32 with protein dark, and the true placements by name."""
+    scene = make_scene(
+        rng,
+        extent_zyx_angstrom=settings.extent_zyx_angstrom,
+        particles=particles,
+        distractor_radii_angstrom=molecules.distractor_radii_angstrom,
+        given_zyx_angstrom=given_zyx_angstrom,
+    )
+    volume = render_scene(
+        scene,
+        {**molecules.particles, **molecules.distractors},
+        settings.shape_zyx,
+        settings.voxel_spacing_angstrom,
+        lambda objects: progress(objects, "density"),
+    )
+    tomograms = reconstruct(volume, rng, settings, tomo_types, device, progress)
+    return tomograms, scene.particles
+
+
+def reconstruct(
+    volume: np.ndarray,
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+    tomo_types: Sequence[str],
+    device: torch.device,
+    progress: Progress = lambda steps, name: steps,
+) -> dict[str, np.ndarray]:
+    """Image a (Z, Y, X) volume of contrast in the microscope and reconstruct it, once per type."""
+    geometry = settings.geometry
+    microscope = Microscope(settings.defocus_angstrom)
+    scene = torch.from_numpy(volume).to(device)
+    images = project(scene, geometry, lambda steps: progress(steps, "projection"))
+    del scene
+    images = expose(images * settings.voxel_spacing_angstrom, geometry, microscope, DOSE_PER_TILT)
+    # Drawn on the CPU: the same noise whatever the device.
+    for image in images:
+        noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
+        image += noise_per_pixel(settings) * torch.from_numpy(noise).to(device)
+    tomograms = {}
+    for tomo_type in tomo_types:
+        image_filter = TOMO_TYPES[tomo_type](microscope, settings.noise)
+        result = weighted_back_projection(
+            images, geometry, image_filter, lambda steps, name=tomo_type: progress(steps, name)
+        )
+        scale = float(result.std())
+        result *= TOMOGRAM_STANDARD_DEVIATION / scale if scale > 0 else 1.0
+        tomograms[tomo_type] = result.cpu().numpy()
+    return tomograms
+
+
+def noise_per_pixel(settings: PhantomSettings) -> float:
+    """Standard deviation per image pixel, for one total dose: fewer electrons a pixel, more noise."""
+    tilts = len(settings.geometry.angles_degrees)
+    pixel = REFERENCE_PIXEL_ANGSTROM / settings.voxel_spacing_angstrom
+    return settings.noise * NOISE_PATH_ANGSTROM * pixel * math.sqrt(tilts / REFERENCE_TILTS)

@@ -1,0 +1,183 @@
+"""The two folder layouts a phantom data set is written in: training tree and data portal."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numcodecs import Blosc
+
+from data.files import atomic_path
+from data.phantom.scene import Placement
+from data.picks import write_picks
+from errors import InputError
+from particle_config import Particle, normalised_name
+
+PYRAMID_LEVELS = 3
+CHUNK_VOXELS = 128
+# The portal's spelling where it is not the table's; further rows keep their own name.
+PORTAL_OBJECT_NAMES = {
+    "apo-ferritin": "ferritin_complex",
+    "ribosome": "cytosolic_ribosome",
+    "virus-like-particle": "virus_like_capsid",
+}
+FIRST_PORTAL_ID = 100
+
+
+def training_folders(root: Path, run_name: str) -> tuple[Path, Path]:
+    """Where the tomograms and where the picks of a run lie: its static and its overlay folder."""
+    train = root / "train"
+    return train / "static" / "ExperimentRuns" / run_name, train / "overlay" / "ExperimentRuns" / run_name
+
+
+def portal_folder(root: Path, run_name: str) -> Path:
+    return root / "public" / run_name
+
+
+def nominal_spacing_folder(voxel_spacing_angstrom: float) -> str:
+    """The training tree's folder name, rounded to whole angstrom when that is within 0.05.
+
+    The challenge calls its 10.012 angstrom ``VoxelSpacing10.000``: readers must take the size from the file.
+    """
+    nominal = float(round(voxel_spacing_angstrom))
+    is_near = abs(nominal - voxel_spacing_angstrom) < 0.05
+    return f"VoxelSpacing{nominal if is_near else voxel_spacing_angstrom:.3f}"
+
+
+def refuse_existing(folders: Iterable[Path], overwrite: bool) -> None:
+    """InputError when one of the folders is there and may not be replaced."""
+    existing = [folder for folder in folders if folder.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]} exists; choose another --output_dir or give --overwrite")
+
+
+# --- Runs ---------------------------------------------------------------------------------------------
+def write_training_run(
+    root: Path,
+    run_name: str,
+    tomograms: Mapping[str, np.ndarray],
+    truth: Mapping[str, Placement],
+    voxel_spacing_angstrom: float,
+) -> None:
+    """Tomograms by type and one picks JSON per particle; both folders appear only when complete."""
+    static, overlay = training_folders(root, run_name)
+    with atomic_path(overlay) as folder:
+        (folder / "Picks").mkdir(parents=True)
+        for name, placement in truth.items():
+            write_picks(
+                folder / "Picks" / f"{name}.json",
+                particle_name=name,
+                run_name=run_name,
+                coordinates_zyx_angstrom=placement.coordinates_zyx_angstrom,
+                rotations_xyz=rotations_xyz(placement),
+                trust_orientation=True,
+            )
+    with atomic_path(static) as folder:
+        spacing_folder = folder / nominal_spacing_folder(voxel_spacing_angstrom)
+        spacing_folder.mkdir(parents=True)
+        for tomo_type, volume in tomograms.items():
+            write_pyramid(spacing_folder / f"{tomo_type}.zarr", volume, voxel_spacing_angstrom)
+
+
+def write_portal_run(
+    root: Path,
+    run_name: str,
+    tomograms: Mapping[str, np.ndarray],
+    truth: Mapping[str, Placement],
+    voxel_spacing_angstrom: float,
+    particles: Iterable[Particle],
+) -> None:
+    """Tomograms 100, 101, ... with metadata and one annotation per particle, as the data portal has them."""
+    with atomic_path(portal_folder(root, run_name)) as folder:
+        spacing_folder = folder / "Reconstructions" / f"VoxelSpacing{voxel_spacing_angstrom:.3f}"
+        for number, (tomo_type, volume) in enumerate(tomograms.items(), start=FIRST_PORTAL_ID):
+            tomogram_folder = spacing_folder / "Tomograms" / str(number)
+            tomogram_folder.mkdir(parents=True)
+            write_pyramid(tomogram_folder / f"{run_name}.zarr", volume, voxel_spacing_angstrom)
+            metadata = {
+                "run_name": run_name,
+                "voxel_spacing": voxel_spacing_angstrom,
+                "processing": tomo_type,
+                "reconstruction_method": "WBP",
+                "size": dict(zip("zyx", volume.shape, strict=True)),
+                "omezarr_dir": f"{run_name}.zarr",
+            }
+            _write_json(tomogram_folder / "tomogram_metadata.json", metadata)
+        for number, particle in enumerate(particles, start=FIRST_PORTAL_ID):
+            annotation_folder = spacing_folder / "Annotations" / str(number)
+            annotation_folder.mkdir(parents=True)
+            write_annotation(annotation_folder, particle, truth[particle.name], voxel_spacing_angstrom)
+
+
+def write_annotation(folder: Path, particle: Particle, placement: Placement, voxel_spacing_angstrom: float) -> None:
+    """One ndjson, locations in voxels, and its metadata.
+
+    The portal holds plain and oriented points; even labels become oriented, so that readers meet both.
+    """
+    object_name = PORTAL_OBJECT_NAMES.get(particle.name, normalised_name(particle.name))
+    is_oriented = particle.label % 2 == 0
+    lines = []
+    for (z, y, x), rotation in zip(
+        (placement.coordinates_zyx_angstrom / voxel_spacing_angstrom).tolist(),
+        rotations_xyz(placement).tolist(),
+        strict=True,
+    ):
+        point = {"type": "orientedPoint" if is_oriented else "point", "location": {"x": x, "y": y, "z": z}}
+        lines.append(json.dumps({**point, "xyz_rotation_matrix": rotation} if is_oriented else point))
+    suffix = "orientedpoint" if is_oriented else "point"
+    path = folder / f"{object_name}-1.0_{suffix}.ndjson"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    metadata = {
+        "annotation_object": {"name": object_name.replace("_", " ")},
+        "object_count": len(lines),
+        "ground_truth_status": True,
+        "files": [{"format": "ndjson", "shape": "OrientedPoint" if is_oriented else "Point"}],
+    }
+    _write_json(folder / f"{object_name}-1.0.json", metadata)
+
+
+def rotations_xyz(placement: Placement) -> np.ndarray:
+    """The rotations as they act on xyz vectors, as files have them."""
+    return placement.rotations_zyx[:, ::-1, ::-1]
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+# --- Zarr ---------------------------------------------------------------------------------------------
+def write_pyramid(path: Path, volume: np.ndarray, voxel_spacing_angstrom: float) -> None:
+    """A zarr v2 group with levels 0, 1, 2 (each the mean over 2 x 2 x 2 voxels) and NGFF 0.4 metadata.
+
+    Voxel j of a level binned by s lies at (j + 0.5) * s - 0.5 of level 0: a scale and a translation.
+    """
+    group = zarr.create_group(path, zarr_format=2)
+    datasets = []
+    for level, (binned, factor) in enumerate(_levels(volume)):
+        array = group.create_array(
+            str(level),
+            shape=binned.shape,
+            chunks=tuple(min(CHUNK_VOXELS, size) for size in binned.shape),
+            dtype="float32",
+            compressors=Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE),
+        )
+        array[:] = binned
+        scale = voxel_spacing_angstrom * factor
+        shift = voxel_spacing_angstrom * (factor - 1) / 2
+        transformations = [
+            {"type": "scale", "scale": [scale] * 3},
+            {"type": "translation", "translation": [shift] * 3},
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "name": "/", "axes": axes, "datasets": datasets}]
+
+
+def _levels(volume: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """The volume and its binned versions with their binning; an odd last slice is left out of the mean."""
+    for level in range(PYRAMID_LEVELS):
+        yield volume, 2**level
+        even = volume[tuple(slice(0, size // 2 * 2) for size in volume.shape)]
+        depth, height, width = (size // 2 for size in even.shape)
+        volume = even.reshape(depth, 2, height, 2, width, 2).mean(axis=(1, 3, 5))

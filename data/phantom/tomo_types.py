@@ -1,0 +1,59 @@
+"""The kinds of tomogram that follow from one tilt series: raw, CTF-corrected, denoised.
+
+``isonetcorrected`` is not among them: a network's guess at the missing wedge cannot be derived.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from data.phantom.tilt_series import Microscope
+
+ImageFilter = Callable[[torch.Tensor], torch.Tensor]
+
+# Spectral signal-to-noise ratio of protein in these tomograms at noise 1, as strength * exp(-k * length):
+# optimistic where detail is wanted, as deconvolution tools are by default, sober where calm is.
+DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM = 2.0, 60.0
+DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM = 1.0, 80.0
+# Detail finer than this is noise at any place of these tomograms.
+DENOISING_RESOLUTION_ANGSTROM = 40.0
+# Slower than this, grey values follow the ice and the filter's own ringing, not molecules.
+SLOWEST_WAVE_ANGSTROM = 1000.0
+# Without noise the plain inverse of the CTF would divide by its zeros.
+SMALLEST_NOISE = 0.2
+
+
+def _wbp(microscope: Microscope, noise: float) -> ImageFilter | None:
+    return None
+
+
+def _ctf_deconvolved(microscope: Microscope, noise: float) -> ImageFilter:
+    return _wiener(microscope, noise, DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM)
+
+
+def _denoised(microscope: Microscope, noise: float) -> ImageFilter:
+    """A linear stand-in for a denoising network: the Wiener filter, and a low-pass that leaves molecules."""
+    wiener = _wiener(microscope, noise, DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM)
+    # Gaussian with half its height at the resolution.
+    rate = math.log(2.0) * DENOISING_RESOLUTION_ANGSTROM**2
+    return lambda frequency: wiener(frequency) * torch.exp(-rate * frequency**2)
+
+
+def _wiener(microscope: Microscope, noise: float, strength: float, length_angstrom: float) -> ImageFilter:
+    """CTF / (CTF^2 + 1/SNR), protein kept dark, with a soft high-pass."""
+
+    def image_filter(frequency: torch.Tensor) -> torch.Tensor:
+        transfer = microscope.contrast_transfer(frequency)
+        noise_to_signal = max(noise, SMALLEST_NOISE) ** 2 / strength * torch.exp(frequency * length_angstrom)
+        high_pass = 1 - torch.exp(-((frequency * SLOWEST_WAVE_ANGSTROM) ** 2) / 2)
+        return -high_pass * transfer / (transfer**2 + noise_to_signal)
+
+    return image_filter
+
+
+TOMO_TYPES: dict[str, Callable[[Microscope, float], ImageFilter | None]] = {
+    "denoised": _denoised,
+    "ctfdeconvolved": _ctf_deconvolved,
+    "wbp": _wbp,
+}

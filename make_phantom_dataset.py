@@ -1,0 +1,164 @@
+"""Make a data set from first principles: molecules in ice, imaged in a tilt series, reconstructed.
+
+    python make_phantom_dataset.py --output_dir phantom
+    python make_phantom_dataset.py --shape 96 192 192 --num_train 3 --num_eval 2 --output_dir small
+    python make_phantom_dataset.py --density_dir maps --picks_csv train_ground_truth.csv --output_dir realistic
+
+Writes both layouts: ``{output_dir}/train/...`` with picks, and ``{output_dir}/public/...`` as the data portal.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import config
+from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
+from data.phantom.layouts import (
+    portal_folder,
+    refuse_existing,
+    training_folders,
+    write_portal_run,
+    write_training_run,
+)
+from data.phantom.scene import check_inside
+from data.phantom.tomo_types import TOMO_TYPES
+from data.picks import read_picks_table, table_coordinates_zyx
+from errors import InputError, run_script
+from particle_config import PARTICLES, find_particle
+
+FIRST_EVAL_NUMBER = 201  # run names stay unique between the two trees
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    output = parser.add_argument_group("Output")
+    output.add_argument("--output_dir", type=Path, default=config.CZI_DATA_ROOT)
+    output.add_argument("--num_train", type=int, default=config.PHANTOM_NUM_TRAIN, help="training tomograms")
+    output.add_argument("--num_eval", type=int, default=config.PHANTOM_NUM_EVAL, help="portal tomograms")
+    output.add_argument(
+        "--tomo_types", nargs="+", choices=list(TOMO_TYPES), default=["denoised"], help="kinds to write"
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace runs that exist")
+    sample = parser.add_argument_group("Sample")
+    sample.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE)
+    sample.add_argument("--voxel_spacing", type=float, default=config.PHANTOM_VOXEL_SPACING, help="angstrom")
+    sample.add_argument(
+        "--density_dir", type=Path, help="MRC maps named after the particles; decoys/ holds distractors"
+    )
+    sample.add_argument(
+        "--picks_csv",
+        type=Path,
+        help="particle positions of the training tomograms: experiment,particle_type,x,y,z in angstrom",
+    )
+    sample.add_argument("--seed", type=int, default=0)
+    microscope = parser.add_argument_group("Microscope")
+    microscope.add_argument(
+        "--noise", type=float, default=config.PHANTOM_NOISE, help="0 = none, 1 = about as hard as real data"
+    )
+    microscope.add_argument("--defocus", type=float, default=config.PHANTOM_DEFOCUS, help="underfocus in angstrom")
+    microscope.add_argument(
+        "--tilt_range", type=float, default=config.PHANTOM_TILT_RANGE, help="degrees to either side"
+    )
+    microscope.add_argument("--tilt_step", type=float, default=config.PHANTOM_TILT_STEP, help="degrees")
+    compute = parser.add_argument_group("Compute")
+    compute.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    settings = PhantomSettings(
+        shape_zyx=tuple(args.shape),
+        voxel_spacing_angstrom=args.voxel_spacing,
+        noise=args.noise,
+        defocus_angstrom=args.defocus,
+        tilt_range_degrees=args.tilt_range,
+        tilt_step_degrees=args.tilt_step,
+    )
+    device = choose_device(args.device)
+    given = read_given_positions(args.picks_csv, settings) if args.picks_csv is not None else None
+    train_names, eval_names = run_names(args.num_train, args.num_eval, args.seed, given)
+    refuse_existing(
+        [f for name in train_names for f in training_folders(args.output_dir, name)]
+        + [portal_folder(args.output_dir, name) for name in eval_names],
+        args.overwrite,
+    )
+    molecules = load_molecules(PARTICLES, args.density_dir)
+    bar = tqdm([*train_names, *eval_names], desc="tomograms", unit="tomogram")
+    for name in bar:
+        tomograms, truth = make_tomogram(
+            random_generator(args.seed, name),
+            settings=settings,
+            particles=PARTICLES,
+            molecules=molecules,
+            tomo_types=tuple(dict.fromkeys(args.tomo_types)),
+            device=device,
+            given_zyx_angstrom=given[name] if given is not None and name in train_names else None,
+            progress=step_bar,
+        )
+        if name in train_names:
+            write_training_run(args.output_dir, name, tomograms, truth, args.voxel_spacing)
+        else:
+            write_portal_run(args.output_dir, name, tomograms, truth, args.voxel_spacing, PARTICLES)
+        counts = ", ".join(f"{len(p.coordinates_zyx_angstrom)} {kind}" for kind, p in truth.items())
+        bar.write(f"{name}: {counts}")
+    print(f"wrote {len(train_names)} training and {len(eval_names)} portal tomograms to {args.output_dir}")
+
+
+def run_names(num_train: int, num_eval: int, seed: int, given: dict[str, dict] | None) -> tuple[list[str], list[str]]:
+    """Names of the training runs (the experiments of the CSV when there is one) and of the portal runs."""
+    if num_train < 0 or num_eval < 0 or num_train + num_eval == 0:
+        raise InputError("--num_train and --num_eval must be 0 or above, and not both 0")
+    if num_train >= FIRST_EVAL_NUMBER:
+        raise InputError(f"--num_train {num_train}: at most {FIRST_EVAL_NUMBER - 1}, or names would repeat")
+    if seed < 0:
+        raise InputError(f"--seed {seed} must be 0 or above")
+    train = [f"TS_{number}_1" for number in range(1, num_train + 1)]
+    evaluation = [f"TS_{number}_1" for number in range(FIRST_EVAL_NUMBER, FIRST_EVAL_NUMBER + num_eval)]
+    if given is not None:
+        train = list(given)[:num_train]
+        taken = sorted(set(train) & set(evaluation))
+        if taken:
+            raise InputError(f"--picks_csv has an experiment {taken[0]}, the name of a portal run; rename it")
+    return train, evaluation
+
+
+def read_given_positions(path: Path, settings: PhantomSettings) -> dict[str, dict[str, np.ndarray]]:
+    """Experiment -> particle name -> (N, 3) zyx angstrom, experiments in the order of the file."""
+    table = read_picks_table(path)
+    if table.empty:
+        raise InputError(f"--picks_csv {path} holds no points; give one with rows")
+    given: dict[str, dict[str, np.ndarray]] = {}
+    for (experiment, kind), rows in table.groupby(["experiment", "particle_type"], sort=False):
+        particle = find_particle(kind)
+        if particle is None:
+            raise InputError(f"{path}: particle {kind!r} is not in particle_config.py; add a row or an alias")
+        if Path(experiment).name != experiment or experiment.startswith("."):
+            raise InputError(f"{path}: experiment {experiment!r} cannot be a folder's name; rename it")
+        points = given.setdefault(experiment, {})
+        earlier = points.get(particle.name, np.empty((0, 3)))
+        points[particle.name] = np.concatenate([earlier, table_coordinates_zyx(rows)])
+    for experiment, points in given.items():
+        check_inside(points, settings.extent_zyx_angstrom, f"{path}, experiment {experiment}")
+    return given
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no usable GPU here; give --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def step_bar(steps: Iterable, name: str) -> Iterable:
+    """A bar below that of the tomograms, gone when the step is done."""
+    return tqdm(steps, desc=name, leave=False, position=1, mininterval=0.5)
+
+
+if __name__ == "__main__":
+    run_script(main)
