@@ -188,6 +188,10 @@ def _result(fold: Fold[Run], checkpoint: Path) -> FoldResult:
 def _quiet_lightning() -> None:
     """Hardware banners and advice on data loader workers say nothing here: batches are cut from memory."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    for text in (
+        "does not have many workers",
+        "exists and is not empty",
+        "GPU available but not used",
+        "LeafSpec.*is deprecated",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{text}.*")

@@ -1,0 +1,99 @@
+"""The house: imports flow one way, config is read where parsers are built, names and sizes stay in bounds."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
+ALLOWED = {
+    **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
+    "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
+    "training": {*LEAVES, "inference", "training", "particle_config", "errors"},
+    "evaluation": {*LEAVES, "inference", "evaluation", "particle_config", "errors"},
+    "config": set(),
+    "errors": set(),
+    "particle_config": {"errors"},
+}
+# Rooms that build parts of a parser may read config; nobody else below the scripts.
+READS_CONFIG = {"evaluation/arguments.py"}
+# The metric's own command line reads files, inside its main only.
+EXCEPTIONS = {("metrics/fbeta.py", "data")}
+OURS = {*LEAVES, "inference", "training", "evaluation", "config", "errors", "particle_config"}
+
+
+def modules() -> list[Path]:
+    return [
+        path.relative_to(ROOT)
+        for path in sorted(ROOT.rglob("*.py"))
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        and path.relative_to(ROOT).parts[0] not in {"tests", "benchmarks"}
+    ]
+
+
+def scripts() -> list[Path]:
+    return [path for path in modules() if len(path.parts) == 1 and path.stem not in OURS]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            rooms |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            rooms.add(node.module.split(".")[0])
+    return rooms
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p not in scripts()], ids=str)
+def test_imports_flow_one_way(path):
+    room = path.parts[0].removesuffix(".py")
+    ours = imported_rooms(path) & (OURS | {script.stem for script in scripts()})
+    allowed = ALLOWED[room] | ({"config"} if str(path) in READS_CONFIG else set())
+    wrong = {name for name in ours - allowed if (str(path), name) not in EXCEPTIONS}
+    assert not wrong, f"{path} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", scripts(), ids=str)
+def test_scripts_do_not_import_scripts(path):
+    assert not imported_rooms(path) & {script.stem for script in scripts()}
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_nothing_assigns_to_config(path):
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            named = isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)
+            assert not (named and target.value.id == "config"), f"{path}:{node.lineno} assigns to config"
+
+
+def test_no_room_without_a_concept():
+    forbidden = {"utils", "misc", "common", "helpers"}
+    for path in modules():
+        assert not forbidden & {part.removesuffix(".py") for part in path.parts}, path
+        assert "_v2" not in str(path)
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse((ROOT / path).read_text())), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize("path", scripts(), ids=str)
+def test_scripts_have_parser_main_and_run_script(path):
+    tree = ast.parse((ROOT / path).read_text())
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"main", "build_parser"} <= names
+    assert "run_script(main)" in (ROOT / path).read_text()
+    assert "allow_abbrev=False" in (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p not in scripts()], ids=str)
+def test_no_namespace_below_the_scripts(path):
+    """``args`` ends where it is parsed; only the shared flags' own room may see it."""
+    if str(path) in READS_CONFIG | {"metrics/fbeta.py"}:
+        return
+    assert "Namespace" not in (ROOT / path).read_text()

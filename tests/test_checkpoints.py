@@ -1,0 +1,109 @@
+"""Checkpoints describe themselves, and refuse what does not fit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from errors import InputError
+from inference.checkpoints import (
+    KEY,
+    NETWORK_PREFIX,
+    Description,
+    check_agreement,
+    find_checkpoints,
+    load_checkpoint,
+)
+from models import model_from_description
+from particle_config import PARTICLES, Particle
+
+DESCRIPTION = Description(
+    architecture={"encoder_name": "deepfinder2", "norm_type": "batch", "num_classes": 7},
+    particles=PARTICLES,
+    patch_size_zyx=(64, 64, 64),
+    norm_percentiles=(0.5, 99.5),
+    radius_fraction=0.5,
+    tomo_types=("denoised",),
+    voxel_spacing_angstrom=10.012,
+    fold=0,
+    validation_run="TS_1",
+    hyperparameters={"peak_local_max_gpu": {"ribosome": {"peak_threshold": 0.4, "nms_radius_fraction": 0.8}}},
+    f4=0.8,
+)
+
+
+def save(path, description=DESCRIPTION):
+    network = model_from_description(description.architecture)
+    weights = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": weights, KEY: description.as_plain()}, path)
+    return network
+
+
+def test_round_trip(tmp_path):
+    network = save(tmp_path / "a.ckpt").eval()
+    loaded, description = load_checkpoint(tmp_path / "a.ckpt")
+    assert description == DESCRIPTION and not loaded.training
+    volume = torch.randn(1, 1, 16, 16, 16)
+    assert torch.equal(network(volume), loaded(volume))
+
+
+def test_another_particle_table_is_refused_by_name(tmp_path):
+    save(tmp_path / "a.ckpt")
+    swapped = (*PARTICLES[:3], replace(PARTICLES[3], name="proteasome"), *PARTICLES[4:])
+    with pytest.raises(InputError, match="label 4 is ribosome .* and proteasome"):
+        load_checkpoint(tmp_path / "a.ckpt", swapped)
+    with pytest.raises(InputError, match="6 particles there, 7"):
+        load_checkpoint(tmp_path / "a.ckpt", (*PARTICLES, Particle("proteasome", 80, 1, 7, "#000000")))
+
+
+def test_colours_and_aliases_may_change(tmp_path):
+    save(tmp_path / "a.ckpt")
+    load_checkpoint(tmp_path / "a.ckpt", tuple(replace(p, colour="#000000", aliases=()) for p in PARTICLES))
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load_checkpoint(tmp_path / "none.ckpt")
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_checkpoint(tmp_path / "text.ckpt")
+    save(tmp_path / "cut.ckpt")
+    whole = (tmp_path / "cut.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cannot be read"):
+        load_checkpoint(tmp_path / "cut.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(InputError, match="not written by train.py"):
+        load_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_a_folder_is_its_best_generalists(tmp_path):
+    names = ["fold_0-best-fscore-epoch=1-f4=0.8.ckpt", "fold_0-best-ribosome-epoch=1-f4=0.9.ckpt", "fold_0-last.ckpt"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_checkpoints(tmp_path)] == names[:1]
+    assert find_checkpoints(tmp_path / names[2]) == [tmp_path / names[2]]
+    (tmp_path / names[0]).unlink()
+    assert len(find_checkpoints(tmp_path)) == 2
+
+
+def test_nothing_to_find(tmp_path):
+    with pytest.raises(InputError, match="holds no .ckpt"):
+        find_checkpoints(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        find_checkpoints(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"voxel_spacing_angstrom": 5.0}, "voxel spacing"),
+        ({"norm_percentiles": (5.0, 95.0)}, "percentiles"),
+        ({"radius_fraction": 0.3}, "radius fraction"),
+    ],
+)
+def test_networks_of_different_kinds_are_not_averaged(tmp_path, change, named):
+    paths = [tmp_path / "a.ckpt", tmp_path / "b.ckpt"]
+    check_agreement(paths, [DESCRIPTION, DESCRIPTION])
+    with pytest.raises(InputError, match=f"b.ckpt and a.ckpt differ in .*{named}"):
+        check_agreement(paths, [DESCRIPTION, replace(DESCRIPTION, **change)])

@@ -1,0 +1,187 @@
+"""The official score: known answers without files, known answers on real data, laws of the curve."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errors import InputError
+from metrics.fbeta import f_beta, match_counts, score_picks, threshold_curve
+from particle_config import PARTICLES
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data" / "real"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="real data not at hand")
+
+
+def table(rows, run="TS_1"):
+    return pd.DataFrame([(run, *row) for row in rows], columns=["experiment", "particle_type", "x", "y", "z"])
+
+
+ONE_OF_EACH = table([(p.name, 1000.0 * p.label, 500.0, 300.0) for p in PARTICLES])
+
+
+# --- Counting -----------------------------------------------------------------------------------------
+def test_match_radius_is_inclusive():
+    reference = np.array([[0.0, 0.0, 0.0]])
+    assert match_counts(np.array([[0.0, 3.0, 4.0]]), reference, 5.0) == (1, 0, 0)
+    assert match_counts(np.array([[0.0, 3.0, 4.001]]), reference, 5.0) == (0, 1, 1)
+
+
+def test_two_candidates_on_one_reference_are_one_hit_and_one_false_positive():
+    assert match_counts(np.array([[0, 0, 1.0], [0, 0, -1.0]]), np.zeros((1, 3)), 5.0) == (1, 1, 0)
+
+
+def test_one_candidate_on_two_references_makes_false_positives_negative():
+    assert match_counts(np.zeros((1, 3)), np.array([[0, 0, 1.0], [0, 0, -1.0]]), 5.0) == (2, -1, 0)
+
+
+def test_empty_sides():
+    none, three = np.empty((0, 3)), np.arange(9.0).reshape(3, 3)
+    assert match_counts(three, none, 1.0) == (0, 3, 0)
+    assert match_counts(none, three, 1.0) == (0, 0, 3)
+    assert match_counts(none, none, 1.0) == (0, 0, 0)
+
+
+def test_f_beta_by_hand():
+    assert f_beta(8, 2, 8) == pytest.approx(17 * 0.8 * 0.5 / (16 * 0.8 + 0.5))
+    assert f_beta(0, 0, 0) == 0 and f_beta(0, 5, 0) == 0 and f_beta(0, 0, 5) == 0
+    assert f_beta(1, 1, 1, beta=1.0) == pytest.approx(0.5)
+    assert np.allclose(f_beta(np.array([8, 0]), np.array([2, 1]), np.array([8, 1])), [f_beta(8, 2, 8), 0])
+
+
+# --- The score ----------------------------------------------------------------------------------------
+def test_truth_against_itself_is_one():
+    score = score_picks(ONE_OF_EACH, ONE_OF_EACH)
+    assert score.weighted == 1.0 and score.mean_over_runs == 1.0
+
+
+def test_every_point_twice():
+    assert score_picks(pd.concat([ONE_OF_EACH, ONE_OF_EACH]), ONE_OF_EACH).weighted == pytest.approx(17 / 18)
+
+
+def test_nine_far_false_picks_per_point():
+    far = pd.concat([ONE_OF_EACH.assign(z=ONE_OF_EACH.z + 5000 + 100 * k) for k in range(9)])
+    assert score_picks(pd.concat([ONE_OF_EACH, far]), ONE_OF_EACH).weighted == pytest.approx(0.65385, abs=1e-5)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(29.0, 1.0), (30.0, 1.0), (31.0, 6 / 7)])
+def test_shift_loses_apo_ferritin_first(shift, expected):
+    shifted = ONE_OF_EACH.assign(x=ONE_OF_EACH.x + shift)
+    assert score_picks(shifted, ONE_OF_EACH).weighted == pytest.approx(expected)
+
+
+def test_amylase_counts_nothing():
+    without = ONE_OF_EACH[ONE_OF_EACH.particle_type != "beta-amylase"]
+    score = score_picks(without, ONE_OF_EACH)
+    assert score.weighted == 1.0 and score.per_particle.loc["beta-amylase", "f4"] == 0.0
+
+
+def test_counts_are_pooled_before_f_is_computed():
+    truth = pd.concat(
+        [table([("ribosome", float(k) * 1000, 0, 0) for k in range(9)], "A"), table([("ribosome", 0, 0, 0)], "B")]
+    )
+    picks = table([("ribosome", 0.0, 0.0, 0.0)], "B")
+    score = score_picks(picks, truth)
+    assert score.per_particle.loc["ribosome", "f4"] == pytest.approx(f_beta(1, 0, 9))
+    assert score.mean_over_runs == pytest.approx(0.5)  # run A scores 0, run B 1
+
+
+def test_unknown_runs_are_dropped():
+    extra = table([("ribosome", 1.0, 2.0, 3.0)], "elsewhere")
+    assert score_picks(pd.concat([ONE_OF_EACH, extra]), ONE_OF_EACH).weighted == 1.0
+
+
+def test_errors_name_the_culprit():
+    with pytest.raises(InputError, match="'prion'"):
+        score_picks(table([("prion", 0, 0, 0)]), ONE_OF_EACH)
+    with pytest.raises(InputError, match="duplicate reference point"):
+        score_picks(ONE_OF_EACH, pd.concat([ONE_OF_EACH, ONE_OF_EACH]))
+    with pytest.raises(InputError, match="TS_9"):
+        score_picks(ONE_OF_EACH, ONE_OF_EACH, runs=["TS_9"])
+
+
+# --- The curve ----------------------------------------------------------------------------------------
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 12), st.integers(1, 3))
+def test_curve_equals_matching_again_at_every_threshold(seed, candidates, references, runs):
+    rng = np.random.default_rng(seed)
+    found = [
+        (rng.uniform(0, 10, (candidates, 3)), rng.integers(0, 8, candidates) / 8)  # many equal scores
+        for _ in range(runs)
+    ]
+    truth = [rng.uniform(0, 10, (references, 3)) for _ in range(runs)]
+    curve = threshold_curve(found, truth, radius=2.0)
+    assert list(curve.thresholds) == sorted({s for _, scores in found for s in scores}, reverse=True)
+    for k, threshold in enumerate(curve.thresholds):
+        counts = np.sum(
+            [
+                match_counts(points[scores >= threshold], reference, 2.0)
+                for (points, scores), reference in zip(found, truth, strict=True)
+            ],
+            axis=0,
+        )
+        assert curve.true_positives[k] == counts[0]
+        assert curve.candidates[k] - curve.true_positives[k] == counts[1]
+        assert curve.references - curve.true_positives[k] == counts[2]
+        assert curve.f_beta()[k] == pytest.approx(f_beta(*counts))
+
+
+def test_best_threshold_is_the_middle_of_the_plateau():
+    truth = np.array([[float(10 * k), 0, 0] for k in range(4)])
+    false = np.full((50, 3), 500.0)
+    points, scores = np.concatenate([truth, false]), np.concatenate([np.full(4, 0.9), np.full(50, 0.3)])
+    threshold, value = threshold_curve([(points, scores)], [truth], 1.0).best()
+    assert value == 1.0 and threshold == pytest.approx(0.6)
+
+
+def test_best_threshold_without_candidates():
+    assert threshold_curve([(np.empty((0, 3)), np.empty(0))], [np.zeros((1, 3))], 1.0).best() == (0.5, 0.0)
+
+
+# --- Real data ----------------------------------------------------------------------------------------
+@needs_real
+def test_known_answers_on_real_data():
+    truth = pd.read_csv(REAL / "train_ground_truth.csv")
+    rng = np.random.default_rng(0)
+    far = pd.concat([truth.assign(z=truth.z + 1e5 + 1e3 * k + rng.uniform(0, 1)) for k in range(9)])
+    assert score_picks(truth, truth).weighted == 1.0
+    assert score_picks(pd.concat([truth, truth]), truth).weighted == pytest.approx(0.94444, abs=1e-5)
+    assert score_picks(pd.concat([truth, far]), truth).weighted == pytest.approx(0.65385, abs=1e-5)
+    assert score_picks(truth.assign(x=truth.x + 29), truth).weighted == 1.0
+    assert score_picks(truth.assign(x=truth.x + 31), truth).weighted == pytest.approx(0.85714, abs=1e-5)
+
+
+@needs_real
+def test_known_score_of_a_real_network():
+    picks, truth = (pd.read_csv(REAL / name) for name in ("predictions_5_runs.csv", "train_ground_truth.csv"))
+    score = score_picks(picks, truth, runs=sorted(picks.experiment.unique()))
+    assert score.weighted == pytest.approx(0.78267, abs=5e-6)
+    rows = score.per_particle[["true_positives", "false_positives", "false_negatives"]]
+    assert rows.loc["apo-ferritin"].tolist() == [253, 191, 17]
+    assert rows.loc["beta-galactosidase"].tolist() == [69, 521, 9]
+    assert rows.loc["ribosome"].tolist() == [243, 291, 10]
+    assert rows.loc["thyroglobulin"].tolist() == [157, 840, 14]
+    assert rows.loc["virus-like-particle"].tolist() == [64, 20, 1]
+
+
+# --- The command line ---------------------------------------------------------------------------------
+def run_module(*arguments):
+    command = [sys.executable, "-m", "metrics.fbeta", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+def test_command_line_prints_the_table(tmp_path):
+    ONE_OF_EACH.to_csv(tmp_path / "truth.csv", index=False)
+    done = run_module("--picks", tmp_path / "truth.csv", "--truth", tmp_path / "truth.csv")
+    assert done.returncode == 0 and "weighted F4" in done.stdout and "1.0000" in done.stdout
+
+
+def test_command_line_names_a_missing_file(tmp_path):
+    done = run_module("--picks", tmp_path / "none.csv", "--truth", tmp_path / "none.csv")
+    assert done.returncode == 2 and "none.csv" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,39 @@
+"""Percentile clipping and z-scores."""
+
+import numpy as np
+import pytest
+import torch
+
+from data.normalization import clip_to_percentiles, standardize
+from errors import InputError
+
+
+def test_clip_maps_the_percentiles_to_0_and_1():
+    volume = np.arange(101, dtype=np.float32).reshape(1, 1, 101) * 1e-5
+    clipped = clip_to_percentiles(volume, 10, 90)
+    assert clipped.dtype == np.float32
+    assert clipped[0, 0, :11].max() == 0 and clipped[0, 0, 90:].min() == 1
+    assert clipped[0, 0, 50] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_constant_volume_becomes_zero():
+    assert not clip_to_percentiles(np.full((2, 2, 2), 7.0), 0, 100).any()
+
+
+@pytest.mark.parametrize("bounds", [(50, 50), (90, 10), (-1, 50), (5, 101)])
+def test_percentiles_out_of_order_are_refused(bounds):
+    with pytest.raises(InputError, match="percentiles"):
+        clip_to_percentiles(np.zeros((2, 2, 2)), *bounds)
+
+
+def test_each_patch_is_scored_by_itself():
+    patches = torch.randn(3, 1, 4, 5, 6) * torch.tensor([1.0, 10.0, 100.0]).view(3, 1, 1, 1, 1) + 5
+    together = standardize(patches)
+    assert torch.allclose(together.mean(dim=(1, 2, 3, 4)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(together.std(dim=(1, 2, 3, 4), correction=0), torch.ones(3), atol=1e-4)
+    for k in range(3):
+        assert torch.equal(together[k : k + 1], standardize(patches[k : k + 1]))
+
+
+def test_constant_patch_becomes_zero():
+    assert not standardize(torch.full((1, 1, 2, 2, 2), 3.0)).any()
