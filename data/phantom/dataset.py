@@ -150,9 +150,9 @@ def reconstruct(
     del scene
     images = expose(images * settings.voxel_spacing_angstrom, geometry, microscope, DOSE_PER_TILT)
     # Drawn on the CPU: the same noise whatever the device.
-    for image in images:
-        noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
-        image += noise_per_pixel(settings) * torch.from_numpy(noise).to(device)
+    noise = rng.standard_normal(tuple(images.shape), dtype=np.float32)
+    images += noise_per_pixel(settings) * torch.from_numpy(noise).to(device)
+    del noise
     tomograms = {}
     for tomo_type in tomo_types:
         image_filter = TOMO_TYPES[tomo_type](microscope, settings.noise)

@@ -21,6 +21,7 @@ MIRRORED_BORDER_PIXELS = 32
 UPSAMPLING = 2
 RESOLUTION_ANGSTROM = 10.0  # full width at half maximum of the point that stands for an atom cluster
 SMALLEST_SPLINE_TRANSFER = 0.05
+PIXELS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def back_project(
     volume = torch.empty(geometry.shape_zyx, dtype=torch.float32, device=images.device)
     count, fine_width = images.shape[:2]
     rows = images.reshape(count * fine_width, height)
-    radians = torch.deg2rad(torch.tensor(geometry.angles_degrees, dtype=torch.float64, device=images.device))
+    radians = torch.deg2rad(torch.tensor(geometry.angles_degrees, dtype=torch.float32, device=images.device))
     first_row = (torch.arange(count, device=images.device) * fine_width)[None, :, None]
     x = _centred(width, images.device)[:, None]
     centre = (geometry.detector_width - 1) / 2
@@ -125,7 +126,7 @@ def back_project(
 
 
 def _centred(size: int, device: torch.device) -> torch.Tensor:
-    return torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
+    return torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2
 
 
 def _neighbours(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +137,7 @@ def _neighbours(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.
     index = torch.stack([low, low + 1], dim=-1)
     share = torch.stack([1 - fraction, fraction], dim=-1)
     share = share * ((index >= 0) & (index < size))
-    return index.clamp(0, size - 1).long(), share.float()
+    return index.clamp_(0, size - 1).long(), share
 
 
 def _sum_rows(rows: torch.Tensor, index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -152,22 +153,20 @@ def expose(images: torch.Tensor, geometry: Geometry, microscope: Microscope, dos
     angstrom to the B-factor (Scheres, doi 10.7554/eLife.03665). The B-spline of the voxels is divided out,
     which the central slice theorem allows here: a tilt's Fourier plane lies at (k cos, k sin) in (x, z).
     """
-    spacing = geometry.voxel_spacing_angstrom
+    ku, ky = _frequencies(images)
+    k2 = (ku**2 + ky**2) / geometry.voxel_spacing_angstrom**2
+    sigma = RESOLUTION_ANGSTROM / 2.3548
+    optics = microscope.contrast_transfer(torch.sqrt(k2)) * torch.exp(-2 * math.pi**2 * sigma**2 * k2)
     order = np.argsort(np.argsort(np.abs(geometry.angles_degrees), kind="stable"), kind="stable")
+    b_factors = torch.from_numpy(4.0 * dose_per_tilt * (order + 0.5)).float().to(images.device)
+    radians = torch.deg2rad(torch.tensor(geometry.angles_degrees, device=images.device))[:, None, None]
+    across = (torch.sinc(ku * torch.cos(radians)) * torch.sinc(ku * torch.sin(radians))) ** 4  # (tilt, n, 1)
+    along = torch.sinc(ky) ** 4
     exposed = torch.empty_like(images)
-    for i, angle in enumerate(geometry.angles_degrees):
-        b_factor = 4.0 * dose_per_tilt * (float(order[i]) + 0.5)
-        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-
-        def transfer(ku: torch.Tensor, ky: torch.Tensor, b=b_factor, cos=cos, sin=sin) -> torch.Tensor:
-            k2 = (ku**2 + ky**2) / spacing**2
-            spline = (torch.sinc(ku * cos) * torch.sinc(ku * sin) * torch.sinc(ky)) ** 4
-            sigma = RESOLUTION_ANGSTROM / 2.3548
-            envelope = torch.exp(-(b / 4 + 2 * math.pi**2 * sigma**2) * k2)
-            spline = spline.clamp(min=SMALLEST_SPLINE_TRANSFER)
-            return microscope.contrast_transfer(torch.sqrt(k2)) * envelope / spline
-
-        exposed[i] = _filtered(images[i], transfer, upsampling=1)
+    for chunk in _chunks(images):
+        spline = (across[chunk] * along).clamp(min=SMALLEST_SPLINE_TRANSFER)
+        envelope = torch.exp(-b_factors[chunk, None, None] / 4 * k2)
+        exposed[chunk] = _filtered(images[chunk], optics * envelope / spline, upsampling=1)
     return exposed
 
 
@@ -182,42 +181,50 @@ def weighted_back_projection(
     ``image_filter`` maps frequency in 1/angstrom to a factor. Applied to the images it is the same as the
     isotropic filter in three dimensions applied to the tomogram (central slice theorem), and far cheaper.
     """
-    spacing = geometry.voxel_spacing_angstrom
-
-    def transfer(ku: torch.Tensor, ky: torch.Tensor) -> torch.Tensor:
-        ramp = ku.abs().expand(len(ku), ky.shape[1])
-        return ramp if image_filter is None else ramp * image_filter(torch.sqrt(ku**2 + ky**2) / spacing)
-
+    ku, ky = _frequencies(images)
+    transfer = ku.abs()
+    if image_filter is not None:
+        transfer = transfer * image_filter(torch.sqrt(ku**2 + ky**2) / geometry.voxel_spacing_angstrom)
     count, width, height = images.shape
     fine = torch.empty((count, UPSAMPLING * width, height), dtype=torch.float32, device=images.device)
-    for i, image in enumerate(images):
-        fine[i] = _filtered(image, transfer, upsampling=UPSAMPLING)
+    for chunk in _chunks(images):
+        fine[chunk] = _filtered(images[chunk], transfer, UPSAMPLING)
     return back_project(fine, geometry, progress) * (math.pi / count)
 
 
-def _filtered(
-    image: torch.Tensor, transfer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], upsampling: int
-) -> torch.Tensor:
-    """A (U, Y) image times a transfer function of (ku, ky) in cycles per pixel; u comes out finer.
+def _padded_shape(width: int, height: int) -> tuple[int, int]:
+    """Of an image in Fourier space: zeros after u, where the object ends on the detector; a mirrored y."""
+    return 2 * _fast_length(math.ceil(0.75 * width)), height + 2 * min(MIRRORED_BORDER_PIXELS, height - 1)
 
-    Zeros are added in u, where the object ends on the detector, and a mirror image in y, where it does not.
-    """
-    width, height = image.shape
-    border = min(MIRRORED_BORDER_PIXELS, height - 1)
-    mirrored = pad(image[None], (border, border), mode="reflect")[0]
-    padded_width = 2 * _fast_length(math.ceil(0.75 * width))
-    spectrum = torch.fft.rfft2(mirrored, s=(padded_width, mirrored.shape[1]))
-    ku = torch.fft.fftfreq(padded_width, device=image.device)[:, None]
-    ky = torch.fft.rfftfreq(mirrored.shape[1], device=image.device)[None, :]
-    spectrum = spectrum * transfer(ku, ky)
-    half = padded_width // 2
+
+def _frequencies(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """ku (n, 1) and ky (1, m) in cycles per pixel of the padded images' half spectrum."""
+    padded_width, padded_height = _padded_shape(*images.shape[1:])
+    ku = torch.fft.fftfreq(padded_width, device=images.device)[:, None]
+    return ku, torch.fft.rfftfreq(padded_height, device=images.device)[None, :]
+
+
+def _chunks(images: torch.Tensor) -> list[slice]:
+    """Runs of tilts that are filtered together: few calls, little memory."""
+    size = max(1, PIXELS_AT_ONCE // images[0].numel())
+    return [slice(i, i + size) for i in range(0, len(images), size)]
+
+
+def _filtered(images: torch.Tensor, transfer: torch.Tensor, upsampling: int) -> torch.Tensor:
+    """(n, U, Y) images times a transfer function on their padded half spectra; u comes out finer."""
+    width, height = images.shape[1:]
+    padded_width, padded_height = _padded_shape(width, height)
+    border = (padded_height - height) // 2
+    mirrored = pad(images, (border, border), mode="reflect")
+    spectrum = torch.fft.rfft2(mirrored, s=(padded_width, padded_height)) * transfer
     if upsampling > 1:
-        fine = spectrum.new_zeros((upsampling * padded_width, spectrum.shape[1]))
-        fine[:half] = spectrum[:half]
-        fine[-half + 1 :] = spectrum[-half + 1 :]
+        half = padded_width // 2
+        fine = spectrum.new_zeros((len(spectrum), upsampling * padded_width, spectrum.shape[2]))
+        fine[:, :half] = spectrum[:, :half]
+        fine[:, -half + 1 :] = spectrum[:, -half + 1 :]
         spectrum = fine * upsampling
-    result = torch.fft.irfft2(spectrum, s=(upsampling * padded_width, mirrored.shape[1]))
-    return result[: upsampling * width, border : border + height]
+    result = torch.fft.irfft2(spectrum, s=(upsampling * padded_width, padded_height))
+    return result[:, : upsampling * width, border : border + height]
 
 
 def _fast_length(size: int) -> int:
