@@ -25,6 +25,8 @@ from errors import InputError
 from particle_config import Particle
 
 SMALLEST_SIDE_VOXELS = 16
+# On finer voxels the points that make up a density would stand apart.
+SMALLEST_SPACING_ANGSTROM = 3.0
 DOSE_PER_TILT = 3.0  # electrons per square angstrom, about 120 in all for 41 tilts
 # Noise 1 on a 10 angstrom pixel of one of 41 images, in angstrom of protein-contrast path length.
 NOISE_PATH_ANGSTROM = 62.0
@@ -51,7 +53,8 @@ class PhantomSettings:
         if min(self.shape_zyx) < SMALLEST_SIDE_VOXELS:
             shape = " ".join(map(str, self.shape_zyx))
             raise InputError(f"--shape {shape}: every side needs at least {SMALLEST_SIDE_VOXELS} voxels")
-        _demand("--voxel_spacing", self.voxel_spacing_angstrom, self.voxel_spacing_angstrom > 0, "above 0")
+        spacing, smallest = self.voxel_spacing_angstrom, SMALLEST_SPACING_ANGSTROM
+        _demand("--voxel_spacing", spacing, spacing >= smallest, f"{smallest:g} angstrom or above")
         _demand("--noise", self.noise, self.noise >= 0, "0 or above")
         _demand("--defocus", self.defocus_angstrom, self.defocus_angstrom > 0, "above 0 (underfocus)")
         in_range = 0 < self.tilt_range_degrees <= 90

@@ -256,6 +256,10 @@ def add_points(volume: np.ndarray, points_zyx_voxels: np.ndarray, weights: np.nd
     The spline keeps sum and centre of mass exactly and hardly aliases; its transfer function along each axis
     is sinc(frequency)^4. Voxel i lies at coordinate i. What falls outside the volume is dropped.
     """
+    reaches = ((points_zyx_voxels > -2) & (points_zyx_voxels < np.array(volume.shape) + 1)).all(axis=1)
+    points_zyx_voxels, weights = points_zyx_voxels[reaches], weights[reaches]
+    if len(weights) == 0:
+        return
     nearest = np.floor(points_zyx_voxels).astype(np.int64)
     fraction = points_zyx_voxels - nearest
     spline = np.stack(

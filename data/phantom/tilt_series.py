@@ -67,7 +67,7 @@ class Geometry:
         shadow = max(
             width * math.cos(math.radians(a)) + depth * abs(math.sin(math.radians(a))) for a in self.angles_degrees
         )
-        return math.ceil(shadow) + 2 * DETECTOR_MARGIN_PIXELS
+        return math.ceil(shadow - 1e-9) + 2 * DETECTOR_MARGIN_PIXELS
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

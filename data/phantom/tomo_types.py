@@ -14,10 +14,10 @@ ImageFilter = Callable[[torch.Tensor], torch.Tensor]
 
 # Spectral signal-to-noise ratio of protein in these tomograms at noise 1, as strength * exp(-k * length):
 # optimistic where detail is wanted, as deconvolution tools are by default, sober where calm is.
-DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM = 2.0, 60.0
-DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM = 1.0, 80.0
+DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM = 20.0, 100.0
+DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM = 50.0, 200.0
 # Detail finer than this is noise at any place of these tomograms.
-DENOISING_RESOLUTION_ANGSTROM = 40.0
+DENOISING_RESOLUTION_ANGSTROM = 32.0
 # Slower than this, grey values follow the ice and the filter's own ringing, not molecules.
 SLOWEST_WAVE_ANGSTROM = 1000.0
 # Without noise the plain inverse of the CTF would divide by its zeros.
