@@ -12,11 +12,9 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
-
 import config
 from data.czi import find_runs
-from errors import InputError, run_script
+from errors import run_script
 from evaluation.arguments import (
     add_inference_arguments,
     add_postprocessing_arguments,
@@ -25,6 +23,7 @@ from evaluation.arguments import (
 )
 from evaluation.tomograms import DetectionSettings, Evaluation, evaluate_runs
 from inference.checkpoints import check_agreement, find_checkpoints, load_checkpoint
+from inference.device import choose_device
 from inference.predictor import Predictor
 from particle_config import PARTICLES
 
@@ -61,17 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         voxel_spacing_angstrom=args.voxel_spacing,
     )
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type, names=args.limit_tomos_by_id)
-    predictor = Predictor(networks, inference_settings(args), chosen_device(args.device))
+    predictor = Predictor(networks, inference_settings(args), choose_device(args.device, args.precision))
     output_dir = args.output_dir or default_output_dir(paths[0])
     print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
     evaluation = evaluate_runs(runs, predictor, settings, particles=PARTICLES, output_dir=output_dir)
     report(evaluation, output_dir)
-
-
-def chosen_device(name: str) -> torch.device:
-    if name == "gpu" and not torch.cuda.is_available():
-        raise InputError("--device gpu: this machine has no GPU that torch can use; leave the flag out")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def default_output_dir(checkpoint: Path) -> Path:

@@ -154,7 +154,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.voxel_spacing is not None:
         check_voxel_spacing(args.voxel_spacing)
     runs = find_runs(args.data_dir, split="portal")
-    conversions = {run.name: convert_run(run, args.voxel_spacing) for run in tqdm(runs, desc="annotations", unit="run")}
+    conversions = {
+        run.name: convert_run(run, args.voxel_spacing)
+        for run in tqdm(runs, desc="annotations", unit="run", disable=None)
+    }
     if not any(conversion.picks for conversion in conversions.values()):
         found = sorted({name for c in conversions.values() for name in c.unknown_objects})
         raise InputError(

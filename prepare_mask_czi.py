@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
             target=mask_path(mask_root, run.name, radius_fraction),
             save_plot=args.save_plots,
         )
-        for run in tqdm(runs, desc="masks", unit="run")
+        for run in tqdm(runs, desc="masks", unit="run", disable=None)
     ]
     summary = pd.DataFrame(rows)
     print(summary.to_string(index=False))

@@ -13,12 +13,16 @@ import json
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 import config
 from data.augmentation import MODES
 from data.files import atomic_path
-from data.folds import leave_one_out
-from data.training_volume import VolumeSource
+from data.folds import Fold, leave_one_out
+from data.patches import check_patch_fits
+from data.training_volume import TrainingVolume, VolumeSource, check_same_spacing
 from errors import InputError, run_script
+from inference.device import DEVICES, choose_device
 from inference.predictor import PRECISIONS, InferenceSettings
 from losses import LOSSES
 from models import ENCODERS
@@ -47,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     process.add_argument("--use_ema", action=switch, default=config.USE_EMA, help="average the weights over steps")
     process.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION)
     process.add_argument("--seed", type=int, default=config.SEED)
-    process.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    process.add_argument("--device", choices=DEVICES, default="auto")
 
     loss = parser.add_argument_group("loss function")
     loss.add_argument("--loss_type", choices=LOSSES, default=config.LOSS_TYPE)
@@ -95,28 +99,38 @@ def main(argv: list[str] | None = None) -> None:
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
     )
-    folds = leave_one_out(source.runs())
-    if args.fold is not None:
-        if not 0 <= args.fold < len(folds):
-            raise InputError(f"--fold {args.fold}: {args.data_root} gives folds 0 to {len(folds) - 1}")
-        folds = [folds[args.fold]]
+    settings = settings_from(args)
+    folds = chosen_folds(source, args.fold)
+    check_patch_fits([folds[0].validation, *folds[0].training], settings.patch_size_zyx)
     experiment_dir = new_experiment(args)
     print(f"experiment {experiment_dir}")
     results = []
     for fold in folds:
-        print(f"fold {fold.index}: {len(fold.training)} training tomograms, held out {fold.validation.name}")
+        print(f"fold {fold.index}: {len(fold.training)} training tomograms, held out {fold.validation.run_name}")
         results.append(
             train_fold(
                 fold,
                 source=source,
                 particles=PARTICLES,
-                settings=settings_from(args),
+                settings=settings,
                 experiment_dir=experiment_dir,
             )
         )
         write_thresholds(experiment_dir, results)
     for result in results:
         print(f"fold {result.fold}: weighted F4 {result.f4:.4f} on {result.validation_run}   {result.checkpoint}")
+
+
+def chosen_folds(source: VolumeSource, index: int | None) -> list[Fold[TrainingVolume]]:
+    """The fold of that index, or all of them, with their tomograms in memory."""
+    runs = source.runs()
+    folds = leave_one_out(runs)
+    if index is not None and not 0 <= index < len(folds):
+        raise InputError(f"--fold {index}: {source.data_root} gives folds 0 to {len(folds) - 1}")
+    volumes = [source.load(run) for run in tqdm(runs, desc="reading", unit="run", disable=None)]
+    check_same_spacing(volumes)
+    folds = leave_one_out(volumes)
+    return folds if index is None else [folds[index]]
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -128,7 +142,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
     if args.class_loss_weights is not None and len(args.class_loss_weights) != len(PARTICLES) + 1:
         raise InputError(
-            f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), got {len(args.class_loss_weights)}"
+            f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), "
+            f"got {len(args.class_loss_weights)}"
         )
     divisor = ENCODERS[args.encoder_name]().divisor
     if any(side <= 0 or side % divisor for side in args.patch_size):
@@ -159,7 +174,7 @@ def settings_from(args: argparse.Namespace) -> TrainingSettings:
         augmentation_mode=args.augmentation_mode,
         precision=args.precision,
         seed=args.seed,
-        device=args.device,
+        device=choose_device(args.device, args.precision).type,
         inference=InferenceSettings(
             window_zyx=config.INFERENCE_WINDOW,
             overlap=config.SW_OVERLAP,

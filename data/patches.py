@@ -39,12 +39,7 @@ class PatchBatches(Dataset):
         background_fraction: float,
         seed: int,
     ) -> None:
-        for volume in volumes:
-            if any(side < patch for side, patch in zip(volume.mask.shape, patch_size_zyx, strict=True)):
-                raise InputError(
-                    f"patch size {_sides(patch_size_zyx)} does not fit into {volume.run_name} "
-                    f"({_sides(volume.mask.shape)} voxels); choose a smaller --patch_size"
-                )
+        check_patch_fits(volumes, patch_size_zyx)
         self.volumes = tuple(volumes)
         self.patch_size = np.array(patch_size_zyx)
         self.batch_size = batch_size
@@ -96,6 +91,16 @@ class BatchIndexSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.batches_per_epoch
+
+
+def check_patch_fits(volumes: Sequence[TrainingVolume], patch_size_zyx: Sequence[int]) -> None:
+    """InputError when a tomogram is smaller than the patch."""
+    for volume in volumes:
+        if any(side < patch for side, patch in zip(volume.mask.shape, patch_size_zyx, strict=True)):
+            raise InputError(
+                f"patch size {_sides(patch_size_zyx)} does not fit into {volume.run_name} "
+                f"({_sides(volume.mask.shape)} voxels); choose a smaller --patch_size"
+            )
 
 
 def _sides(shape: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import config
 from errors import InputError
+from inference.device import DEVICES
 from inference.predictor import PRECISIONS, InferenceSettings
 from inference.sliding_window import BLEND_MODES
 from particle_config import Particle
@@ -76,7 +77,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOWER", "UPPER"),
         help="clip range in percent (default: as in training)",
     )
-    group.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    group.add_argument("--device", choices=DEVICES, default="auto")
 
 
 def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,5 @@
 """The loop over tomograms: read, predict, detect, write; score where the truth is known."""
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def evaluate_runs(
     truths = {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
     tables, pictures = [], []
     windows = sum(predictor.count_windows(tomogram.shape_zyx) for tomogram in tomograms)
-    with tqdm(total=windows, unit="window", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=windows, unit="window", dynamic_ncols=True, disable=None) as bar:
         for run, tomogram in zip(runs, tomograms, strict=True):
             bar.set_description(run.name)
             volume = tomogram.read()
@@ -93,7 +92,7 @@ def evaluate_runs(
                 )
             )
             tables.append(table)
-            bar.write(f"{run.name}: {len(table)} picks", file=sys.stderr)
+            bar.write(f"{run.name}: {len(table)} picks")
     picks = pd.concat(tables, ignore_index=True)
     truth = [table for table in truths.values() if len(table)]
     score = score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None

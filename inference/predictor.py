@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
 from inference.sliding_window import sliding_window, window_corners
 from tta.orientations import ORIENTATIONS
 
@@ -47,8 +46,6 @@ class Predictor:
     """
 
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
-        if settings.precision == "fp16" and device.type == "cpu":
-            raise InputError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
         self.networks = [network.to(device).eval() for network in networks]
         self.settings = settings
         self.device = device

@@ -50,7 +50,7 @@ def test_round_trip(tmp_path):
 def test_another_particle_table_is_refused_by_name(tmp_path):
     save(tmp_path / "a.ckpt")
     swapped = (*PARTICLES[:3], replace(PARTICLES[3], name="proteasome"), *PARTICLES[4:])
-    with pytest.raises(InputError, match="label 4 is ribosome .* and proteasome"):
+    with pytest.raises(InputError, match=r"label 4 is ribosome .* and proteasome"):
         load_checkpoint(tmp_path / "a.ckpt", swapped)
     with pytest.raises(InputError, match="6 particles there, 7"):
         load_checkpoint(tmp_path / "a.ckpt", (*PARTICLES, Particle("proteasome", 80, 1, 7, "#000000")))
@@ -73,7 +73,7 @@ def test_damaged_and_foreign_files(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_checkpoint(tmp_path / "cut.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(InputError, match="not written by train.py"):
+    with pytest.raises(InputError, match=r"not written by train\.py"):
         load_checkpoint(tmp_path / "foreign.ckpt")
 
 
@@ -88,7 +88,7 @@ def test_a_folder_is_its_best_generalists(tmp_path):
 
 
 def test_nothing_to_find(tmp_path):
-    with pytest.raises(InputError, match="holds no .ckpt"):
+    with pytest.raises(InputError, match=r"holds no \.ckpt"):
         find_checkpoints(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         find_checkpoints(tmp_path / "none")

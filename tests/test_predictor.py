@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from errors import InputError
 from inference.predictor import InferenceSettings, Predictor
 
 CPU = torch.device("cpu")
@@ -49,8 +48,3 @@ def test_precisions(precision):
     predictor.networks[0].divisor = 1
     probability = predictor(np.random.default_rng(0).random((8, 8, 8), dtype=np.float32))
     assert probability.dtype == torch.float32 and torch.isfinite(probability).all()
-
-
-def test_fp16_needs_a_gpu():
-    with pytest.raises(InputError, match="bf16"):
-        Predictor([Fixed(0.0, 1.0)], with_settings(precision="fp16"), CPU)

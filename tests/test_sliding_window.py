@@ -1,5 +1,7 @@
 """Windows: cover everything, add up to the whole, do not depend on how they are batched."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def channels(batch):
 def test_windows_cover_the_volume_with_the_overlap_and_stay_inside(side, window, overlap):
     starts = sorted({corner[0] for corner in window_corners((side, 4, 4), (window, 4, 4), overlap)})
     assert starts[0] == 0 and starts[-1] == side - window
-    assert all(b - a <= window * (1 - overlap) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= window * (1 - overlap) for a, b in itertools.pairwise(starts))
 
 
 def test_no_more_windows_than_needed():

@@ -67,10 +67,9 @@ def settings(**changes):
 
 
 def train(folder, **changes):
-    fold = leave_one_out(["a", "b"])[0]
-    return train_fold(
-        fold, source=HandDrawn(), particles=PARTICLES, settings=settings(**changes), experiment_dir=folder
-    )
+    source = HandDrawn()
+    fold = leave_one_out([source.load("a"), source.load("b")])[0]
+    return train_fold(fold, source=source, particles=PARTICLES, settings=settings(**changes), experiment_dir=folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What happens around training: weight averaging, checkpoints, progress."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -68,7 +67,7 @@ class TrainingProgress(Callback):
                 desc=f"fold {self.fold}",
                 unit="step",
                 dynamic_ncols=True,
-                disable=not sys.stderr.isatty(),
+                disable=None,
             )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,9 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from data.czi import Run
 from data.folds import Fold
 from data.patches import BatchIndexSampler, PatchBatches
-from data.training_volume import TrainingVolume, VolumeSource, check_same_spacing
+from data.training_volume import TrainingVolume, VolumeSource
 from inference.checkpoints import Description
 from inference.predictor import InferenceSettings
 from losses import build_loss, term_weights
@@ -84,7 +84,7 @@ class HeldOutTomogram(torch.utils.data.Dataset):
 
 
 def train_fold(
-    fold: Fold[Run],
+    fold: Fold[TrainingVolume],
     *,
     source: VolumeSource,
     particles: tuple[Particle, ...],
@@ -93,10 +93,7 @@ def train_fold(
 ) -> FoldResult:
     """Train on the fold's runs, validate on the held-out one, write checkpoints and metrics to the experiment."""
     pl.seed_everything(settings.seed, verbose=False)
-    training = [source.load(run) for run in fold.training]
-    held_out = source.load(fold.validation)
-    check_same_spacing([held_out, *training])
-    module = _build_module(fold, source, particles, settings, held_out)
+    module = _build_module(fold, source, particles, settings)
     checkpoints = checkpoint_callbacks(experiment_dir, fold.index, [particle.name for particle in particles])
     _quiet_lightning()
     trainer = pl.Trainer(
@@ -116,17 +113,15 @@ def train_fold(
         enable_model_summary=False,
         log_every_n_steps=settings.steps_per_epoch,
     )
-    trainer.fit(module, _training_loader(training, settings), DataLoader(HeldOutTomogram(held_out), batch_size=None))
+    held_out = DataLoader(HeldOutTomogram(fold.validation), batch_size=None)
+    trainer.fit(module, _training_loader(fold.training, settings), held_out)
     return _result(fold, Path(checkpoints[0].best_model_path))
 
 
 def _build_module(
-    fold: Fold[Run],
-    source: VolumeSource,
-    particles: tuple[Particle, ...],
-    settings: TrainingSettings,
-    held_out: TrainingVolume,
+    fold: Fold[TrainingVolume], source: VolumeSource, particles: tuple[Particle, ...], settings: TrainingSettings
 ) -> DetectionModule:
+    held_out = fold.validation
     architecture = {
         "encoder_name": settings.encoder_name,
         "norm_type": settings.norm_type,
@@ -167,7 +162,7 @@ def _build_module(
     )
 
 
-def _training_loader(volumes: list[TrainingVolume], settings: TrainingSettings) -> DataLoader:
+def _training_loader(volumes: Sequence[TrainingVolume], settings: TrainingSettings) -> DataLoader:
     batches = PatchBatches(
         volumes,
         patch_size_zyx=settings.patch_size_zyx,
@@ -178,7 +173,7 @@ def _training_loader(volumes: list[TrainingVolume], settings: TrainingSettings) 
     return DataLoader(batches, sampler=BatchIndexSampler(settings.steps_per_epoch), batch_size=None)
 
 
-def _result(fold: Fold[Run], checkpoint: Path) -> FoldResult:
+def _result(fold: Fold[TrainingVolume], checkpoint: Path) -> FoldResult:
     description = Description.from_plain(torch.load(checkpoint, map_location="cpu", weights_only=True)["etfinder"])
     return FoldResult(
         fold.index, description.validation_run, checkpoint, description.f4, dict(description.hyperparameters)

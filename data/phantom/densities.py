@@ -16,7 +16,7 @@ from particle_config import Particle, normalised_name
 
 # Pseudo-atoms this far apart blend into one smooth density at the resolution of a tomogram.
 POINT_SPACING_ANGSTROM = 7.0
-RNA_CONTRAST = 1.6  # phosphorus-rich and denser than protein
+RNA_CONTRAST = 1.4  # phosphorus-rich and denser than protein
 GOLD_CONTRAST = 6.0
 GOLD_RADIUS_ANGSTROM = 50.0
 # A bilayer about 40 angstrom thick: two dense head-group sheets; the tails scatter about as ice does.
@@ -164,7 +164,7 @@ def _virus_like_particle(points: np.ndarray) -> np.ndarray:
     capsomers = np.concatenate([symmetry_axes_zyx("I", 5), symmetry_axes_zyx("I", 3)])
     near = (unit @ capsomers.T).max(axis=1) > math.cos(math.radians(14))
     # A capsid one protein thick, with gaps between its subunits: less dense than a solid protein.
-    return 0.85 * ((distance > 114.0) & (distance < np.where(near, 135.0, 128.0)))
+    return 0.7 * ((distance > 116.0) & (distance < np.where(near, 135.0, 128.0)))
 
 
 _BETA_AMYLASE = _union([((29.0, 20.0, 9.0), 25.0, 1.0)])

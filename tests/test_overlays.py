@@ -1,0 +1,45 @@
+"""Overlay pictures: what is drawn as a hit, a miss and a false pick."""
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.picks import picks_table
+from evaluation.overlays import FALSE, HIT, MISSED, PICK, _busiest_slice, _marks, save_overlay
+from particle_config import PARTICLES
+
+
+def table(*points, name="ribosome"):
+    return picks_table("TS", name, np.array(points, dtype=float).reshape(-1, 3), np.ones(len(points)))
+
+
+def test_hits_misses_and_false_picks():
+    marks = _marks(table((0, 0, 0), (0, 0, 500)), table((0, 0, 70), (0, 900, 0)), PARTICLES)
+    assert marks[["kind", "y", "x"]].values.tolist() == [[HIT, 0, 0], [FALSE, 0, 500], [MISSED, 900, 0]]
+
+
+def test_without_truth_picks_are_just_picks():
+    assert _marks(table((0, 0, 0)), None, PARTICLES)["kind"].tolist() == [PICK]
+
+
+def test_the_slice_with_most_marks():
+    marks = pd.DataFrame({"z": [200.0, 210, 220, 600], "y": 0.0, "x": 0.0})
+    assert 13 <= _busiest_slice(marks, 0, 80, 10.0) <= 29
+    assert _busiest_slice(marks.iloc[:0], 0, 80, 10.0) == 40
+
+
+@pytest.mark.parametrize("truth", [None, table((50, 50, 50))])
+@pytest.mark.parametrize("picks", [table(), table((100, 100, 100), (0, 200, 390))])
+def test_the_picture_is_written(tmp_path, picks, truth):
+    volume = np.random.default_rng(0).normal(size=(20, 30, 40)).astype(np.float32)
+    path = save_overlay(
+        tmp_path / "new" / "TS.png",
+        volume,
+        picks=picks,
+        truth=truth,
+        voxel_spacing_angstrom=10.0,
+        particles=PARTICLES,
+        title="TS",
+    )
+    assert matplotlib.image.imread(path).std() > 0.05

@@ -1,0 +1,239 @@
+"""Every script from the command line on a tiny phantom, and every mistake: one line, exit code 2, nothing written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+
+import eval_public_czi
+import prepare_fullpublic_eval_annotations
+import prepare_mask_czi
+import train
+from data.czi import find_runs
+from data.picks import read_picks
+from errors import InputError
+from particle_config import PARTICLES
+
+ROOT = Path(__file__).parents[1]
+NAMES = [particle.name for particle in PARTICLES]
+QUICK = ["--epochs", "1", "--steps_per_epoch", "2", "--batch_size", "2", "--patch_size", "32", "32", "32"]
+
+
+def run(script, *words):
+    """The script as a user starts it."""
+    command = [sys.executable, str(ROOT / script), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+
+
+def fails_cleanly(done, *texts):
+    """One line of error that holds all the texts, exit code 2, no traceback."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    for text in texts:
+        assert text in errors[0]
+
+
+@pytest.fixture(scope="session")
+def experiment(phantom, tmp_path_factory):
+    """One fold trained for a moment."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    train.main(["--data_root", str(phantom), "--output_dir", str(folder), "--fold", "0", *QUICK, "--comment", "tiny"])
+    return next(folder.iterdir())
+
+
+@pytest.fixture
+def training_tree(phantom, tmp_path):
+    shutil.copytree(phantom / "train", tmp_path / "data" / "train")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def public_tree(phantom, tmp_path):
+    shutil.copytree(phantom / "public", tmp_path / "public")
+    return tmp_path / "public"
+
+
+def first_run(root):
+    return find_runs(root, tomo_type="denoised")[0]
+
+
+def rewrite(path, change):
+    """Change the voxels of a tomogram's first level."""
+    level = zarr.open_group(path, mode="r+")["0"]
+    level[:] = change(level[:])
+
+
+# --- The way through ----------------------------------------------------------------------------------
+def test_masks_annotations_training_evaluation(training_tree, public_tree, tmp_path, capsys):
+    prepare_mask_czi.main(["--data_root", str(training_tree), "--save_plots"])
+    masks = sorted((training_tree / "mask" / "segmentations_0.5").glob("*.npy"))
+    assert len(masks) == 2 and set(np.unique(np.load(masks[0]))) <= set(range(7))
+    prepare_fullpublic_eval_annotations.main(["--data_dir", str(public_tree)])
+
+    train.main(["--data_root", str(training_tree), "--output_dir", str(tmp_path / "checkpoints"), *QUICK])
+    experiment = next((tmp_path / "checkpoints").iterdir())
+    assert len(list(experiment.glob("fold_*-best-fscore-*.ckpt"))) == 2  # no --fold: all of them
+    assert set(json.loads((experiment / "thresholds.json").read_text())) == {"fold_0", "fold_1"}
+
+    out = tmp_path / "results"
+    eval_public_czi.main(
+        ["--model_path", str(experiment), "--data_root", str(public_tree), "--output_dir", str(out), "--use_tta"]
+    )
+    printed = capsys.readouterr().out
+    assert "2 networks" in printed and "weighted F4" in printed and str(out / "submission.csv") in printed
+    run_name = first_run(public_tree).name
+    table = pd.read_csv(out / "submission.csv")
+    assert list(table.columns) == ["id", "experiment", "particle_type", "x", "y", "z", "score"]
+    assert set(table["experiment"]) <= {run_name}
+    picks = {name: read_picks(out / "picks" / run_name / f"{name}.json") for name in NAMES}
+    assert sum(len(one.coordinates_zyx_angstrom) for one in picks.values()) == len(table)
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["scored_runs"] == [run_name] and 0 <= scores["score"]["weighted_f4"] <= 1
+    assert (out / "overlays" / f"{run_name}.png").stat().st_size > 10_000
+
+
+def test_a_checkpoint_alone_cc3d_and_no_truth(experiment, phantom, tmp_path, capsys):
+    checkpoint = next(experiment.glob("*-best-fscore-*.ckpt"))
+    with pytest.warns(UserWarning, match="prepare_fullpublic_eval_annotations"):
+        eval_public_czi.main(
+            f"--model_path {checkpoint} --data_root {phantom / 'public'} --output_dir {tmp_path} "
+            "--postprocessing_method cc3d --fixed_conf_threshold 0.1 --precision fp32".split()
+        )
+    assert "no picks to compare with" in capsys.readouterr().out
+    assert json.loads((tmp_path / "scores.json").read_text())["score"] is None
+
+
+def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path):
+    name = find_runs(phantom, tomo_type="denoised")[1].name
+    eval_public_czi.main(
+        f"--model_path {experiment} --data_root {phantom} --output_dir {tmp_path} "
+        f"--limit_tomos_by_id {name} --sw_batch_size 2 --blend_mode constant".split()
+    )
+    assert json.loads((tmp_path / "scores.json").read_text())["scored_runs"] == [name]
+
+
+def test_the_default_output_folder_bears_the_experiments_name(experiment):
+    folder = eval_public_czi.default_output_dir(next(experiment.glob("*.ckpt")))
+    assert folder.parent.name == "results" and folder.name.startswith(experiment.name)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["make_phantom_dataset", "prepare_mask_czi", "prepare_fullpublic_eval_annotations", "train", "eval_public_czi"],
+)
+def test_help_shows_the_commands(script):
+    done = run(f"{script}.py", "--help")
+    assert done.returncode == 0 and f"python {script}.py" in done.stdout
+
+
+# --- Mistakes -----------------------------------------------------------------------------------------
+def test_missing_data_root(experiment, tmp_path):
+    missing = tmp_path / "nowhere"
+    fails_cleanly(run("train.py", "--data_root", missing, "--output_dir", tmp_path / "c"), "nowhere")
+    fails_cleanly(run("prepare_mask_czi.py", "--data_root", missing), "nowhere")
+    fails_cleanly(run("prepare_fullpublic_eval_annotations.py", "--data_dir", missing), "nowhere")
+    fails_cleanly(run("eval_public_czi.py", "--model_path", experiment, "--data_root", missing), "nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_without_picks(training_tree, tmp_path):
+    run_ = first_run(training_tree)
+    shutil.rmtree(run_.picks_dir)
+    done = run("train.py", "--data_root", training_tree, "--output_dir", tmp_path / "c", *QUICK)
+    fails_cleanly(done, run_.name, "no picks")
+
+
+def test_unknown_particle(training_tree):
+    path = first_run(training_tree).picks_dir / "ribosome.json"
+    path.write_text(path.read_text().replace('"ribosome"', '"prion"'))
+    fails_cleanly(run("prepare_mask_czi.py", "--data_root", training_tree), "prion", "particle_config.py")
+    assert not (training_tree / "mask").exists() or not list((training_tree / "mask").rglob("*.npy"))
+
+
+def test_corrupt_zarr_chunk_and_nothing_half_written(experiment, public_tree, tmp_path):
+    level = first_run(public_tree).tomogram_path("denoised") / "0"
+    chunk = next(path for path in sorted(level.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    out = tmp_path / "results"
+    done = run("eval_public_czi.py", "--model_path", experiment, "--data_root", public_tree, "--output_dir", out)
+    fails_cleanly(done, chunk.name)
+    assert not (out / "submission.csv").exists() and not (out / "scores.json").exists()
+
+
+def test_corrupt_json_line_is_named_with_its_number(public_tree):
+    path = first_run(public_tree).annotation_paths[0]
+    path.write_text(path.read_text().rstrip() + '\n{"type": "point", "location": {"x": 1, ')
+    number = len(path.read_text().splitlines())
+    done = run("prepare_fullpublic_eval_annotations.py", "--data_dir", public_tree)
+    fails_cleanly(done, path.name, f"line {number}")
+
+
+def test_nan_volume(experiment, public_tree, tmp_path):
+    def with_nan(voxels):
+        voxels[3, 4, 5] = np.nan
+        return voxels
+
+    rewrite(first_run(public_tree).tomogram_path("denoised"), with_nan)
+    done = run(
+        "eval_public_czi.py", "--model_path", experiment, "--data_root", public_tree, "--output_dir", tmp_path / "r"
+    )
+    fails_cleanly(done, "NaN", "3, 4, 5")
+
+
+def test_unknown_voxel_size(phantom, tmp_path):
+    """A bare array in a folder that names no spacing."""
+    source = first_run(phantom)
+    base = tmp_path / "data" / "train"
+    folder = base / "static" / "ExperimentRuns" / "TS_1" / "VoxelSpacing"
+    folder.mkdir(parents=True)
+    shutil.copytree(source.tomogram_path("denoised") / "0", folder / "denoised.zarr")
+    shutil.copytree(source.picks_dir, base / "overlay" / "ExperimentRuns" / "TS_1" / "Picks")
+    command = ["prepare_mask_czi.py", "--data_root", tmp_path / "data"]
+    fails_cleanly(run(*command), "voxel", "--voxel_spacing")
+    assert run(*command, "--voxel_spacing", "10.012").returncode == 0
+
+
+def test_checkpoint_of_another_particle_table(experiment, phantom, tmp_path):
+    checkpoint = torch.load(next(experiment.glob("*-best-fscore-*.ckpt")), weights_only=True)
+    checkpoint["etfinder"]["particles"][3]["name"] = "proteasome"
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    done = run("eval_public_czi.py", "--model_path", tmp_path / "other.ckpt", "--data_root", phantom)
+    fails_cleanly(done, "other.ckpt", "proteasome", "ribosome")
+
+
+def test_tomogram_of_another_voxel_size(experiment, phantom):
+    done = run("eval_public_czi.py", "--model_path", experiment, "--data_root", phantom, "--voxel_spacing", "5")
+    fails_cleanly(done, "5 A per voxel", "trained at 10.012")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--fold", "7"], "folds 0 to 1"),
+        (["--patch_size", "30", "32", "32"], "nearest: 32 32 32"),
+        (["--patch_size", "64", "64", "64"], "does not fit"),
+        (["--class_loss_weights", "1", "2"], "needs 7 values"),
+        (["--radius_fraction", "0"], "--radius_fraction"),
+        (["--epochs", "0"], "--epochs"),
+        (["--norm_percentiles", "99", "1"], "percentiles"),
+        (["--training_tomo_types", "isonetcorrected"], "isonetcorrected"),
+        (["--precision", "fp16", "--device", "cpu"], "bf16"),
+    ],
+)
+def test_values_that_cannot_be_trained_with(phantom, tmp_path, words, text):
+    with pytest.raises(InputError, match=text):
+        train.main(["--data_root", str(phantom), "--output_dir", str(tmp_path), "--fold", "0", *QUICK, *words])
+    assert not list(tmp_path.iterdir())  # an experiment begins when its input is known to be good
+
+
+def test_flags_are_not_abbreviated(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--epoch", "3"])
+    assert stop.value.code == 2 and "--epoch" in capsys.readouterr().err
