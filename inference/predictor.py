@@ -46,7 +46,8 @@ class Predictor:
     """
 
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
-        self.networks = [network.to(device).eval() for network in networks]
+        # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
+        self.networks = [network.to(device, memory_format=torch.channels_last_3d).eval() for network in networks]
         self.settings = settings
         self.device = device
 

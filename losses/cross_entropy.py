@@ -5,7 +5,11 @@ from torch.nn import functional
 
 
 class CrossEntropy(nn.Module):
-    """Class-weighted cross-entropy, normalised by the weight of the voxels.
+    """Cross-entropy in which every voxel counts with the weight of its class, normalised by those weights.
+
+    The weight belongs to the voxel, not to the terms of its smoothed target: in torch's own combination of the two
+    the small share that smoothing gives to heavy classes outweighs the background, and every voxel of it is pulled
+    towards particles.
 
     Parameters
     ----------
@@ -19,15 +23,16 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Logits (B, C, Z, Y, X) and labels (B, Z, Y, X) or soft targets (B, C, Z, Y, X) -> {"ce": scalar}."""
-        logits = logits.float()
+        """Logits (B, C, Z, Y, X) and labels (B, Z, Y, X) or soft targets (B, C, Z, Y, X) -> {"ce": scalar}.
+
+        A voxel with a soft target weighs the mean of the class weights under it.
+        """
         if target.ndim == 4:
-            loss = functional.cross_entropy(
-                logits, target.long(), weight=self.class_weights, label_smoothing=self.label_smoothing
-            )
-            return {"ce": loss}
+            target = target.long()
+            weights = self.class_weights[target]
+        else:
+            weights = (target * self.class_weights.view(1, -1, 1, 1, 1)).sum(dim=1)
         per_voxel = functional.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
+            logits.float(), target, reduction="none", label_smoothing=self.label_smoothing
         )
-        # torch divides soft targets by the number of voxels; by their weight the two kinds of target agree.
-        return {"ce": per_voxel / (target.sum(dim=(0, 2, 3, 4)) * self.class_weights).sum()}
+        return {"ce": (per_voxel * weights).sum() / weights.sum()}

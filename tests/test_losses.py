@@ -78,13 +78,22 @@ def test_terms_are_named_and_unweighted():
 
 
 def test_cross_entropy_by_hand():
-    """One voxel of class 1 with probability p, smoothing 0.1 over four classes."""
-    logits = torch.tensor([0.0, 2.0, 0.0, -1.0]).view(1, CLASSES, 1, 1, 1)
-    log_p = torch.log_softmax(logits.flatten(), 0)
-    smooth = 0.1 / CLASSES * torch.tensor(WEIGHTS)
-    expected = -(0.9 * WEIGHTS[1] * log_p[1] + (smooth * log_p).sum()) / WEIGHTS[1]
-    target = torch.ones(1, 1, 1, 1, dtype=torch.long)
-    assert build_loss("ce", WEIGHTS)(logits, target)["ce"] == pytest.approx(float(expected), rel=1e-5)
+    """Two voxels, of class 1 (weight 20) and background (weight 1), smoothing 0.1 over four classes."""
+    logits = torch.tensor([[0.0, 2.0, 0.0, -1.0], [3.0, 0.0, 1.0, 0.0]]).T.reshape(1, CLASSES, 1, 1, 2)
+    target = torch.tensor([1, 0]).view(1, 1, 1, 2)
+    log_p = torch.log_softmax(logits, 1)[0, :, 0, 0]
+    first, second = (-(0.9 * log_p[label, k] + 0.1 * log_p[:, k].mean()) for k, label in enumerate((1, 0)))
+    assert build_loss("ce", WEIGHTS)(logits, target)["ce"] == pytest.approx(float(20 * first + second) / 21, rel=1e-5)
+
+
+def test_smoothing_does_not_pull_background_towards_heavy_classes():
+    """On pure background the best prediction is the smoothed target, whatever the other classes weigh."""
+    target = torch.zeros(1, 1, 1, 1, dtype=torch.long)
+    best = torch.full((CLASSES,), 0.1 / CLASSES)
+    best[0] += 0.9
+    logits = best.log().view(1, CLASSES, 1, 1, 1).requires_grad_()
+    build_loss("ce", WEIGHTS)(logits, target)["ce"].backward()
+    assert logits.grad.abs().max() < 1e-6
 
 
 def test_tversky_index_by_hand():
