@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import config
@@ -28,6 +27,7 @@ from data.phantom.scene import check_inside
 from data.phantom.tomo_types import TOMO_TYPES
 from data.picks import read_picks_table, table_coordinates_zyx
 from errors import InputError, run_script
+from inference.device import DEVICES, choose_device
 from particle_config import PARTICLES, find_particle
 
 FIRST_EVAL_NUMBER = 201  # run names stay unique between the two trees
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     microscope.add_argument("--tilt_step", type=float, default=config.PHANTOM_TILT_STEP, help="degrees")
     compute = parser.add_argument_group("Compute")
-    compute.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    compute.add_argument("--device", choices=DEVICES, default="auto")
     return parser
 
 
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         args.overwrite,
     )
     molecules = load_molecules(PARTICLES, args.density_dir)
-    bar = tqdm([*train_names, *eval_names], desc="tomograms", unit="tomogram")
+    bar = tqdm([*train_names, *eval_names], desc="tomograms", unit="tomogram", disable=None)
     for name in bar:
         tomograms, truth = make_tomogram(
             random_generator(args.seed, name),
@@ -149,15 +149,9 @@ def read_given_positions(path: Path, settings: PhantomSettings) -> dict[str, dic
     return given
 
 
-def choose_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no usable GPU here; give --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def step_bar(steps: Iterable, name: str) -> Iterable:
     """A bar below that of the tomograms, gone when the step is done."""
-    return tqdm(steps, desc=name, leave=False, position=1, mininterval=0.5)
+    return tqdm(steps, desc=name, leave=False, position=1, mininterval=0.5, disable=None)
 
 
 if __name__ == "__main__":

@@ -199,6 +199,18 @@ def read_ndjson(path: str | Path) -> np.ndarray:
     return _as_coordinates(coordinates)
 
 
+def write_ndjson(path: str | Path, coordinates_zyx_voxels: np.ndarray, rotations_xyz: np.ndarray | None = None) -> None:
+    """The inverse of :func:`read_ndjson`: ``orientedPoint`` with rotations (N, 3, 3), else ``point``."""
+    lines = []
+    for index, (z, y, x) in enumerate(_as_coordinates(coordinates_zyx_voxels).tolist()):
+        point = {"type": "point", "location": {"x": x, "y": y, "z": z}}
+        if rotations_xyz is not None:
+            point = {**point, "type": "orientedPoint", "xyz_rotation_matrix": rotations_xyz[index].tolist()}
+        lines.append(json.dumps(point))
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+
+
 def object_name_of_annotation(path: str | Path) -> str:
     """``ferritin_complex`` of ``ferritin_complex-1.0_point.ndjson``."""
     stem = Path(path).name.removesuffix(".ndjson")

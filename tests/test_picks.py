@@ -17,6 +17,7 @@ from data.picks import (
     read_run_picks,
     table_coordinates_zyx,
     truth_table,
+    write_ndjson,
     write_picks,
     write_submission,
 )
@@ -31,6 +32,17 @@ def write(folder, name="ribosome", points=POINTS_ZYX, run="TS_1", file=None, **f
     path = folder / (file or f"{name}.json")
     write_picks(path, particle_name=name, run_name=run, coordinates_zyx_angstrom=points, **fields)
     return path
+
+
+# --- ndjson -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("rotations", [None, np.stack([np.eye(3)] * 3)])
+def test_ndjson_round_trip(tmp_path, rotations):
+    path = tmp_path / "ribosome-1.0_point.ndjson"
+    write_ndjson(path, POINTS_ZYX, rotations)
+    np.testing.assert_array_equal(read_ndjson(path), POINTS_ZYX)
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first["location"] == {"x": 3000.125, "y": 200.25, "z": 10.5} and not path.read_text().endswith("\n")
+    assert first["type"] == ("point" if rotations is None else "orientedPoint")
 
 
 # --- picks JSON ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from numcodecs import Blosc
 
 from data.files import atomic_path
 from data.phantom.scene import Placement
-from data.picks import write_picks
+from data.picks import write_ndjson, write_picks
 from errors import InputError
 from particle_config import Particle, normalised_name
 
@@ -117,20 +117,15 @@ def write_annotation(folder: Path, particle: Particle, placement: Placement, vox
     """
     object_name = PORTAL_OBJECT_NAMES.get(particle.name, normalised_name(particle.name))
     is_oriented = particle.label % 2 == 0
-    lines = []
-    for (z, y, x), rotation in zip(
-        (placement.coordinates_zyx_angstrom / voxel_spacing_angstrom).tolist(),
-        rotations_xyz(placement).tolist(),
-        strict=True,
-    ):
-        point = {"type": "orientedPoint" if is_oriented else "point", "location": {"x": x, "y": y, "z": z}}
-        lines.append(json.dumps({**point, "xyz_rotation_matrix": rotation} if is_oriented else point))
     suffix = "orientedpoint" if is_oriented else "point"
-    path = folder / f"{object_name}-1.0_{suffix}.ndjson"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_ndjson(
+        folder / f"{object_name}-1.0_{suffix}.ndjson",
+        placement.coordinates_zyx_angstrom / voxel_spacing_angstrom,
+        rotations_xyz(placement) if is_oriented else None,
+    )
     metadata = {
         "annotation_object": {"name": object_name.replace("_", " ")},
-        "object_count": len(lines),
+        "object_count": len(placement.coordinates_zyx_angstrom),
         "ground_truth_status": True,
         "files": [{"format": "ndjson", "shape": "OrientedPoint" if is_oriented else "Point"}],
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch.nn.functional import embedding_bag, pad
 
 DETECTOR_MARGIN_PIXELS = 8
@@ -194,7 +195,7 @@ def weighted_back_projection(
 
 def _padded_shape(width: int, height: int) -> tuple[int, int]:
     """Of an image in Fourier space: zeros after u, where the object ends on the detector; a mirrored y."""
-    return 2 * _fast_length(math.ceil(0.75 * width)), height + 2 * min(MIRRORED_BORDER_PIXELS, height - 1)
+    return 2 * next_fast_len(math.ceil(0.75 * width)), height + 2 * min(MIRRORED_BORDER_PIXELS, height - 1)
 
 
 def _frequencies(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -225,15 +226,3 @@ def _filtered(images: torch.Tensor, transfer: torch.Tensor, upsampling: int) -> 
         spectrum = fine * upsampling
     result = torch.fft.irfft2(spectrum, s=(upsampling * padded_width, padded_height))
     return result[:, : upsampling * width, border : border + height]
-
-
-def _fast_length(size: int) -> int:
-    """The smallest length from ``size`` up without prime factors above 5, which FFTs like."""
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 1
