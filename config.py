@@ -54,6 +54,8 @@ LOSS_TYPE = "ce_tversky"
 BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle
 AUGMENTATION_LEVEL = "base"
 AUGMENTATION_MODE = "anisotropic"
+USE_MIXUP = False
+MIXUP_PROB = 0.5  # of each patch, once mixup is switched on
 TRAINING_PRECISION = "bf16"  # half the time of fp32, on CPUs too
 SEED = 0
 

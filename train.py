@@ -69,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--training_tomo_types", nargs="+", default=config.TRAINING_TOMO_TYPES, metavar="TYPE")
     data.add_argument("--augmentation_level", choices=("none", "base"), default=config.AUGMENTATION_LEVEL)
     data.add_argument("--augmentation_mode", choices=MODES, default=config.AUGMENTATION_MODE)
+    data.add_argument("--use_mixup", action=switch, default=config.USE_MIXUP, help="blend patches of a batch")
+    data.add_argument("--mixup_prob", type=float, default=config.MIXUP_PROB, help="of each patch, with --use_mixup")
     data.add_argument(
         "--norm_percentiles",
         type=float,
@@ -145,6 +147,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), "
             f"got {len(args.class_loss_weights)}"
         )
+    if not 0 < args.mixup_prob <= 1:
+        raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
     divisor = ENCODERS[args.encoder_name]().divisor
     if any(side <= 0 or side % divisor for side in args.patch_size):
         nearest = " ".join(str(max(divisor, round(side / divisor) * divisor)) for side in args.patch_size)
@@ -172,6 +176,7 @@ def settings_from(args: argparse.Namespace) -> TrainingSettings:
         background_fraction=config.BACKGROUND_FRACTION,
         augmentation_level=args.augmentation_level,
         augmentation_mode=args.augmentation_mode,
+        mixup_prob=args.mixup_prob if args.use_mixup else 0.0,
         precision=args.precision,
         seed=args.seed,
         device=choose_device(args.device, args.precision).type,

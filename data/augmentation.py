@@ -115,3 +115,25 @@ def augment_base(image: Tensor, label: Tensor, *, mode: str, generator: torch.Ge
     lattice = lattice_transforms(mode, tuple(image.shape[-3:]))
     turns = lattice[torch.randint(len(lattice), (count,), generator=generator)]
     return resample(image, label, turns @ small_affine(count, mode, generator))
+
+
+def mixup(image: Tensor, target: Tensor, *, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Blend patches with others of the batch, and their targets alike (arXiv 1710.09412).
+
+    Parameters
+    ----------
+    image : (B, 1, Z, Y, X)
+    target : (B, C, Z, Y, X) class probabilities
+    probability : of each patch to be blended; its share is drawn from Beta(1, 1), the uniform distribution
+    generator : CPU generator of everything drawn
+
+    Returns
+    -------
+    (image, target) of the same shapes; targets still sum to 1 over the classes.
+    """
+    count = len(image)
+    drawn = torch.rand(count, generator=generator) < probability
+    share = torch.where(drawn, torch.rand(count, generator=generator), torch.ones(count))
+    share = share.to(image.device).view(-1, 1, 1, 1, 1)
+    partner = torch.randperm(count, generator=generator).to(image.device)
+    return tuple(share * values + (1 - share) * values[partner] for values in (image, target))

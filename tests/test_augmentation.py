@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.augmentation import MODES, augment_base, lattice_transforms, resample, small_affine
+from data.augmentation import MODES, augment_base, lattice_transforms, mixup, resample, small_affine
 
 
 def patch(shape=(6, 8, 8), count=1):
@@ -76,3 +76,24 @@ def test_label_values_survive():
     label = label * 6
     _, labels = augment_base(image, label, mode="isotropic", generator=torch.Generator().manual_seed(0))
     assert labels.dtype == torch.uint8 and set(labels.unique().tolist()) == {0, 6}
+
+
+def test_mixup_blends_image_and_target_alike():
+    """Images that say their own number, targets one class each: the blend must agree between them."""
+    numbers = torch.arange(6.0)
+    image = numbers.view(6, 1, 1, 1, 1).expand(6, 1, 2, 2, 2)
+    target = torch.eye(6).view(6, 6, 1, 1, 1).expand(6, 6, 2, 2, 2)
+    mixed, soft = mixup(image, target, probability=1.0, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(soft.sum(1), torch.ones(6, 2, 2, 2))
+    assert torch.allclose((soft * numbers.view(1, 6, 1, 1, 1)).sum(1), mixed[:, 0], atol=1e-5)
+    assert (soft.amax(dim=1) < 0.999).any()
+
+
+def test_mixup_probability():
+    image, target = torch.randn(200, 1, 1, 1, 1), torch.rand(200, 2, 1, 1, 1)
+
+    def changed(probability):
+        mixed, _ = mixup(image, target, probability=probability, generator=torch.Generator().manual_seed(0))
+        return float((mixed != image).float().mean())
+
+    assert changed(0.0) == 0 and 0.2 < changed(0.3) < 0.4 and changed(1.0) > 0.95

@@ -13,6 +13,7 @@ from data.folds import leave_one_out
 from data.training_volume import TrainingVolume
 from inference.checkpoints import load_checkpoint
 from inference.predictor import InferenceSettings, Predictor
+from losses import LOSSES
 from particle_config import PARTICLES
 from training.callbacks import ExponentialAveraging, ema_decay_at
 from training.module import weighted_f4
@@ -57,6 +58,7 @@ def settings(**changes):
         "background_fraction": 0.1,
         "augmentation_level": "base",
         "augmentation_mode": "anisotropic",
+        "mixup_prob": 0.0,
         "precision": "fp32",
         "seed": 1,
         "device": "cpu",
@@ -128,6 +130,12 @@ def test_the_same_seed_gives_the_same_weights(experiment):
 def test_without_averaging_the_raw_weights_are_saved(tmp_path):
     train(tmp_path, use_ema=False, epochs=1)
     assert "current_model_state" not in torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_every_loss_trains_with_mixup(tmp_path, loss_type):
+    assert train(tmp_path, loss_type=loss_type, mixup_prob=1.0, epochs=1).f4 >= 0
+    assert np.isfinite(pd.read_csv(tmp_path / "fold_0" / "metrics.csv")["train_loss"].dropna()).all()
 
 
 def test_averages_follow_the_closed_form_buffers_included():

@@ -8,10 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data.augmentation import augment_base
+from data.augmentation import augment_base, mixup
 from data.normalization import standardize
 from inference.checkpoints import KEY, Description
 from inference.predictor import InferenceSettings, Predictor
+from losses.targets import as_probabilities
 from metrics.fbeta import MATCH_RADIUS_FRACTION, threshold_curve
 from particle_config import Particle
 from postprocessing import detect
@@ -36,10 +37,11 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """level none or base; mode anisotropic or isotropic; seed of everything drawn."""
+    """level none or base; mode anisotropic or isotropic; mixup_prob 0 for none; seed of everything drawn."""
 
     level: str
     mode: str
+    mixup_prob: float
     seed: int
 
 
@@ -88,14 +90,18 @@ class DetectionModule(pl.LightningModule):
         if not self.trainer.training:
             return batch
         image, label = batch["image"], batch["label"]
+        # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
+        generator = torch.Generator().manual_seed(self.augmentation.seed * 2**32 + int(batch["index"]))
         if self.augmentation.level == "base":
-            # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
-            generator = torch.Generator().manual_seed(self.augmentation.seed * 2**32 + int(batch["index"]))
             image, label = augment_base(image, label, mode=self.augmentation.mode, generator=generator)
-        return {"image": standardize(image), "label": label}
+        image, target = standardize(image), label
+        if self.augmentation.mixup_prob > 0:
+            soft = as_probabilities(label, len(self.description.particles) + 1)
+            image, target = mixup(image, soft, probability=self.augmentation.mixup_prob, generator=generator)
+        return {"image": image, "target": target}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        terms = self.loss(self.network(batch["image"]), batch["label"])
+        terms = self.loss(self.network(batch["image"]), batch["target"])
         total = sum(self.term_weights.get(name, 1.0) * term for name, term in terms.items())
         self.log("train_loss", total.detach(), on_step=False, on_epoch=True)
         for name, term in terms.items():

@@ -52,6 +52,7 @@ class TrainingSettings:
     background_fraction: float
     augmentation_level: str
     augmentation_mode: str
+    mixup_prob: float
     precision: str
     seed: int
     device: str
@@ -156,7 +157,9 @@ def _build_module(
             warmup_steps=settings.warmup_steps,
             total_steps=settings.epochs * settings.steps_per_epoch,
         ),
-        augmentation=Augmentation(settings.augmentation_level, settings.augmentation_mode, settings.seed),
+        augmentation=Augmentation(
+            settings.augmentation_level, settings.augmentation_mode, settings.mixup_prob, settings.seed
+        ),
         validation=Validation(truth, settings.inference, settings.nms_radius_fraction),
         description=description,
     )
