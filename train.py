@@ -9,15 +9,12 @@ the metrics of every epoch; args.json and thresholds.json describe the experimen
 """
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 from tqdm import tqdm
 
 import config
 from data.augmentation import MODES
-from data.files import atomic_path
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
 from data.training_volume import TrainingVolume, VolumeSource, check_same_spacing
@@ -28,7 +25,8 @@ from losses import LOSSES
 from models import ENCODERS
 from models.layers import NORM_TYPES
 from particle_config import PARTICLES
-from training.run import FoldResult, TrainingSettings, train_fold
+from training.experiment import new_experiment, write_thresholds
+from training.run import TrainingSettings, train_fold
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -104,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = settings_from(args)
     folds = chosen_folds(source, args.fold)
     check_patch_fits([folds[0].validation, *folds[0].training], settings.patch_size_zyx)
-    experiment_dir = new_experiment(args)
+    experiment_dir = new_experiment(args.output_dir, args.encoder_name, args.comment, vars(args))
     print(f"experiment {experiment_dir}")
     results = []
     for fold in folds:
@@ -190,31 +188,6 @@ def settings_from(args: argparse.Namespace) -> TrainingSettings:
         ),
         nms_radius_fraction=config.NMS_RADIUS_FRACTION,
     )
-
-
-def new_experiment(args: argparse.Namespace) -> Path:
-    """A new folder named after encoder, comment and time, with the arguments of the run in it."""
-    parts = [args.encoder_name, *([args.comment] if args.comment else []), time.strftime("%Y%m%d_%H%M%S")]
-    folder = args.output_dir / "_".join(parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "args.json") as temporary:
-        temporary.write_text(json.dumps(vars(args), indent=2, default=str) + "\n")
-    return folder
-
-
-def write_thresholds(experiment_dir: Path, results: list[FoldResult]) -> None:
-    """thresholds.json: for every fold the hyperparameters chosen on its held-out tomogram."""
-    content = {
-        f"fold_{result.fold}": {
-            "checkpoint": result.checkpoint.name,
-            "validation_run": result.validation_run,
-            "f4": result.f4,
-            "hyperparameters": result.hyperparameters,
-        }
-        for result in results
-    }
-    with atomic_path(experiment_dir / "thresholds.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,34 @@ def test_help_shows_the_commands(script):
     assert done.returncode == 0 and f"python {script}.py" in done.stdout
 
 
+def test_a_new_particle_is_one_new_row(tmp_path):
+    """A copy of the program with a row more in its table makes, learns and finds the new particle."""
+    copy = tmp_path / "etfinder"
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")]:
+        if path.relative_to(ROOT).parts[0] not in {"tests", "benchmarks"}:
+            (copy / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy / path.relative_to(ROOT))
+    table = copy / "particle_config.py"
+    row = '    Particle("proteasome", 75.0, 1.0, 7, "#808000"),\n)\n\n\ndef normalised_name'
+    table.write_text(table.read_text().replace(")\n\n\ndef normalised_name", row, 1))
+
+    def step(script, *words):
+        command = [sys.executable, script, *map(str, words)]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+    step("make_phantom_dataset.py", "--output_dir", "d", "--num_train", 2, "--num_eval", 1, "--shape", 32, 64, 64)
+    step("prepare_mask_czi.py", "--data_root", "d")
+    step("prepare_fullpublic_eval_annotations.py", "--data_dir", "d/public")
+    step("train.py", "--data_root", "d", "--fold", 0, *QUICK)
+    experiment = next((copy / "checkpoints").iterdir())
+    step("eval_public_czi.py", "--model_path", experiment, "--data_root", "d/public", "--output_dir", "r")
+    assert any(7 in np.load(path) for path in (copy / "d" / "mask").rglob("*.npy"))
+    assert list(experiment.glob("fold_0-best-proteasome-*.ckpt"))
+    names = [row["particle"] for row in json.loads((copy / "r" / "scores.json").read_text())["score"]["per_particle"]]
+    assert names == [*NAMES, "proteasome"]
+
+
 # --- Mistakes -----------------------------------------------------------------------------------------
 def test_missing_data_root(experiment, tmp_path):
     missing = tmp_path / "nowhere"
