@@ -1,4 +1,4 @@
-"""The official score of the CZII CryoET Object Identification challenge, and the F-beta curve over thresholds.
+"""The official score of the CZII CryoET Object Identification challenge.
 
     python -m metrics.fbeta --picks picks.csv --truth truth.csv
     python -m metrics.fbeta --picks picks.csv --truth /path/to/czi_dataset --runs TS_5_4 TS_69_2
@@ -233,81 +233,6 @@ def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles:
 def _some(names: Iterable[str], most: int = 8) -> str:
     names = sorted(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-@dataclass(frozen=True)
-class ThresholdCurve:
-    """F-beta of one particle type at every score threshold, pooled over runs.
-
-    Attributes
-    ----------
-    thresholds : (T,) descending distinct scores; the k-th row keeps every candidate scoring >= thresholds[k].
-    true_positives, candidates : (T,) counts of those kept.
-    references : number of reference points.
-    """
-
-    thresholds: np.ndarray
-    true_positives: np.ndarray
-    candidates: np.ndarray
-    references: int
-
-    def f_beta(self, beta: float = BETA) -> np.ndarray:
-        return f_beta(
-            self.true_positives,
-            self.candidates - self.true_positives,
-            self.references - self.true_positives,
-            beta,
-        )
-
-    def best(self, beta: float = BETA, tolerance: float = 0.01) -> tuple[float, float]:
-        """The threshold in the middle of the plateau around the best F-beta, and that best F-beta.
-
-        The plateau is the stretch of thresholds around the maximum whose F-beta is within ``tolerance`` of it:
-        its middle holds on other tomograms where the edge of a spike would not. Without candidates: (0.5, 0).
-        """
-        values = self.f_beta(beta)
-        if len(values) == 0 or values.max() <= 0:
-            return 0.5, 0.0
-        first = last = int(np.argmax(values))
-        floor = values[first] - tolerance
-        while first > 0 and values[first - 1] >= floor:
-            first -= 1
-        while last + 1 < len(values) and values[last + 1] >= floor:
-            last += 1
-        # Row k holds for thresholds in (thresholds[k + 1], thresholds[k]].
-        lower = self.thresholds[last + 1] if last + 1 < len(values) else self.thresholds[last]
-        return float((self.thresholds[first] + lower) / 2), float(values.max())
-
-
-def threshold_curve(
-    detections: Iterable[tuple[np.ndarray, np.ndarray]], references: Iterable[np.ndarray], radius: float
-) -> ThresholdCurve:
-    """The whole F-beta curve of one particle type in one pass: sorted by score, nothing is matched twice.
-
-    A reference is hit at threshold t exactly when the best candidate in its range scores at least t.
-
-    Parameters
-    ----------
-    detections : for each run, coordinates (N, 3) and scores (N,)
-    references : for each run, coordinates (M, 3), in the same unit and axis order
-    radius : match radius in that unit, inclusive
-    """
-    all_scores, hit_scores = [np.empty(0)], [np.empty(0)]
-    for (coordinates, scores), truth in zip(detections, references, strict=True):
-        all_scores.append(np.asarray(scores, float))
-        hit_scores.append(reference_scores(np.asarray(coordinates), all_scores[-1], np.asarray(truth), radius))
-    scores, hits = np.concatenate(all_scores), np.concatenate(hit_scores)
-    thresholds = np.unique(scores)[::-1]
-    return ThresholdCurve(
-        thresholds=thresholds,
-        true_positives=_count_at_least(hits, thresholds),
-        candidates=_count_at_least(scores, thresholds),
-        references=len(hits),
-    )
-
-
-def _count_at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The official score: known answers without files, known answers on real data, laws of the curve."""
+"""The official score: known answers without files, known answers on real data."""
 
 import subprocess
 import sys
@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from errors import InputError
-from metrics.fbeta import f_beta, match_counts, score_picks, threshold_curve
+from metrics.fbeta import f_beta, match_counts, score_picks
 from particle_config import PARTICLES
 
 ROOT = Path(__file__).parents[1]
@@ -104,44 +102,6 @@ def test_errors_name_the_culprit():
         score_picks(ONE_OF_EACH, pd.concat([ONE_OF_EACH, ONE_OF_EACH]))
     with pytest.raises(InputError, match="TS_9"):
         score_picks(ONE_OF_EACH, ONE_OF_EACH, runs=["TS_9"])
-
-
-# --- The curve ----------------------------------------------------------------------------------------
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 12), st.integers(1, 3))
-def test_curve_equals_matching_again_at_every_threshold(seed, candidates, references, runs):
-    rng = np.random.default_rng(seed)
-    found = [
-        (rng.uniform(0, 10, (candidates, 3)), rng.integers(0, 8, candidates) / 8)  # many equal scores
-        for _ in range(runs)
-    ]
-    truth = [rng.uniform(0, 10, (references, 3)) for _ in range(runs)]
-    curve = threshold_curve(found, truth, radius=2.0)
-    assert list(curve.thresholds) == sorted({s for _, scores in found for s in scores}, reverse=True)
-    for k, threshold in enumerate(curve.thresholds):
-        counts = np.sum(
-            [
-                match_counts(points[scores >= threshold], reference, 2.0)
-                for (points, scores), reference in zip(found, truth, strict=True)
-            ],
-            axis=0,
-        )
-        assert curve.true_positives[k] == counts[0]
-        assert curve.candidates[k] - curve.true_positives[k] == counts[1]
-        assert curve.references - curve.true_positives[k] == counts[2]
-        assert curve.f_beta()[k] == pytest.approx(f_beta(*counts))
-
-
-def test_best_threshold_is_the_middle_of_the_plateau():
-    truth = np.array([[float(10 * k), 0, 0] for k in range(4)])
-    false = np.full((50, 3), 500.0)
-    points, scores = np.concatenate([truth, false]), np.concatenate([np.full(4, 0.9), np.full(50, 0.3)])
-    threshold, value = threshold_curve([(points, scores)], [truth], 1.0).best()
-    assert value == 1.0 and threshold == pytest.approx(0.6)
-
-
-def test_best_threshold_without_candidates():
-    assert threshold_curve([(np.empty((0, 3)), np.empty(0))], [np.zeros((1, 3))], 1.0).best() == (0.5, 0.0)
 
 
 # --- Real data ----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from data.normalization import standardize
 from inference.checkpoints import KEY, Description
 from inference.predictor import InferenceSettings, Predictor
 from losses.targets import as_probabilities
-from metrics.fbeta import MATCH_RADIUS_FRACTION, threshold_curve
+from metrics.fbeta import MATCH_RADIUS_FRACTION
+from metrics.threshold_curve import threshold_curve
 from particle_config import Particle
 from postprocessing import detect
 from postprocessing.detections import Detections
@@ -144,7 +145,7 @@ class DetectionModule(pl.LightningModule):
         )
 
     def _score(self, found: Mapping[str, Detections]) -> tuple[dict[str, float], dict[str, float]]:
-        """Each particle's best F4 over thresholds, and the threshold in the middle of its plateau."""
+        """Each particle's F4 at the threshold that its F4 curve recommends, and that threshold."""
         f4, thresholds = {}, {}
         for particle in self.description.particles:
             detections = found[particle.name]
@@ -153,7 +154,8 @@ class DetectionModule(pl.LightningModule):
                 [self.validation.truth.get(particle.name, np.empty((0, 3)))],
                 MATCH_RADIUS_FRACTION * particle.radius_angstrom,
             )
-            thresholds[particle.name], f4[particle.name] = curve.best()
+            thresholds[particle.name] = curve.best_threshold()
+            f4[particle.name] = curve.f_beta_at(thresholds[particle.name])
         return f4, thresholds
 
     def _scored_particles(self) -> list[Particle]:
