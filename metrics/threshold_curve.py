@@ -58,18 +58,18 @@ class ThresholdCurve:
         hits, kept = np.sum(self.hit_scores >= threshold), np.sum(self.scores >= threshold)
         return f_beta(hits, kept - hits, self.references - hits, beta)
 
-    def best_threshold(self, beta: float = BETA) -> float:
+    def best_threshold(self, beta: float = BETA, bandwidth_factor: float = BANDWIDTH_FACTOR) -> float:
         """The threshold to use on other tomograms: the maximum of the smoothed curve.
 
         The maximum of the curve itself sits just below the weakest hit of a handful: on the next tomogram hits
         fall below it. So hits and candidates are spread with a Gaussian kernel on the logit scale before they are
-        counted, with 1.5 times Silverman's bandwidth of the hits: the fewer the hits, the wider. A clear gap or a
-        plateau gives its middle. Without hits: 0.5.
+        counted; the bandwidth is ``bandwidth_factor`` times their standard deviation over the fifth root of their
+        number: the fewer, the wider. A clear gap or a plateau gives its middle. Without hits: 0.5.
         """
         hits = _logit(self.hit_scores[np.isfinite(self.hit_scores)])
         if len(hits) == 0:
             return 0.5
-        bandwidth = BANDWIDTH_FACTOR * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2
+        bandwidth = bandwidth_factor * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2
         expected_hits = _smooth_count_at_least(hits, bandwidth)
         kept = np.maximum(_smooth_count_at_least(_logit(self.scores), bandwidth), expected_hits)
         values = f_beta(expected_hits, kept - expected_hits, self.references - expected_hits, beta)

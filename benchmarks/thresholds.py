@@ -1,0 +1,82 @@
+"""Which rule finds thresholds that hold on other tomograms: each tomogram in turn chooses, all others are scored.
+
+    python eval_public_czi.py --model_path CHECKPOINT --data_root DATA --output_dir all --fixed_plm_gpu_peak_thresh 0.02
+    python -m benchmarks.thresholds --picks all/submission.csv --truth DATA
+
+The picks must come with a score column, down to scores below any sensible threshold.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.czi import find_runs
+from data.picks import read_picks_table, table_coordinates_zyx, truth_table
+from errors import InputError, run_script
+from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
+from metrics.threshold_curve import ThresholdCurve, threshold_curve
+from particle_config import PARTICLES, Particle
+
+Rule = Callable[[ThresholdCurve], float]
+# 1.06 is Silverman's rule.
+FACTORS = (0.53, 1.06, 1.59, 2.12)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.thresholds",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--picks", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    picks, truth = read_picks_table(args.picks), truth_table(find_runs(args.truth))
+    if "score" not in picks:
+        raise InputError(f"{args.picks} has no score column; make it with eval_public_czi.py")
+    runs = sorted(truth["experiment"].unique())
+    rules: dict[str, Rule] = {"maximum of the curve": maximum}
+    rules |= {f"smoothed, factor {factor}": smoothed(factor) for factor in FACTORS}
+    print("| rule | F4 on the other tomograms, mean | standard deviation | worst |\n|---|---|---|---|")
+    for name, rule in rules.items():
+        scores = [score_of_others(picks, truth, run, rule) for run in runs]
+        print(f"| {name} | {np.mean(scores):.4f} | {np.std(scores):.4f} | {min(scores):.4f} |")
+
+
+def maximum(curve: ThresholdCurve) -> float:
+    """The score at which the curve itself is highest."""
+    return float(curve.thresholds[np.argmax(curve.f_beta())]) if len(curve.scores) else 0.5
+
+
+def smoothed(factor: float) -> Rule:
+    return lambda curve: curve.best_threshold(bandwidth_factor=factor)
+
+
+def score_of_others(picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule) -> float:
+    """Weighted F4 of all runs but one, at the thresholds that this one chooses."""
+    thresholds = {particle.name: rule(curve_of(picks, truth, chooser, particle)) for particle in PARTICLES}
+    kept = picks[picks["score"] >= picks["particle_type"].map(thresholds)]
+    return score_picks(kept, truth[truth["experiment"] != chooser]).weighted
+
+
+def curve_of(picks: pd.DataFrame, truth: pd.DataFrame, run: str, particle: Particle) -> ThresholdCurve:
+    def rows(table: pd.DataFrame) -> pd.DataFrame:
+        return table[(table["experiment"] == run) & (table["particle_type"] == particle.name)]
+
+    return threshold_curve(
+        [(table_coordinates_zyx(rows(picks)), rows(picks)["score"].to_numpy())],
+        [table_coordinates_zyx(rows(truth))],
+        MATCH_RADIUS_FRACTION * particle.radius_angstrom,
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
