@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     general = parser.add_argument_group("general evaluation settings")
     general.add_argument("--model_path", type=Path, required=True, help="a checkpoint, or a folder of them")
-    general.add_argument("--data_root", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT)
+    general.add_argument("--data_root", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="either layout")
     general.add_argument("--output_dir", type=Path, help="default: results/{experiment}_{time}")
     general.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
     general.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")

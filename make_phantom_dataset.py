@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", type=Path, default=config.CZI_DATA_ROOT)
+    output.add_argument("--output_dir", type=Path, default=config.CZI_DATA_ROOT, help="of both layouts")
     output.add_argument("--num_train", type=int, default=config.PHANTOM_NUM_TRAIN, help="training tomograms")
     output.add_argument("--num_eval", type=int, default=config.PHANTOM_NUM_EVAL, help="portal tomograms")
     output.add_argument(
@@ -46,7 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument("--overwrite", action="store_true", help="replace runs that exist")
     sample = parser.add_argument_group("Sample")
-    sample.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE)
+    sample.add_argument(
+        "--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE, help="voxels"
+    )
     sample.add_argument("--voxel_spacing", type=float, default=config.PHANTOM_VOXEL_SPACING, help="angstrom")
     sample.add_argument(
         "--density_dir", type=Path, help="MRC maps named after the particles; decoys/ holds distractors"
@@ -56,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="particle positions of the training tomograms: experiment,particle_type,x,y,z in angstrom",
     )
-    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--seed", type=int, default=0, help="of everything drawn")
     microscope = parser.add_argument_group("Microscope")
     microscope.add_argument(
         "--noise", type=float, default=config.PHANTOM_NOISE, help="0 = none, 1 = about as hard as real data"
@@ -67,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     microscope.add_argument("--tilt_step", type=float, default=config.PHANTOM_TILT_STEP, help="degrees")
     compute = parser.add_argument_group("Compute")
-    compute.add_argument("--device", choices=DEVICES, default="auto")
+    compute.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
     return parser
 
 

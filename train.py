@@ -36,23 +36,25 @@ def build_parser() -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
 
     model = parser.add_argument_group("model and architecture")
-    model.add_argument("--encoder_name", choices=ENCODERS, default=config.ENCODER_NAME)
+    model.add_argument("--encoder_name", choices=ENCODERS, default=config.ENCODER_NAME, help="of the U-Net")
     model.add_argument("--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="normalisation layers")
-    model.add_argument("--patch_size", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE)
+    model.add_argument(
+        "--patch_size", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE, help="voxels"
+    )
 
     process = parser.add_argument_group("training process")
-    process.add_argument("--epochs", type=int, default=config.EPOCHS)
+    process.add_argument("--epochs", type=int, default=config.EPOCHS, help="validation after each")
     process.add_argument("--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch")
-    process.add_argument("--batch_size", type=int, default=config.BATCH_SIZE)
+    process.add_argument("--batch_size", type=int, default=config.BATCH_SIZE, help="patches per batch")
     process.add_argument("--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
     process.add_argument("--use_scheduler", action=switch, default=config.USE_SCHEDULER, help="cosine decay")
     process.add_argument("--use_ema", action=switch, default=config.USE_EMA, help="average the weights over steps")
-    process.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION)
-    process.add_argument("--seed", type=int, default=config.SEED)
-    process.add_argument("--device", choices=DEVICES, default="auto")
+    process.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION, help="of the arithmetic")
+    process.add_argument("--seed", type=int, default=config.SEED, help="of everything drawn")
+    process.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 
     loss = parser.add_argument_group("loss function")
-    loss.add_argument("--loss_type", choices=LOSSES, default=config.LOSS_TYPE)
+    loss.add_argument("--loss_type", choices=LOSSES, default=config.LOSS_TYPE, help="training loss")
     loss.add_argument(
         "--class_loss_weights",
         type=float,
@@ -62,11 +64,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     data = parser.add_argument_group("data and augmentation")
-    data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT)
+    data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="training tree")
     data.add_argument("--mask_dir", type=Path, help="output_dir of prepare_mask_czi.py (default: data_root/mask)")
-    data.add_argument("--training_tomo_types", nargs="+", default=config.TRAINING_TOMO_TYPES, metavar="TYPE")
-    data.add_argument("--augmentation_level", choices=("none", "base"), default=config.AUGMENTATION_LEVEL)
-    data.add_argument("--augmentation_mode", choices=MODES, default=config.AUGMENTATION_MODE)
+    data.add_argument(
+        "--training_tomo_types",
+        nargs="+",
+        default=config.TRAINING_TOMO_TYPES,
+        metavar="TYPE",
+        help="one is drawn per patch; validated on the first",
+    )
+    data.add_argument(
+        "--augmentation_level",
+        choices=("none", "base"),
+        default=config.AUGMENTATION_LEVEL,
+        help="base: flips, quarter turns, small affine",
+    )
+    data.add_argument(
+        "--augmentation_mode",
+        choices=MODES,
+        default=config.AUGMENTATION_MODE,
+        help="anisotropic: z is never mixed with x or y",
+    )
     data.add_argument("--use_mixup", action=switch, default=config.USE_MIXUP, help="blend patches of a batch")
     data.add_argument("--mixup_prob", type=float, default=config.MIXUP_PROB, help="of each patch, with --use_mixup")
     data.add_argument(
@@ -75,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("LOWER", "UPPER"),
         default=(config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE),
+        help="clip range in percent of each tomogram's voxels",
     )
     data.add_argument("--radius_fraction", type=float, default=config.RADIUS_FRACTION, help="of the target spheres")
     data.add_argument("--single_pixel_mask", action="store_true", help="targets of one voxel")
@@ -82,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     output = parser.add_argument_group("logging and output")
     output.add_argument("--comment", default="", help="part of the experiment's name")
-    output.add_argument("--output_dir", type=Path, default=config.OUTPUT_ROOT / "checkpoints")
+    output.add_argument(
+        "--output_dir", type=Path, default=config.OUTPUT_ROOT / "checkpoints", help="of all experiments"
+    )
     output.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
     return parser
 

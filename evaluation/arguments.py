@@ -62,14 +62,16 @@ HYPERPARAMETERS = (
 def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inference")
     group.add_argument("--use_tta", action="store_true", help=f"average over the views of {config.TTA_GROUP}")
-    group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION)
+    group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
     group.add_argument(
         "--sw_batch_size",
         type=int,
         default=config.VALIDATION_SW_BATCH_SIZE,
         help="views of windows per network call",
     )
-    group.add_argument("--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE)
+    group.add_argument(
+        "--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE, help="weight of a window's voxels"
+    )
     group.add_argument(
         "--norm_percentiles",
         type=float,
@@ -77,12 +79,14 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOWER", "UPPER"),
         help="clip range in percent (default: as in training)",
     )
-    group.add_argument("--device", choices=DEVICES, default="auto")
+    group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 
 
 def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("post-processing")
-    group.add_argument("--postprocessing_method", choices=METHODS, default=config.POSTPROCESSING_METHOD)
+    group.add_argument(
+        "--postprocessing_method", choices=METHODS, default=config.POSTPROCESSING_METHOD, help="detection"
+    )
     for row in HYPERPARAMETERS:
         group.add_argument(
             row.fixed_flag,
