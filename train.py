@@ -166,6 +166,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), "
             f"got {len(args.class_loss_weights)}"
         )
+    if not 0 <= args.seed < 2**31:
+        raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
     if not 0 < args.mixup_prob <= 1:
         raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
     divisor = ENCODERS[args.encoder_name]().divisor

@@ -46,14 +46,14 @@ class PatchBatches(Dataset):
         self.background_fraction = background_fraction
         self.seed = seed
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Batch ``index``: image (B, 1, Z, Y, X) float32 and label (B, Z, Y, X) uint8."""
+    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
+        """Batch ``index``: image (B, 1, Z, Y, X) float32, label (B, Z, Y, X) uint8, and its number."""
         rng = np.random.default_rng((self.seed, index))
         cuts = [self._cut(rng) for _ in range(self.batch_size)]
         return {
             "image": torch.from_numpy(np.stack([image for image, _ in cuts])[:, None]),
             "label": torch.from_numpy(np.stack([label for _, label in cuts])),
-            "index": torch.tensor(index),
+            "index": index,  # a plain number: reading it never makes a device wait
         }
 
     def _cut(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -250,6 +250,8 @@ def test_tomogram_of_another_voxel_size(experiment, phantom):
         (["--class_loss_weights", "1", "2"], "needs 7 values"),
         (["--radius_fraction", "0"], "--radius_fraction"),
         (["--epochs", "0"], "--epochs"),
+        (["--seed", "-1"], "--seed"),
+        (["--mixup_prob", "2"], "--mixup_prob"),
         (["--norm_percentiles", "99", "1"], "percentiles"),
         (["--training_tomo_types", "isonetcorrected"], "isonetcorrected"),
         (["--precision", "fp16", "--device", "cpu"], "bf16"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -86,13 +87,13 @@ class DetectionModule(pl.LightningModule):
         self.validation = validation
         self.description = description
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment and z-score a training batch where it will be used."""
         if not self.trainer.training:
             return batch
         image, label = batch["image"], batch["label"]
         # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
-        generator = torch.Generator().manual_seed(self.augmentation.seed * 2**32 + int(batch["index"]))
+        generator = torch.Generator().manual_seed(self.augmentation.seed * 2**32 + batch["index"])
         if self.augmentation.level == "base":
             image, label = augment_base(image, label, mode=self.augmentation.mode, generator=generator)
         image, target = standardize(image), label
