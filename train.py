@@ -86,7 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="anisotropic: z is never mixed with x or y",
     )
     data.add_argument("--use_mixup", action=switch, default=config.USE_MIXUP, help="blend patches of a batch")
-    data.add_argument("--mixup_prob", type=float, default=config.MIXUP_PROB, help="of each patch, with --use_mixup")
+    data.add_argument(
+        "--mixup_prob",
+        type=float,
+        help=f"of each patch, with --use_mixup (default: {config.MIXUP_PROB:g})",
+    )
     data.add_argument(
         "--norm_percentiles",
         type=float,
@@ -145,9 +149,8 @@ def main(argv: list[str] | None = None) -> None:
 def chosen_folds(source: VolumeSource, index: int | None) -> list[Fold[TrainingVolume]]:
     """The fold of that index, or all of them, with their tomograms in memory."""
     runs = source.runs()
-    folds = leave_one_out(runs)
-    if index is not None and not 0 <= index < len(folds):
-        raise InputError(f"--fold {index}: {source.data_root} gives folds 0 to {len(folds) - 1}")
+    if index is not None and not 0 <= index < len(leave_one_out(runs)):
+        raise InputError(f"--fold {index}: {source.data_root} gives folds 0 to {len(runs) - 1}")
     volumes = [source.load(run) for run in tqdm(runs, desc="reading", unit="run", disable=None)]
     check_same_spacing(volumes)
     folds = leave_one_out(volumes)
@@ -168,12 +171,21 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if not 0 <= args.seed < 2**31:
         raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
-    if not 0 < args.mixup_prob <= 1:
+    if args.mixup_prob is not None and not args.use_mixup:
+        raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
+    if args.mixup_prob is not None and not 0 < args.mixup_prob <= 1:
         raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
     divisor = ENCODERS[args.encoder_name]().divisor
     if any(side <= 0 or side % divisor for side in args.patch_size):
         nearest = " ".join(str(max(divisor, round(side / divisor) * divisor)) for side in args.patch_size)
         raise InputError(f"--patch_size must be multiples of {divisor} for {args.encoder_name}; nearest: {nearest}")
+
+
+def chosen_mixup_prob(args: argparse.Namespace) -> float:
+    """0 without mixup; the flag, else config.py, with it."""
+    if not args.use_mixup:
+        return 0.0
+    return config.MIXUP_PROB if args.mixup_prob is None else args.mixup_prob
 
 
 def settings_from(args: argparse.Namespace) -> TrainingSettings:
@@ -197,7 +209,7 @@ def settings_from(args: argparse.Namespace) -> TrainingSettings:
         background_fraction=config.BACKGROUND_FRACTION,
         augmentation_level=args.augmentation_level,
         augmentation_mode=args.augmentation_mode,
-        mixup_prob=args.mixup_prob if args.use_mixup else 0.0,
+        mixup_prob=chosen_mixup_prob(args),
         precision=args.precision,
         seed=args.seed,
         device=choose_device(args.device, args.precision).type,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data.czi import Run
 from data.normalization import clip_to_percentiles
-from data.picks import picks_table, read_run_picks, truth_table
+from data.picks import picks_table, truth_table
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
 from evaluation.exports import write_results, write_run_picks
@@ -116,7 +116,6 @@ def _open(run: Run, settings: DetectionSettings) -> Tomogram:
 def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
     """The run's reference points, or None where there are none (said once, when they only need preparing)."""
     if any(run.picks_dir.glob("*.json")):
-        read_run_picks(run.picks_dir, particles)
         return truth_table([run], particles)
     if run.annotation_paths:
         warnings.warn(

@@ -69,15 +69,7 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
     InputError
         Not a checkpoint of this program, damaged, or trained with another particle table.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint {path} does not exist") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
-    if not isinstance(checkpoint, dict) or KEY not in checkpoint:
-        raise InputError(f"{path} was not written by train.py: it does not describe its network")
-    description = Description.from_plain(checkpoint[KEY])
+    checkpoint, description = _read(path)
     _check_particles(path, description.particles, particles)
     network = model_from_description(description.architecture)
     weights = {
@@ -87,6 +79,23 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
     }
     network.load_state_dict(weights)
     return network.eval(), description
+
+
+def read_description(path: Path) -> Description:
+    """What a checkpoint says about itself, without building its network."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict, Description]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint {path} does not exist") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
+    if not isinstance(checkpoint, dict) or KEY not in checkpoint:
+        raise InputError(f"{path} was not written by train.py: it does not describe its network")
+    return checkpoint, Description.from_plain(checkpoint[KEY])
 
 
 def find_checkpoints(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from data.folds import Fold
 from data.patches import BatchIndexSampler, PatchBatches
 from data.training_volume import TrainingVolume, VolumeSource
-from inference.checkpoints import Description
+from inference.checkpoints import Description, read_description
 from inference.predictor import InferenceSettings
 from losses import build_loss, term_weights
 from models import build_model
@@ -177,7 +177,7 @@ def _training_loader(volumes: Sequence[TrainingVolume], settings: TrainingSettin
 
 
 def _result(fold: Fold[TrainingVolume], checkpoint: Path) -> FoldResult:
-    description = Description.from_plain(torch.load(checkpoint, map_location="cpu", weights_only=True)["etfinder"])
+    description = read_description(checkpoint)
     return FoldResult(
         fold.index, description.validation_run, checkpoint, description.f4, dict(description.hyperparameters)
     )
