@@ -1,120 +1,114 @@
-"""Augmentation of a whole batch on its device: all geometry of a patch in one resampling.
+"""Augmentation of a whole batch on its device, drawn on the CPU: the draw does not depend on the device.
 
-``anisotropic`` treats z apart, as the missing wedge does: z is flipped but never mixed with x or y.
-``isotropic`` treats the three axes alike.
+Order of a training step: :func:`augment`, then the z-score of each patch, then :func:`shift_statistics`, then
+:func:`mixup`. The z-score would undo a shift of mean and standard deviation made before it.
 """
-
-import itertools
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-MODES = ("anisotropic", "isotropic")
+from data.patch_motion import MODES, lattice_transforms, move, small_affine
 
-# Small affine: large enough to blur the grid, small enough to keep particles what they are.
-AFFINE_PROBABILITY = 0.3
-MAX_ROTATION_DEGREES = 15.0
-MAX_SCALE = 0.05
+__all__ = ["LEVELS", "MODES", "augment", "augment_base", "mixup", "shift_statistics"]
 
+# none; base: flips, quarter turns, small affine; advanced: base, gamma, noise, shifted mean and deviation.
+LEVELS = ("none", "base", "advanced")
 
-def lattice_transforms(mode: str, patch_size_zyx: tuple[int, int, int]) -> Tensor:
-    """All flips and quarter turns that map the patch onto itself and that the mode allows.
-
-    Parameters
-    ----------
-    mode : anisotropic (z stays z, up to its sign) or isotropic
-    patch_size_zyx : voxels; axes of unequal length are never exchanged
-
-    Returns
-    -------
-    (N, 3, 3) signed permutation matrices acting on zyx vectors; 16 for an anisotropic patch with Y = X.
-    """
-    matrices = []
-    for order in itertools.permutations(range(3)):
-        if mode == "anisotropic" and order[0] != 0:
-            continue
-        if any(patch_size_zyx[axis] != patch_size_zyx[order[axis]] for axis in range(3)):
-            continue
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            matrix = torch.zeros(3, 3)
-            for axis in range(3):
-                matrix[axis, order[axis]] = signs[axis]
-            matrices.append(matrix)
-    return torch.stack(matrices)
+INTENSITY_PROBABILITY = 0.3  # of a patch, for each of the three
+# Exponents of the grey values scaled to 0..1: halves of the range become a third or two thirds of it at most.
+GAMMA_RANGE = (0.7, 1.5)
+# Share of the patch's standard deviation: what differs between tomograms, and below the noise they have already.
+MAX_NOISE = 0.3
+# In standard deviations of the z-scored patch: what a larger window with other surroundings makes of it.
+MAX_SHIFT = 0.2
+MAX_SPREAD = 0.2
 
 
-def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
-    """Random small rotations (about z only when anisotropic) with isotropic scaling.
-
-    Returns
-    -------
-    (count, 3, 3) matrices acting on zyx vectors; identity for those not drawn.
-    """
-    axes = 1 if mode == "anisotropic" else 3
-    angles = torch.deg2rad((2 * torch.rand(count, axes, generator=generator) - 1) * MAX_ROTATION_DEGREES)
-    scale = 1 + (2 * torch.rand(count, generator=generator) - 1) * MAX_SCALE
-    drawn = torch.rand(count, generator=generator) < AFFINE_PROBABILITY
-    matrix = torch.eye(3).repeat(count, 1, 1)
-    for k in range(axes):
-        i, j = [axis for axis in range(3) if axis != k]
-        turn = torch.eye(3).repeat(count, 1, 1)
-        turn[:, i, i] = turn[:, j, j] = torch.cos(angles[:, k])
-        turn[:, j, i] = torch.sin(angles[:, k])
-        turn[:, i, j] = -turn[:, j, i]
-        matrix = turn @ matrix
-    matrix = matrix * scale[:, None, None]
-    return torch.where(drawn[:, None, None], matrix, torch.eye(3))
-
-
-def resample(image: Tensor, label: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Resample patches under linear maps about their centres.
+def augment(
+    image: Tensor, label: Tensor, *, level: str, mode: str, generator: torch.Generator, single_voxels: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Move patches with their labels, and with level ``advanced`` change their grey values.
 
     Parameters
     ----------
-    image : (B, 1, Z, Y, X) float; interpolated linearly
-    label : (B, Z, Y, X) integer; nearest voxel
-    matrices : (B, 3, 3) acting on zyx vectors in voxels: output voxel p shows input voxel M p. Beyond the border
-        the patch is mirrored.
+    image : (B, 1, Z, Y, X) float of any range; left as it is
+    label : (B, Z, Y, X) integer, 0 for background; left as it is
+    level : none (both are returned unchanged), base or advanced
+    mode : anisotropic (z is never mixed with x or y) or isotropic
+    generator : CPU generator of everything drawn. The values of noise come from a generator of the image's device
+        that is seeded by it: repeatable on one device, not equal between a CPU and a GPU.
+    single_voxels : labels are single voxels, to be moved as points
 
     Returns
     -------
-    (image, label) of the same shapes and types. Flips and quarter turns move voxels without blurring them.
+    (image, label) of the same shapes and types. ``base`` and ``advanced`` move alike from the same generator.
     """
-    theta = _sampling_matrices(matrices, image.shape[-3:]).to(image.device)
-    grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
-    options = {"padding_mode": "reflection", "align_corners": False}
-    moved = functional.grid_sample(image, grid, mode="bilinear", **options)
-    labels = functional.grid_sample(label[:, None].to(image.dtype), grid, mode="nearest", **options)
-    return moved, labels[:, 0].to(label.dtype)
-
-
-def _sampling_matrices(matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(B, 3, 4) matrices for affine_grid, which wants xyz order and coordinates scaled to -1..1 by the sides."""
-    half = torch.tensor(shape, dtype=torch.float32) / 2
-    normalised = matrices * half[None, None, :] / half[None, :, None]  # zyx, in units of half the sides
-    linear = normalised.flip(1, 2)  # xyz
-    return torch.cat((linear, torch.zeros(len(linear), 3, 1)), dim=2)
-
-
-def augment_base(image: Tensor, label: Tensor, *, mode: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Flips, quarter turns and small affine maps.
-
-    Parameters
-    ----------
-    image : (B, 1, Z, Y, X) float
-    label : (B, Z, Y, X) integer
-    mode : anisotropic or isotropic
-    generator : CPU generator of everything drawn, so that the draw does not depend on the device
-
-    Returns
-    -------
-    (image, label) of the same shapes
-    """
+    if level == "none":
+        return image, label
     count = len(image)
     lattice = lattice_transforms(mode, tuple(image.shape[-3:]))
     turns = lattice[torch.randint(len(lattice), (count,), generator=generator)]
-    return resample(image, label, turns @ small_affine(count, mode, generator))
+    image, label = move(image, label, turns, small_affine(count, mode, generator), single_voxels=single_voxels)
+    if level == "advanced":
+        change_gamma(image, generator)
+        add_noise(image, generator)
+    return image, label
+
+
+def augment_base(image: Tensor, label: Tensor, *, mode: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """:func:`augment` at level base."""
+    return augment(image, label, level="base", mode=mode, generator=generator)
+
+
+def change_gamma(image: Tensor, generator: torch.Generator) -> None:
+    """Raise the grey values of some patches, scaled to 0..1, to a power; in place, minimum and maximum stay."""
+    exponents = _uniform(len(image), *GAMMA_RANGE, generator)
+    for patch, exponent in _drawn(image, exponents, generator):
+        low, high = patch.aminmax()
+        extent = high - low
+        patch.sub_(low).div_(torch.where(extent > 0, extent, 1)).pow_(exponent).mul_(extent).add_(low)
+
+
+def add_noise(image: Tensor, generator: torch.Generator) -> None:
+    """Add white noise to some patches, in place; its deviation is a share of the patch's own."""
+    shares = _uniform(len(image), 0.0, MAX_NOISE, generator)
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    on_device = torch.Generator(image.device).manual_seed(seed)
+    for patch, share in _drawn(image, shares, generator):
+        noise = torch.empty_like(patch).normal_(generator=on_device)
+        patch.add_(noise.mul_(patch.std(correction=0) * share))
+
+
+def shift_statistics(image: Tensor, *, level: str, generator: torch.Generator) -> Tensor:
+    """Shift mean and standard deviation of some z-scored patches, with level ``advanced``.
+
+    Parameters
+    ----------
+    image : (B, 1, Z, Y, X) z-scored patches
+    level : none and base return the image unchanged
+    generator : CPU generator of everything drawn
+
+    Returns
+    -------
+    Of the same shape: image * s + m with s within 1 +- 0.2 and m within +- 0.2, drawn per patch.
+    """
+    if level != "advanced":
+        return image
+    drawn = torch.rand(len(image), generator=generator) < INTENSITY_PROBABILITY
+    spread = torch.where(drawn, torch.tensor(_uniform(len(image), 1 - MAX_SPREAD, 1 + MAX_SPREAD, generator)), 1.0)
+    shift = torch.where(drawn, torch.tensor(_uniform(len(image), -MAX_SHIFT, MAX_SHIFT, generator)), 0.0)
+    spread, shift = (values.to(image, non_blocking=True).view(-1, 1, 1, 1, 1) for values in (spread, shift))
+    return torch.addcmul(shift, image, spread)
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> list[float]:
+    return (low + (high - low) * torch.rand(count, generator=generator)).tolist()
+
+
+def _drawn(image: Tensor, values: list[float], generator: torch.Generator) -> list[tuple[Tensor, float]]:
+    """The patches (views of the image) that are drawn, each with its value."""
+    drawn = (torch.rand(len(image), generator=generator) < INTENSITY_PROBABILITY).tolist()
+    return [pair for pair, wanted in zip(zip(image, values, strict=True), drawn, strict=True) if wanted]
 
 
 def mixup(image: Tensor, target: Tensor, *, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -134,6 +128,6 @@ def mixup(image: Tensor, target: Tensor, *, probability: float, generator: torch
     count = len(image)
     drawn = torch.rand(count, generator=generator) < probability
     share = torch.where(drawn, torch.rand(count, generator=generator), torch.ones(count))
-    share = share.to(image.device).view(-1, 1, 1, 1, 1)
-    partner = torch.randperm(count, generator=generator).to(image.device)
+    share = share.to(image.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+    partner = torch.randperm(count, generator=generator).to(image.device, non_blocking=True)
     return tuple(share * values + (1 - share) * values[partner] for values in (image, target))

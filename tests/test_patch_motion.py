@@ -1,0 +1,155 @@
+"""Moving patches: lattice moves are exact, z stays z, image and label move together, single voxels stay single."""
+
+import numpy as np
+import pytest
+import torch
+
+from data import patch_motion
+from data.patch_motion import MODES, lattice_transforms, move, move_points, resample, small_affine, turn
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def patch(shape=(6, 8, 8), count=1):
+    image = torch.randn(count, 1, *shape, generator=seeded(0))
+    return image, (image[:, 0] > 0).to(torch.uint8)
+
+
+@pytest.fixture
+def always_affine(monkeypatch):
+    monkeypatch.setattr(patch_motion, "AFFINE_PROBABILITY", 1.0)
+
+
+def rotation(degrees, axes=(1, 2)):
+    angle, matrix, (i, j) = torch.deg2rad(torch.tensor(float(degrees))), torch.eye(3), axes
+    matrix[i, i] = matrix[j, j] = torch.cos(angle)
+    matrix[j, i], matrix[i, j] = torch.sin(angle), -torch.sin(angle)
+    return matrix[None]
+
+
+def test_number_of_lattice_moves():
+    assert len(lattice_transforms("anisotropic", (6, 8, 8))) == 16
+    assert len(lattice_transforms("anisotropic", (6, 8, 10))) == 8
+    assert len(lattice_transforms("isotropic", (8, 8, 8))) == 48
+    assert len({tuple(m.flatten().tolist()) for m in lattice_transforms("isotropic", (8, 8, 8))}) == 48
+
+
+def test_anisotropic_never_mixes_z(always_affine):
+    for matrix in lattice_transforms("anisotropic", (8, 8, 8)):
+        assert abs(float(matrix[0, 0])) == 1 and not matrix[0, 1:].any() and not matrix[1:, 0].any()
+    affine = small_affine(50, "anisotropic", seeded(1))
+    assert not affine[:, 0, 1:].any() and not affine[:, 1:, 0].any()
+    assert affine[:, 1, 2].abs().max() > 0.05
+
+
+def test_isotropic_affine_mixes_all_axes(always_affine):
+    affine = small_affine(50, "isotropic", seeded(1))
+    assert affine[:, 0, 1].abs().max() > 0.05 and affine[:, 1, 2].abs().max() > 0.05
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_affine_maps_are_rotations_of_bounded_scale(mode, always_affine):
+    affine = small_affine(200, mode, seeded(2))
+    scale = torch.linalg.det(affine) ** (1 / 3)
+    assert 0.95 <= scale.min() < 0.97 and 1.03 < scale.max() <= 1.05
+    rotations = affine / scale[:, None, None]
+    assert torch.allclose(rotations @ rotations.mT, torch.eye(3).expand(200, 3, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lattice_moves_are_flips_and_turns_of_the_array(mode):
+    """Bit for bit without interpolation, and resampling agrees."""
+    image, label = patch((8, 8, 8))
+    for matrix in lattice_transforms(mode, (8, 8, 8)):
+        # Output voxel p shows input voxel M p: built by hand about the centre.
+        places = np.stack(np.meshgrid(*[np.arange(8) - 3.5] * 3, indexing="ij"), -1) @ matrix.numpy().T
+        z, y, x = np.rint(places + 3.5).astype(int).transpose(3, 0, 1, 2)
+        assert torch.equal(turn(image[0, 0], matrix), image[0, 0][z, y, x])
+        moved, labels = move(image, label, matrix[None], torch.eye(3)[None])
+        assert torch.equal(moved[0, 0], image[0, 0][z, y, x]) and torch.equal(labels[0], label[0][z, y, x])
+        moved, labels = resample(image, label, matrix[None])
+        assert torch.allclose(moved[0, 0], image[0, 0][z, y, x], atol=1e-4)
+        assert torch.equal(labels[0], label[0][z, y, x])
+
+
+def test_planes_first_is_the_same_interpolation_as_in_the_volume(always_affine):
+    image, _ = patch((9, 14, 15), count=30)
+    lattice = lattice_transforms("anisotropic", (9, 14, 15))
+    matrices = lattice[torch.randint(len(lattice), (30,), generator=seeded(1))]
+    matrices = matrices @ small_affine(30, "anisotropic", seeded(2))
+    for interpolation, tolerance in (("bilinear", 1e-4), ("nearest", 0)):
+        planes = patch_motion._sample_planes(image, matrices, interpolation)
+        volume = patch_motion._sample_volume(image, matrices, interpolation)
+        assert torch.allclose(planes, volume, rtol=0, atol=tolerance)
+
+
+def test_a_rotation_turns_about_the_centre_of_the_patch():
+    image = torch.zeros(1, 1, 5, 33, 33)
+    image[0, 0, 2, 16, 26] = 1.0
+    _, labels = resample(image, (image[:, 0] > 0).to(torch.uint8), rotation(90))
+    assert labels.argwhere().tolist() == [[0, 2, 26, 16]]  # M (y, x) = (-x, y)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_blob_and_its_label_move_together(mode, always_affine):
+    grid = torch.stack(torch.meshgrid(*[torch.arange(32.0)] * 3, indexing="ij"))
+    centre = torch.tensor([12.3, 18.2, 16.6])
+    distance = ((grid - centre[:, None, None, None]) ** 2).sum(0)
+    image, label = torch.exp(-distance / 8)[None, None], (distance <= 30).to(torch.uint8)[None]
+    lattice = lattice_transforms(mode, (32, 32, 32))
+    places = []
+    for seed in range(6):
+        turns = lattice[torch.randint(len(lattice), (1,), generator=seeded(seed))]
+        affine = small_affine(1, mode, seeded(seed))
+        moved, labels = move(image, label, turns, affine)
+        blob = (grid * moved[0, 0]).sum((1, 2, 3)) / moved.sum()
+        assert torch.allclose(blob, labels[0].argwhere().float().mean(dim=0), atol=0.25)  # half a voxel would show
+        assert torch.allclose((turns @ affine)[0] @ (blob - 15.5), centre - 15.5, atol=0.1)
+        places.append(blob)
+    assert torch.stack(places).std(dim=0).min() > 0.5
+
+
+# --- single voxels ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("mode", MODES)
+def test_every_single_voxel_that_stays_inside_comes_out_once(mode, always_affine):
+    """Sampling would lose or double about one in ten."""
+    side, rng = 24, np.random.default_rng(0)
+    affine = small_affine(20, mode, seeded(3))
+    lost = 0
+    for matrix in affine:
+        points = rng.integers(0, side // 4, (10, 3)) * 4  # apart, so that no two meet
+        points = np.unique(points, axis=0)
+        label = torch.zeros(1, side, side, side, dtype=torch.uint8)
+        for number, point in enumerate(points, 1):
+            label[(0, *point)] = number
+        moved = move_points(label, matrix[None])
+        assert moved.dtype == label.dtype
+        places = np.linalg.solve(matrix.numpy(), (points - (side - 1) / 2).T).T + (side - 1) / 2
+        inside = (np.abs(places - (side - 1) / 2) < side / 2).all(axis=1)
+        found = {int(moved[tuple(place)]): place[1:].numpy() for place in moved.argwhere()}
+        assert set(found) == set(1 + np.flatnonzero(inside)) and (moved > 0).sum() == inside.sum()
+        for number, place in found.items():
+            assert np.abs(place - places[number - 1]).max() <= 0.5 + 1e-4
+        sampled = resample(label[:, None].float(), label, matrix[None])[1]
+        lost += int((sampled > 0).sum() != inside.sum())
+    assert lost > 0, "or else this function would not be needed"
+
+
+def test_of_two_points_that_meet_the_higher_label_stays():
+    label = torch.zeros(1, 1, 1, 9, dtype=torch.uint8)
+    label[0, 0, 0, 6:8] = torch.tensor([5, 2])
+    label[0, 0, 0, 0] = 1
+    shrunk = move_points(label, 3 * torch.eye(3)[None])
+    assert shrunk.flatten().tolist() == [0, 0, 0, 1, 0, 5, 0, 0, 0]
+
+
+def test_single_voxels_are_moved_as_points_only_when_told(always_affine):
+    image, _ = patch((16, 16, 16))
+    label = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
+    label[0, 8, ::3, ::3] = 1
+    turns, affine = torch.eye(3)[None], small_affine(1, "anisotropic", seeded(0))
+    assert torch.equal(move(image, label, turns, affine, single_voxels=True)[1], move_points(label, affine))
+    assert torch.equal(move(image, label, turns, affine)[1], resample(image, label, affine)[1])
+    assert torch.equal(move(image, label, turns, torch.eye(3)[None], single_voxels=True)[1], label)
