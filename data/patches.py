@@ -1,4 +1,4 @@
-"""Training patches cut from tomograms in memory, a whole batch at a time."""
+"""Training patches cut from tomograms in memory or on disk, a whole batch at a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -49,10 +49,13 @@ class PatchBatches(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         """Batch ``index``: image (B, 1, Z, Y, X) float32, label (B, Z, Y, X) uint8, and its number."""
         rng = np.random.default_rng((self.seed, index))
-        cuts = [self._cut(rng) for _ in range(self.batch_size)]
+        images = np.empty((self.batch_size, 1, *self.patch_size), np.float32)
+        labels = np.empty((self.batch_size, *self.patch_size), np.uint8)
+        for k in range(self.batch_size):
+            images[k, 0], labels[k] = self._cut(rng)
         return {
-            "image": torch.from_numpy(np.stack([image for image, _ in cuts])[:, None]),
-            "label": torch.from_numpy(np.stack([label for _, label in cuts])),
+            "image": torch.from_numpy(images),
+            "label": torch.from_numpy(labels),
             "index": index,  # a plain number: reading it never makes a device wait
         }
 
@@ -76,10 +79,18 @@ class PatchBatches(Dataset):
 
 
 class BatchIndexSampler(Sampler[int]):
-    """The batch numbers of an epoch, continuing where the epoch before ended."""
+    """The batch numbers of an epoch, continuing where the epoch before ended.
 
-    def __init__(self, batches_per_epoch: int) -> None:
+    Of ``world_size`` processes that train together, step s of the whole run on process ``rank`` is batch
+    s * world_size + rank: no two processes see the same batch.
+    """
+
+    def __init__(self, batches_per_epoch: int, rank: int = 0, world_size: int = 1) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not one of {world_size} processes")
         self.batches_per_epoch = batches_per_epoch
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -87,9 +98,11 @@ class BatchIndexSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.batches_per_epoch
-        return iter(range(first, first + self.batches_per_epoch))
+        steps = range(first, first + self.batches_per_epoch)
+        return (step * self.world_size + self.rank for step in steps)
 
     def __len__(self) -> int:
+        """Batches per epoch of this process."""
         return self.batches_per_epoch
 
 

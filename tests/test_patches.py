@@ -96,3 +96,18 @@ def test_epochs_go_on_counting():
     assert list(sampler) == [0, 1, 2]
     sampler.set_epoch(2)
     assert list(sampler) == [6, 7, 8] and len(sampler) == 3
+
+
+def test_processes_that_train_together_share_the_batches_out():
+    """Step s of the run on rank r is batch s * world_size + r; together they see every batch once."""
+    samplers = [BatchIndexSampler(3, rank, 4) for rank in range(4)]
+    epochs = []
+    for epoch in range(2):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            assert len(list(sampler)) == len(sampler) == 3
+        epochs += [index for sampler in samplers for index in sampler]
+    assert sorted(epochs) == list(range(24))
+    assert list(samplers[1]) == [13, 17, 21]
+    with pytest.raises(ValueError, match="rank 4"):
+        BatchIndexSampler(3, 4, 4)
