@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from errors import InputError
 from particle_config import PARTICLES, Particle
+
+if TYPE_CHECKING:  # preparing masks takes no torch, which is slow to import
+    from torch import Tensor
 
 
 def paint_spheres(
@@ -92,6 +96,27 @@ def make_mask(
     centres = {p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks}
     radii = mask_radii_voxels(particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction)
     return paint_spheres(shape_zyx, centres, radii)
+
+
+def pool_labels(label: "Tensor", stride: int) -> "Tensor":
+    """Labels on the coarser grid of a network whose output has a stride.
+
+    Parameters
+    ----------
+    label : (B, Z, Y, X) uint8 on any device; sides are multiples of the stride.
+    stride : s >= 1. Cell j holds the voxels j * s to j * s + s - 1; its centre is voxel (j + 0.5) * s - 0.5.
+
+    Returns
+    -------
+    Tensor : (B, Z/s, Y/s, X/s) uint8. A cell has the highest label of its voxels, as later rows of the particle
+        table overwrite earlier ones; so a single voxel gives exactly one cell.
+    """
+    if any(side % stride for side in label.shape[1:]):
+        raise ValueError(f"sides {tuple(label.shape[1:])} are not multiples of the stride {stride}")
+    for axis in (1, 2, 3):
+        if stride > 1:
+            label = label.unflatten(axis, (-1, stride)).amax(axis + 1)
+    return label
 
 
 # --- Files --------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.masks import make_mask, mask_folder, mask_path, paint_spheres, read_mask, unpainted
+from data.masks import make_mask, mask_folder, mask_path, paint_spheres, pool_labels, read_mask, unpainted
 from errors import InputError
 from particle_config import PARTICLES, Particle
 
@@ -106,6 +107,38 @@ def test_every_particle_gets_its_own_label():
     picks = {p.name: np.array([[0.0, 0.0, 400.0 * p.label]]) for p in PARTICLES}
     mask = make_mask((1, 1, 300), picks, voxel_spacing_angstrom=10, radius_fraction=0.5)
     assert [int(mask[0, 0, 40 * p.label]) for p in PARTICLES] == [p.label for p in PARTICLES]
+
+
+# --- coarser grids ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("centre", [[15.0, 16, 17], [15.5, 15.5, 15.5], [16.3, 14.8, 15.1]])
+def test_a_pooled_sphere_keeps_its_centre(stride, centre):
+    """Cell j lies at (j + 0.5) * s - 0.5: without the half voxels the centre would be off by (s - 1) / 2."""
+    mask = torch.from_numpy(paint_spheres((32, 32, 32), {3: [centre]}, {3: 7.0}))[None]
+    pooled = pool_labels(mask, stride)
+    assert pooled.dtype == torch.uint8 and pooled.shape == (1, *[32 // stride] * 3)
+    found = (pooled[0].argwhere().double().mean(dim=0) + 0.5) * stride - 0.5
+    assert np.abs(found.numpy() - centre).max() < 0.15 * stride
+
+
+def test_a_single_voxel_gives_the_one_cell_that_holds_it():
+    for place in np.random.default_rng(0).integers(0, 12, (30, 3)):
+        mask = torch.zeros(1, 12, 12, 12, dtype=torch.uint8)
+        mask[(0, *place)] = 5
+        pooled = pool_labels(mask, 2)
+        assert pooled.argwhere().tolist() == [[0, *(place // 2)]] and pooled.max() == 5
+
+
+def test_a_cell_has_the_highest_label_of_its_voxels():
+    label = torch.tensor([[[[1, 3, 0, 0, 2, 0], [0, 2, 0, 0, 0, 0]]]], dtype=torch.uint8).expand(1, 2, 2, 6)
+    assert pool_labels(label, 2).tolist() == [[[[3, 0, 2]]]]
+
+
+def test_stride_1_changes_nothing_and_sides_must_fit():
+    label = torch.randint(0, 7, (2, 4, 6, 8), dtype=torch.uint8)
+    assert torch.equal(pool_labels(label, 1), label)
+    with pytest.raises(ValueError, match="multiples of the stride 4"):
+        pool_labels(label, 4)
 
 
 # --- files --------------------------------------------------------------------------------------------
