@@ -20,6 +20,7 @@ from evaluation.arguments import (
     add_postprocessing_arguments,
     inference_settings,
     resolve_hyperparameters,
+    resolve_norm_percentiles,
 )
 from evaluation.tomograms import DetectionSettings, Evaluation, evaluate_runs
 from inference.checkpoints import check_agreement, find_checkpoints, load_checkpoint
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = descriptions[0]
     settings = DetectionSettings(
         tomo_type=args.tomo_type or trained.tomo_types[0],
-        norm_percentiles=tuple(args.norm_percentiles or trained.norm_percentiles),
+        norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_radius_fraction=trained.radius_fraction,
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         method=args.postprocessing_method,

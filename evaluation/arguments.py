@@ -79,6 +79,11 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOWER", "UPPER"),
         help="clip range in percent (default: as in training)",
     )
+    group.add_argument(
+        "--use_global_norm",
+        action="store_true",
+        help="clip also for a network trained without; config.py's range where --norm_percentiles names none",
+    )
     group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 
 
@@ -108,6 +113,21 @@ def inference_settings(args: argparse.Namespace) -> InferenceSettings:
         tta_group=config.TTA_GROUP if args.use_tta else "none",
         precision=args.precision,
     )
+
+
+def resolve_norm_percentiles(
+    args: argparse.Namespace, trained: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """(lower, upper) in percent; None: no clipping.
+
+    Precedence: ``--norm_percentiles`` (which asks for clipping by itself), then what the network was trained with;
+    where that is no clipping, ``--use_global_norm`` brings in config.py's.
+    """
+    if args.norm_percentiles is not None:
+        return tuple(args.norm_percentiles)
+    if trained is None and args.use_global_norm:
+        return config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE
+    return trained
 
 
 def resolve_hyperparameters(

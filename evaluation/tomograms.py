@@ -32,14 +32,14 @@ class DetectionSettings:
     Attributes
     ----------
     tomo_type : the type read of every run
-    norm_percentiles : (lower, upper) in percent
+    norm_percentiles : (lower, upper) in percent; None: the grey values stay as they are
     trained_radius_fraction, trained_spacing_angstrom : of the network's training
     method : post-processing method; hyperparameters: particle name -> keyword -> value
     voxel_spacing_angstrom : overrides the files'
     """
 
     tomo_type: str
-    norm_percentiles: tuple[float, float]
+    norm_percentiles: tuple[float, float] | None
     trained_radius_fraction: float
     trained_spacing_angstrom: float
     method: str
@@ -128,7 +128,8 @@ def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
 
 def _pick(run, tomogram, volume: np.ndarray, predictor, settings, particles, progress) -> pd.DataFrame:
     """Picks of one run in angstrom, best first within each particle."""
-    probability = predictor(clip_to_percentiles(volume, *settings.norm_percentiles), progress)
+    clipped = volume if settings.norm_percentiles is None else clip_to_percentiles(volume, *settings.norm_percentiles)
+    probability = predictor(clipped, progress)
     found = detect(
         probability,
         method=settings.method,
@@ -136,6 +137,7 @@ def _pick(run, tomogram, volume: np.ndarray, predictor, settings, particles, pro
         voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
         trained_radius_fraction=settings.trained_radius_fraction,
         hyperparameters=settings.hyperparameters,
+        map_stride=predictor.output_stride,
     )
     return pd.concat(
         [

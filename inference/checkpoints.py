@@ -29,7 +29,7 @@ class Description:
     architecture : arguments of models.model_from_description
     particles : the particle table it was trained with
     patch_size_zyx : voxels
-    norm_percentiles : (lower, upper) in percent
+    norm_percentiles : (lower, upper) in percent; None: trained on the tomograms' own grey values
     radius_fraction : of the target spheres; 0 for single voxels
     tomo_types : trained on; the first is the one it was validated on
     voxel_spacing_angstrom : of the training tomograms
@@ -41,7 +41,7 @@ class Description:
     architecture: Mapping[str, Any]
     particles: tuple[Particle, ...]
     patch_size_zyx: tuple[int, int, int]
-    norm_percentiles: tuple[float, float]
+    norm_percentiles: tuple[float, float] | None
     radius_fraction: float
     tomo_types: tuple[str, ...]
     voxel_spacing_angstrom: float
@@ -57,7 +57,8 @@ class Description:
     @classmethod
     def from_plain(cls, values: Mapping) -> "Description":
         fields = {name: value for name, value in values.items() if name != "format"}
-        tuples = {name: tuple(fields[name]) for name in ("patch_size_zyx", "norm_percentiles", "tomo_types")}
+        names = ("patch_size_zyx", "norm_percentiles", "tomo_types")
+        tuples = {name: tuple(fields[name]) for name in names if fields[name] is not None}
         return cls(**{**fields, **tuples, "particles": table_from_dicts(fields["particles"])})
 
 
@@ -122,9 +123,15 @@ def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) 
             ),
             ("normalisation percentiles", other.norm_percentiles != first.norm_percentiles),
             ("radius fraction", other.radius_fraction != first.radius_fraction),
+            ("output stride", _output_stride(other) != _output_stride(first)),
         ):
             if differ:
                 raise InputError(f"{path.name} and {paths[0].name} differ in {name}; they cannot be averaged")
+
+
+def _output_stride(description: Description) -> int:
+    """Networks from before there was a choice answer at every voxel."""
+    return description.architecture.get("output_stride", 1)
 
 
 def _check_particles(path: Path, trained: Sequence[Particle], here: Sequence[Particle]) -> None:

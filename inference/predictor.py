@@ -1,5 +1,6 @@
 """One or several networks over one or several views -> one probability map."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference.sliding_window import sliding_window, window_corners
+from inference.sliding_window import count_windows, sliding_window
 from tta.orientations import ORIENTATIONS
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,33 +41,43 @@ class Predictor:
 
     Parameters
     ----------
-    networks : logits (B, C, Z, Y, X) from (B, 1, Z, Y, X); their probabilities are averaged
+    networks : logits (B, C, Z / s, Y / s, X / s) from (B, 1, Z, Y, X), s the same for all of them; their
+        probabilities are averaged
     settings : InferenceSettings
     device : where networks, volume and result live
+
+    Attributes
+    ----------
+    output_stride : s; place j of the probability map lies at voxel (j + 0.5) * s - 0.5 of the tomogram
     """
 
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
         # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
         self.networks = [network.to(device, memory_format=torch.channels_last_3d).eval() for network in networks]
+        strides = sorted({getattr(network, "output_stride", 1) for network in self.networks})
+        if len(strides) > 1:
+            raise ValueError(f"networks of different output strides {strides} cannot be averaged")
+        self.output_stride = strides[0]
         self.settings = settings
         self.device = device
 
     def window_for(self, shape_zyx: Sequence[int]) -> tuple[int, int, int]:
         """The window used for a tomogram of that shape: no larger than needed, sides the networks can take."""
-        divisor = max(network.divisor for network in self.networks)
+        divisor = math.lcm(self.output_stride, *(network.divisor for network in self.networks))
         return tuple(
             divisor * -(-min(side, wanted) // divisor)
             for side, wanted in zip(shape_zyx, self.settings.window_zyx, strict=True)
         )
 
     def count_windows(self, shape_zyx: Sequence[int]) -> int:
-        window = self.window_for(shape_zyx)
-        padded = [max(side, width) for side, width in zip(shape_zyx, window, strict=True)]
-        return len(list(window_corners(padded, window, self.settings.overlap)))
+        return count_windows(shape_zyx, self.window_for(shape_zyx), self.settings.overlap, self.output_stride)
 
     @torch.inference_mode()
     def __call__(self, volume: np.ndarray | Tensor, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
-        """Probabilities (C, Z, Y, X) float32 on the device, from a normalised tomogram (Z, Y, X) float32."""
+        """Probabilities float32 on the device, from a normalised tomogram (Z, Y, X) float32.
+
+        The map is (C, ceil(Z / s), ceil(Y / s), ceil(X / s)), s the output stride.
+        """
         return sliding_window(
             torch.as_tensor(volume, device=self.device),
             self._mean_probability,
@@ -75,6 +86,7 @@ class Predictor:
             blend_mode=self.settings.blend_mode,
             batch_size=self.settings.batch_size,
             views=ORIENTATIONS[self.settings.tta_group],
+            output_stride=self.output_stride,
             progress=progress,
         )
 

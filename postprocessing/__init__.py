@@ -22,6 +22,7 @@ def detect(
     voxel_spacing_angstrom: float,
     trained_radius_fraction: float,
     hyperparameters: Mapping[str, Mapping[str, float]],
+    map_stride: int = 1,
 ) -> dict[str, Detections]:
     """Find the particles of every class, each class by itself.
 
@@ -30,22 +31,25 @@ def detect(
     probability : (C, Z, Y, X) class probabilities, background first, channel = label of the particle
     method : a name in METHODS
     particles : the particle table
-    voxel_spacing_angstrom : of the map
+    voxel_spacing_angstrom : of the tomogram
     trained_radius_fraction : radius of the training targets as a share of the particle's; 0 for single voxels
     hyperparameters : particle name -> keyword -> value, the keywords of the method
+    map_stride : voxels of the tomogram from one voxel of the map to the next; voxel j of the map lies at
+        (j + 0.5) * map_stride - 0.5
 
     Returns
     -------
-    dict particle name -> Detections (voxels of the map)
+    dict particle name -> Detections (voxels of the tomogram)
     """
     found = {}
     for particle in particles:
-        radius_voxels = particle.radius_angstrom / voxel_spacing_angstrom
-        found[particle.name] = METHODS[method](
+        radius_voxels = particle.radius_angstrom / (voxel_spacing_angstrom * map_stride)
+        on_map = METHODS[method](
             probability[particle.label],
             radius_voxels=radius_voxels,
-            # A single-voxel target is a sphere of one voxel, not of none.
+            # A single-voxel target is a sphere of one voxel of the map, not of none.
             trained_radius_voxels=max(trained_radius_fraction * radius_voxels, 1.0),
             **hyperparameters[particle.name],
         )
+        found[particle.name] = on_map.on_fine_grid(map_stride)
     return found

@@ -11,7 +11,8 @@ class Detections:
 
     Attributes
     ----------
-    coordinates_zyx : (N, 3) float64, voxels of the probability map, sub-voxel
+    coordinates_zyx : (N, 3) float64, sub-voxel; voxels of the probability map from a method, voxels of the
+        tomogram from postprocessing.detect
     scores : (N,) float64 in 0..1, highest first
     """
 
@@ -26,6 +27,14 @@ class Detections:
         z, y, x = self.coordinates_zyx.T
         order = np.lexsort((x, y, z, -self.scores))
         return Detections(self.coordinates_zyx[order], self.scores[order])
+
+    def on_fine_grid(self, stride: int) -> "Detections":
+        """The same places counted in voxels of a grid that is ``stride`` times finer.
+
+        Voxel j of the coarse grid covers fine voxels ``stride * j`` to ``stride * (j + 1) - 1``; its centre is
+        theirs.
+        """
+        return Detections((self.coordinates_zyx + 0.5) * stride - 0.5, self.scores)
 
 
 def no_detections() -> Detections:

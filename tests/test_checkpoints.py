@@ -1,6 +1,7 @@
 """Checkpoints describe themselves, and refuse what does not fit."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from inference.checkpoints import (
     check_agreement,
     find_checkpoints,
     load_checkpoint,
+    read_description,
 )
 from models import model_from_description
 from particle_config import PARTICLES, Particle
@@ -45,6 +47,18 @@ def test_round_trip(tmp_path):
     assert description == DESCRIPTION and not loaded.training
     volume = torch.randn(1, 1, 16, 16, 16)
     assert torch.equal(network(volume), loaded(volume))
+
+
+def test_trained_without_global_normalisation(tmp_path):
+    raw = replace(DESCRIPTION, norm_percentiles=None)
+    save(tmp_path / "a.ckpt", raw)
+    assert read_description(tmp_path / "a.ckpt") == raw
+    check_agreement([tmp_path / "a.ckpt"] * 2, [raw, raw])
+
+
+def test_checkpoints_from_before_the_stride_answer_at_every_voxel():
+    explicit = replace(DESCRIPTION, architecture={**DESCRIPTION.architecture, "output_stride": 1})
+    check_agreement([Path("a.ckpt"), Path("b.ckpt")], [DESCRIPTION, explicit])
 
 
 def test_another_particle_table_is_refused_by_name(tmp_path):
@@ -99,7 +113,9 @@ def test_nothing_to_find(tmp_path):
     [
         ({"voxel_spacing_angstrom": 5.0}, "voxel spacing"),
         ({"norm_percentiles": (5.0, 95.0)}, "percentiles"),
+        ({"norm_percentiles": None}, "percentiles"),
         ({"radius_fraction": 0.3}, "radius fraction"),
+        ({"architecture": {**DESCRIPTION.architecture, "output_stride": 2}}, "output stride"),
     ],
 )
 def test_networks_of_different_kinds_are_not_averaged(tmp_path, change, named):
