@@ -1,26 +1,49 @@
 """Networks: an encoder by name under a U-Net decoder."""
 
-from collections.abc import Mapping
-
-from torch import nn
+from collections.abc import Mapping, Sequence
 
 from models.deepfinder2 import DeepFinder2Encoder
+from models.resnet import ResNet18Encoder, ResNet34Encoder, ResNet50Encoder, ResNet101Encoder
 from models.unet import UNet
 
 ENCODERS = {
     "deepfinder2": DeepFinder2Encoder,
+    "resnet18": ResNet18Encoder,
+    "resnet34": ResNet34Encoder,
+    "resnet50": ResNet50Encoder,
+    "resnet101": ResNet101Encoder,
 }
 
 
-def build_model(encoder_name: str, *, num_classes: int, norm_type: str = "batch") -> nn.Module:
-    """U-Net ``(B, 1, Z, Y, X) -> logits (B, num_classes, Z, Y, X)`` with the encoder of that name."""
-    return UNet(ENCODERS[encoder_name](norm_type=norm_type), num_classes=num_classes)
+def build_model(encoder_name: str, *, num_classes: int, norm_type: str = "batch", output_stride: int = 1) -> UNet:
+    """U-Net ``(B, 1, Z, Y, X) -> logits (B, num_classes, Z/s, Y/s, X/s)``, s the output stride, over that encoder."""
+    return UNet(ENCODERS[encoder_name](norm_type=norm_type), num_classes=num_classes, output_stride=output_stride)
 
 
-def model_from_description(description: Mapping) -> nn.Module:
-    """The network whose arguments a checkpoint keeps."""
+def model_from_description(description: Mapping) -> UNet:
+    """The network whose arguments a checkpoint keeps; those from before there was an output stride have stride 1."""
     return build_model(
         description["encoder_name"],
         num_classes=description["num_classes"],
         norm_type=description["norm_type"],
+        output_stride=description.get("output_stride", 1),
     )
+
+
+def nearest_patch_size(encoder_name: str, patch_size_zyx: Sequence[int]) -> tuple[int, int, int]:
+    """The patch size itself where a network with that encoder can train on it, else the nearest one.
+
+    Sides are multiples of the encoder's divisor (halfway goes up), and the coarsest feature map has at least two
+    voxels, without which a norm layer has no variance: where it would have one, the longest side given is doubled
+    (the first of several, so that a patch that is square in the plane stays so).
+
+    Parameters
+    ----------
+    encoder_name : a key of ENCODERS.
+    patch_size_zyx : voxels; sides below 1 count as too small.
+    """
+    divisor = ENCODERS[encoder_name].divisor
+    nearest = [divisor * max(1, (2 * side + divisor) // (2 * divisor)) for side in patch_size_zyx]
+    if all(side == divisor for side in nearest):
+        nearest[list(patch_size_zyx).index(max(patch_size_zyx))] *= 2
+    return tuple(nearest)

@@ -1,10 +1,9 @@
 """deepfinder2: a residual encoder of about half a million parameters, enough for this task and fast."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from models.layers import norm_of_level, residual_unit
+from models.unet import ResidualDecoder
 
 
 class DeepFinder2Encoder(nn.Module):
@@ -12,24 +11,24 @@ class DeepFinder2Encoder(nn.Module):
 
     Parameters
     ----------
-    channels : feature channels per level.
     norm_type : batch, instance or mix.
     dropout : probability after each normalisation.
 
     Attributes
     ----------
-    channels : as given.
+    channels : feature channels per level.
     strides : factor by which each level is coarser than the one before it (the first: than the input).
     divisor : sides of the input must be multiples of it.
+    decoder_type : class of the decoder that climbs back over its feature maps.
     """
 
-    def __init__(
-        self, channels: Sequence[int] = (32, 48, 64, 64), *, norm_type: str = "batch", dropout: float = 0.2
-    ) -> None:
+    channels = (32, 48, 64, 64)
+    strides = (2, 2, 2, 1)
+    divisor = 8
+    decoder_type = ResidualDecoder
+
+    def __init__(self, *, norm_type: str = "batch", dropout: float = 0.2) -> None:
         super().__init__()
-        self.channels = tuple(channels)
-        self.strides = (2,) * (len(channels) - 1) + (1,)
-        self.divisor = 2 ** (len(channels) - 1)
         self.norm_type = norm_type
         self.dropout = dropout
         inputs = (1, *self.channels[:-1])

@@ -4,14 +4,15 @@ from monai.networks.blocks import ResidualUnit
 from torch import nn
 
 NORM_TYPES = ("batch", "instance", "mix")
+OUTPUT_STRIDES = (1, 2)
 ACTIVATION = ("LEAKYRELU", {"negative_slope": 0.1, "inplace": True})
 
 
 def norm_of_level(norm_type: str, level: int) -> tuple[str, dict]:
     """MONAI's name of the norm layer at a level of the network (0 = finest).
 
-    ``mix`` takes instance norm where intensities still vary from tomogram to tomogram (the first two levels),
-    batch norm deeper.
+    ``mix`` takes instance norm where intensities still vary from tomogram to tomogram (the first two levels: of a
+    ResNet the stem and the first stage), batch norm deeper.
     """
     if norm_type == "instance" or (norm_type == "mix" and level < 2):
         return ("INSTANCE", {"affine": True})
@@ -40,3 +41,12 @@ def residual_unit(
         dropout=dropout,
         last_conv_only=last,
     )
+
+
+def initialise_for_relu(module: nn.Module) -> None:
+    """Draw the convolutions as He et al. (arXiv 1502.01852): variance is kept from layer to layer; biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
