@@ -54,7 +54,7 @@ class Predictor:
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
         # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
         self.networks = [network.to(device, memory_format=torch.channels_last_3d).eval() for network in networks]
-        strides = sorted({getattr(network, "output_stride", 1) for network in self.networks})
+        strides = sorted({network.output_stride for network in self.networks})
         if len(strides) > 1:
             raise ValueError(f"networks of different output strides {strides} cannot be averaged")
         self.output_stride = strides[0]
@@ -78,6 +78,8 @@ class Predictor:
 
         The map is (C, ceil(Z / s), ceil(Y / s), ceil(X / s)), s the output stride.
         """
+        if not isinstance(volume, Tensor):
+            volume = np.require(volume, requirements="W")  # torch warns of a memory-mapped file's read-only array
         return sliding_window(
             torch.as_tensor(volume, device=self.device),
             self._mean_probability,

@@ -49,6 +49,15 @@ def test_round_trip(tmp_path):
     assert torch.equal(network(volume), loaded(volume))
 
 
+def test_a_network_of_stride_2_comes_back_as_one(tmp_path):
+    description = replace(DESCRIPTION, architecture={**DESCRIPTION.architecture, "output_stride": 2})
+    network = save(tmp_path / "a.ckpt", description).eval()
+    loaded, found = load_checkpoint(tmp_path / "a.ckpt")
+    volume = torch.randn(1, 1, 16, 16, 16)
+    assert found == description and loaded.output_stride == 2
+    assert loaded(volume).shape == (1, 7, 8, 8, 8) and torch.equal(network(volume), loaded(volume))
+
+
 def test_trained_without_global_normalisation(tmp_path):
     raw = replace(DESCRIPTION, norm_percentiles=None)
     save(tmp_path / "a.ckpt", raw)

@@ -94,3 +94,11 @@ def test_the_window_fits_every_network_and_whole_cells():
 def test_networks_of_different_strides_are_not_averaged():
     with pytest.raises(ValueError, match="output strides"):
         Predictor([Pooled(), Fixed(0.0, 1.0)], SETTINGS, CPU)
+
+
+def test_a_read_only_volume_is_as_good_as_any():
+    volume = np.random.default_rng(0).random((8, 8, 8), dtype=np.float32)
+    predictor = Predictor([Fixed(0.0, 1.0)], SETTINGS, CPU)
+    expected = predictor(volume)
+    volume.flags.writeable = False
+    assert torch.equal(predictor(volume), expected)
