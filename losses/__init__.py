@@ -6,17 +6,24 @@ import torch
 from torch import nn
 
 from losses.cross_entropy import CrossEntropy
+from losses.focal import Focal, FocalTversky, FocalTverskyPlusPlus
 from losses.hybrid import Hybrid
 from losses.tversky import Tversky
 
 LOSSES = {
     "ce": lambda weights: CrossEntropy(weights),
-    "tversky": lambda weights: Tversky(weights),
+    "focal_tversky": lambda weights: FocalTversky(weights),
     "ce_tversky": lambda weights: Hybrid({"ce": CrossEntropy(weights), "tversky": Tversky(weights)}),
+    "tversky": lambda weights: Tversky(weights),
+    "focal": lambda weights: Focal(weights),
+    "focal_tversky_pp": lambda weights: FocalTverskyPlusPlus(weights),
 }
 
-# How much each term of a hybrid loss counts; a term not named counts 1.
+# How much each term of a loss of several terms counts; such a loss has a row here.
 TERM_WEIGHTS = {"ce_tversky": {"ce": 2.0, "tversky": 1.0}}
+
+# The losses with something to balance (GradNorm).
+HYBRID_LOSSES = tuple(TERM_WEIGHTS)
 
 
 def build_loss(loss_type: str, class_weights: Sequence[float]) -> nn.Module:
@@ -25,5 +32,5 @@ def build_loss(loss_type: str, class_weights: Sequence[float]) -> nn.Module:
 
 
 def term_weights(loss_type: str) -> dict[str, float]:
-    """Weights of the loss's terms, by name."""
+    """Weights of the loss's terms, by name; a single term counts 1 and is not named."""
     return TERM_WEIGHTS.get(loss_type, {})

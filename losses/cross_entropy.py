@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from losses.targets import full_precision, voxel_weights
+
 
 class CrossEntropy(nn.Module):
     """Cross-entropy in which every voxel counts with the weight of its class, normalised by those weights.
@@ -27,12 +29,12 @@ class CrossEntropy(nn.Module):
 
         A voxel with a soft target weighs the mean of the class weights under it.
         """
-        if target.ndim == 4:
-            target = target.long()
-            weights = self.class_weights[target]
-        else:
-            weights = (target * self.class_weights.view(1, -1, 1, 1, 1)).sum(dim=1)
+        logits = full_precision(logits)
+        weights = voxel_weights(target, self.class_weights)
         per_voxel = functional.cross_entropy(
-            logits.float(), target, reduction="none", label_smoothing=self.label_smoothing
+            logits,
+            target.long() if target.ndim == 4 else target.to(logits.dtype),
+            reduction="none",
+            label_smoothing=self.label_smoothing,
         )
         return {"ce": (per_voxel * weights).sum() / weights.sum()}

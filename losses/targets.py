@@ -1,8 +1,7 @@
-"""Targets come as labels or as soft class probabilities; losses see probabilities."""
+"""What losses compute on: targets as class probabilities, the weight of each voxel, logits in full precision."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def as_probabilities(target: Tensor, num_classes: int) -> Tensor:
@@ -19,5 +18,28 @@ def as_probabilities(target: Tensor, num_classes: int) -> Tensor:
     """
     if target.ndim == 5:
         return target.float()
-    one_hot = functional.one_hot(target.long(), num_classes)  # (B, Z, Y, X, C)
-    return one_hot.movedim(-1, 1).to(torch.float32)
+    batch, *size_zyx = target.shape
+    one_hot = torch.zeros((batch, num_classes, *size_zyx), device=target.device)
+    return one_hot.scatter_(1, target.long().unsqueeze(1), 1.0)
+
+
+def voxel_weights(target: Tensor, class_weights: Tensor) -> Tensor:
+    """Weight of each voxel: that of its class, or the mean of the class weights under its soft target.
+
+    Parameters
+    ----------
+    target : (B, Z, Y, X) integer labels or (B, C, Z, Y, X) probabilities
+    class_weights : (C,)
+
+    Returns
+    -------
+    (B, Z, Y, X) tensor
+    """
+    if target.ndim == 4:
+        return class_weights[target.long()]
+    return (target * class_weights.view(1, -1, 1, 1, 1)).sum(dim=1)
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits as float32 (float64 stays): half precision cannot add up the voxels of a patch."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
