@@ -9,6 +9,12 @@ from errors import InputError
 EPSILON = 1e-6
 
 
+def check_percentiles(lower: float, upper: float) -> None:
+    """InputError unless 0 <= lower < upper <= 100."""
+    if not 0 <= lower < upper <= 100:
+        raise InputError(f"percentiles must satisfy 0 <= lower < upper <= 100, got {lower:g} and {upper:g}")
+
+
 def clip_to_percentiles(volume: np.ndarray, lower: float, upper: float) -> np.ndarray:
     """Clip a tomogram to percentiles of its own voxels and scale the range to 0..1.
 
@@ -21,12 +27,25 @@ def clip_to_percentiles(volume: np.ndarray, lower: float, upper: float) -> np.nd
     -------
     (Z, Y, X) float32 array in 0..1; all 0 where the two percentiles are equal (a constant volume).
     """
-    if not 0 <= lower < upper <= 100:
-        raise InputError(f"percentiles must satisfy 0 <= lower < upper <= 100, got {lower:g} and {upper:g}")
-    low, high = np.percentile(volume, (lower, upper))
+    check_percentiles(lower, upper)
+    return clip_to_limits(volume, *np.percentile(volume, (lower, upper)))
+
+
+def clip_to_limits(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Clip to grey values and scale the range to 0..1, voxel by voxel.
+
+    Parameters
+    ----------
+    voxels : float array of any shape
+    low, high : grey values
+
+    Returns
+    -------
+    float32 array of that shape in 0..1; all 0 where ``high`` is not above ``low``.
+    """
     if high <= low:
-        return np.zeros(volume.shape, dtype=np.float32)
-    clipped = np.clip(volume, np.float32(low), np.float32(high), dtype=np.float32)
+        return np.zeros(voxels.shape, dtype=np.float32)
+    clipped = np.clip(voxels, np.float32(low), np.float32(high), dtype=np.float32)
     clipped -= np.float32(low)
     clipped /= np.float32(high - low)
     return clipped
