@@ -31,15 +31,17 @@ class LazyTomogram:
     def shape(self) -> tuple[int, int, int]:
         return self.tomogram.shape_zyx
 
-    def __getitem__(self, region: Region) -> np.ndarray:
-        """The box of three slices z, y, x without step as a float32 array; only its chunks are read."""
+    def __getitem__(self, region: Region | slice) -> np.ndarray:
+        """The box of three slices z, y, x (or slabs: one slice) as a float32 array; only its chunks are read."""
+        if isinstance(region, slice):
+            region = (region, slice(None), slice(None))
         voxels = self.tomogram.read(region)
         return voxels if self.limits is None else clip_to_limits(voxels, *self.limits)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("the voxels have to be read, which makes a copy")
-        return np.asarray(self[:, :, :], dtype=dtype)
+        return np.asarray(self[:], dtype=dtype)
 
 
 def open_lazily(tomogram: Tomogram, norm_percentiles: tuple[float, float] | None) -> LazyTomogram:

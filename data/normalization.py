@@ -52,17 +52,23 @@ def clip_to_limits(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def standardize(patches: Tensor) -> Tensor:
-    """Z-score each patch by its own mean and standard deviation.
+    """Z-score each patch by its own mean and standard deviation, whatever the unit of its grey values.
 
     Parameters
     ----------
-    patches : (B, C, Z, Y, X) tensor
+    patches : (B, C, Z, Y, X) float tensor
 
     Returns
     -------
-    Tensor of that shape; a constant patch becomes all 0. Patches do not see each other, so that the result does
-    not depend on how they are batched.
+    Tensor of that shape; a constant patch becomes 0. Patches do not see each other, so that the result does not
+    depend on how they are batched.
     """
-    over = tuple(range(1, patches.ndim))
-    deviation, mean = torch.std_mean(patches, dim=over, keepdim=True, correction=0)
-    return (patches - mean) / (deviation + EPSILON)
+    scored = torch.empty_like(patches)
+    for patch, result in zip(patches, scored, strict=True):
+        mean = patch.mean()
+        torch.sub(patch, mean, out=result)
+        deviation = result.square().mean().sqrt()
+        # Relative to the mean: tomograms have grey values of 1e-5 or of 1e4. What rounding leaves of a constant
+        # patch must not be blown up.
+        result /= deviation + EPSILON * mean.abs() + torch.finfo(patches.dtype).tiny
+    return scored

@@ -6,6 +6,7 @@ counted from the centre of the patch, zyx. Matrices stay on the CPU, so that not
 """
 
 import itertools
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -93,11 +94,10 @@ def move(
     for k in set(range(len(image))) - set(resampled):
         moved[k, 0], labels[k] = turn(image[k, 0], turns[k]), turn(label[k], turns[k])
     if resampled:
-        images, patches = (torch.stack([values[k] for k in resampled]) for values in (image, label))
         matrices = torch.stack([turns[k] @ affine[k] for k in resampled])
-        results = resample(images, patches, matrices)
-        if single_voxels:
-            results = results[0], move_points(patches, matrices)
+        images, patches = (torch.stack([values[k] for k in resampled]) for values in (image, label))
+        move_labels = move_points if single_voxels else sample_labels
+        results = sample_image(images, matrices), move_labels(patches, matrices)
         for place, k in enumerate(resampled):
             moved[k], labels[k] = results[0][place], results[1][place]
     return moved, labels
@@ -111,25 +111,30 @@ def turn(values: Tensor, matrix: Tensor) -> Tensor:
     return values.permute(axes).flip([place for place in range(3) if matrix[axes[place], place] < 0])
 
 
-def resample(image: Tensor, label: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Resample patches under linear maps about their centres.
+def sample_image(image: Tensor, matrices: Tensor) -> Tensor:
+    """Interpolate patches linearly under linear maps about their centres.
 
     Parameters
     ----------
-    image : (B, 1, Z, Y, X) float; interpolated linearly
-    label : (B, Z, Y, X) integer; nearest voxel
+    image : (B, 1, Z, Y, X) float
     matrices : (B, 3, 3) acting on zyx vectors in voxels: output voxel p shows input voxel M p. Beyond the border
         the patch is mirrored.
 
     Returns
     -------
-    (image, label) of the same shapes and types. Where no matrix mixes z with x or y, planes are resampled at once
-    and z after them: the same interpolation, several times faster.
+    Of the same shape. Where no matrix mixes z with x or y, planes are resampled at once and z after them: the same
+    interpolation, several times faster.
     """
-    apart = not matrices[:, 0, 1:].any() and not matrices[:, 1:, 0].any()
-    sample = _sample_planes if apart else _sample_volume
-    labels = sample(label[:, None].to(image.dtype), matrices, "nearest")
-    return sample(image, matrices, "bilinear"), labels[:, 0].to(label.dtype)
+    return _sampler(matrices)(image, matrices, "bilinear")
+
+
+def sample_labels(label: Tensor, matrices: Tensor) -> Tensor:
+    """Labels (B, Z, Y, X) under the maps of :func:`sample_image`; each voxel shows the nearest one."""
+    return _sampler(matrices)(label[:, None].float(), matrices, "nearest")[:, 0].to(label.dtype)
+
+
+def _sampler(matrices: Tensor) -> Callable[[Tensor, Tensor, str], Tensor]:
+    return _sample_volume if matrices[:, 0, 1:].any() or matrices[:, 1:, 0].any() else _sample_planes
 
 
 def _sample_volume(values: Tensor, matrices: Tensor, interpolation: str) -> Tensor:
@@ -178,7 +183,7 @@ def move_points(label: Tensor, matrices: Tensor) -> Tensor:
     Parameters
     ----------
     label : (B, Z, Y, X) integer, 0 for background
-    matrices : (B, 3, 3) invertible, as for :func:`resample`
+    matrices : (B, 3, 3) invertible, as for :func:`sample_image`
 
     Returns
     -------

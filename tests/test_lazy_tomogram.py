@@ -72,6 +72,7 @@ def test_a_patch_read_lazily_is_the_patch_cut_from_memory(tomogram, monkeypatch)
         region = tuple(slice(c, c + 8) for c in corner)
         assert image[region].dtype == np.float32 and np.array_equal(image[region], whole[region])
     assert np.array_equal(np.asarray(image), whole)
+    assert np.array_equal(image[:], whole) and np.array_equal(image[3:9], whole[3:9])
 
 
 def test_without_percentiles_the_values_are_raw(tomogram):

@@ -35,5 +35,16 @@ def test_each_patch_is_scored_by_itself():
         assert torch.equal(together[k : k + 1], standardize(patches[k : k + 1]))
 
 
-def test_constant_patch_becomes_zero():
-    assert not standardize(torch.full((1, 1, 2, 2, 2), 3.0)).any()
+@pytest.mark.parametrize("unit", [1e-9, 1e-5, 1e4])
+def test_the_unit_of_the_grey_values_does_not_matter(unit):
+    patches = torch.randn(2, 1, 6, 7, 8) - 0.3
+    assert torch.allclose(standardize(patches * unit), standardize(patches), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-5])
+def test_constant_patch_becomes_zero(value):
+    assert not standardize(torch.full((1, 1, 2, 2, 2), value)).any()
+
+
+def test_what_rounding_leaves_of_a_constant_patch_stays_small():
+    assert standardize(torch.full((1, 1, 48, 50, 52), 0.1)).abs().max() < 0.2

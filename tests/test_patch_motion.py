@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from data import patch_motion
-from data.patch_motion import MODES, lattice_transforms, move, move_points, resample, small_affine, turn
+from data.patch_motion import (
+    MODES,
+    lattice_transforms,
+    move,
+    move_points,
+    sample_image,
+    sample_labels,
+    small_affine,
+    turn,
+)
 
 
 def seeded(seed):
@@ -69,9 +78,8 @@ def test_lattice_moves_are_flips_and_turns_of_the_array(mode):
         assert torch.equal(turn(image[0, 0], matrix), image[0, 0][z, y, x])
         moved, labels = move(image, label, matrix[None], torch.eye(3)[None])
         assert torch.equal(moved[0, 0], image[0, 0][z, y, x]) and torch.equal(labels[0], label[0][z, y, x])
-        moved, labels = resample(image, label, matrix[None])
-        assert torch.allclose(moved[0, 0], image[0, 0][z, y, x], atol=1e-4)
-        assert torch.equal(labels[0], label[0][z, y, x])
+        assert torch.allclose(sample_image(image, matrix[None])[0, 0], image[0, 0][z, y, x], atol=1e-4)
+        assert torch.equal(sample_labels(label, matrix[None])[0], label[0][z, y, x])
 
 
 def test_planes_first_is_the_same_interpolation_as_in_the_volume(always_affine):
@@ -86,10 +94,12 @@ def test_planes_first_is_the_same_interpolation_as_in_the_volume(always_affine):
 
 
 def test_a_rotation_turns_about_the_centre_of_the_patch():
-    image = torch.zeros(1, 1, 5, 33, 33)
-    image[0, 0, 2, 16, 26] = 1.0
-    _, labels = resample(image, (image[:, 0] > 0).to(torch.uint8), rotation(90))
-    assert labels.argwhere().tolist() == [[0, 2, 26, 16]]  # M (y, x) = (-x, y)
+    label = torch.zeros(1, 5, 33, 33, dtype=torch.uint8)
+    label[0, 2, 16, 26] = 1
+    assert sample_labels(label, rotation(90)).argwhere().tolist() == [[0, 2, 26, 16]]  # M (y, x) = (-x, y)
+    volume = torch.zeros(1, 33, 33, 33, dtype=torch.uint8)
+    volume[0, 26, 16, 20] = 1
+    assert sample_labels(volume, rotation(90, axes=(0, 1))).argwhere().tolist() == [[0, 16, 6, 20]]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -132,7 +142,7 @@ def test_every_single_voxel_that_stays_inside_comes_out_once(mode, always_affine
         assert set(found) == set(1 + np.flatnonzero(inside)) and (moved > 0).sum() == inside.sum()
         for number, place in found.items():
             assert np.abs(place - places[number - 1]).max() <= 0.5 + 1e-4
-        sampled = resample(label[:, None].float(), label, matrix[None])[1]
+        sampled = sample_labels(label, matrix[None])
         lost += int((sampled > 0).sum() != inside.sum())
     assert lost > 0, "or else this function would not be needed"
 
@@ -151,5 +161,5 @@ def test_single_voxels_are_moved_as_points_only_when_told(always_affine):
     label[0, 8, ::3, ::3] = 1
     turns, affine = torch.eye(3)[None], small_affine(1, "anisotropic", seeded(0))
     assert torch.equal(move(image, label, turns, affine, single_voxels=True)[1], move_points(label, affine))
-    assert torch.equal(move(image, label, turns, affine)[1], resample(image, label, affine)[1])
+    assert torch.equal(move(image, label, turns, affine)[1], sample_labels(label, affine))
     assert torch.equal(move(image, label, turns, torch.eye(3)[None], single_voxels=True)[1], label)
