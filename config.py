@@ -14,6 +14,8 @@ CZI_DATA_ROOT = Path(os.environ.get("ETFINDER_CZI_DATA_ROOT", "phantom"))
 CZI_PUBLIC_EVAL_DATA_ROOT = Path(os.environ.get("ETFINDER_PUBLIC_EVAL_DATA_ROOT", "phantom/public"))
 # Where checkpoints/ and results/ are written.
 OUTPUT_ROOT = Path(os.environ.get("ETFINDER_OUTPUT_ROOT", "."))
+# Normalised tomograms, 4 bytes per voxel; can be deleted at any time.
+CACHE_DIR = Path(os.environ.get("ETFINDER_CACHE_DIR", OUTPUT_ROOT / "cache"))
 
 # --- Data ---------------------------------------------------------------------------------------------
 # One type is drawn per training patch; the first is the one validated and evaluated on.
@@ -37,6 +39,7 @@ PHANTOM_NOISE = 1.0  # 1 = about as hard as real tomograms of this kind
 # --- Network ------------------------------------------------------------------------------------------
 ENCODER_NAME = "deepfinder2"  # a million parameters suffice
 NORM_TYPE = "batch"
+OUTPUT_STRIDE = 1
 
 # --- Training -----------------------------------------------------------------------------------------
 PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop, a GPU takes 128
@@ -49,8 +52,14 @@ GRADIENT_CLIP = 1.0  # norm
 USE_SCHEDULER = True  # cosine decay to 0 after WARMUP_STEPS
 WARMUP_STEPS = 50
 USE_EMA = True
-EMA_DECAY = 0.999  # per optimizer step; lower in the first thousand steps, see training/callbacks.py
+EMA_DECAY = 0.999  # per optimizer step; lower in the first thousand steps, see training/averaging.py
+USE_SWA = False
+SWA_START_FRACTION = 0.75  # of the run, as in the method's paper
+SWA_RATE_FRACTION = 0.1  # of the learning rate, held while the weights are averaged: at 0 they would not move
+USE_GRADNORM = False
+GRADNORM_LR = 1e-3
 LOSS_TYPE = "ce_tversky"
+SINGLE_VOXEL_LOSS_WEIGHT = 128.0  # of every particle, background 1: the recipe of the best public solution
 BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle
 AUGMENTATION_LEVEL = "base"
 AUGMENTATION_MODE = "anisotropic"
@@ -58,6 +67,8 @@ USE_MIXUP = False
 MIXUP_PROB = 0.5  # of each patch, once mixup is switched on
 TRAINING_PRECISION = "bf16"  # half the time of fp32, on CPUs too
 SEED = 0
+NUM_WORKERS = 2  # processes that cut patches for a GPU
+WANDB_MODE = "disabled"
 
 # --- Validation and inference -------------------------------------------------------------------------
 INFERENCE_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram

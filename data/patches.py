@@ -82,23 +82,27 @@ class BatchIndexSampler(Sampler[int]):
     """The batch numbers of an epoch, continuing where the epoch before ended.
 
     Of ``world_size`` processes that train together, step s of the whole run on process ``rank`` is batch
-    s * world_size + rank: no two processes see the same batch.
+    s * world_size + rank: no two processes see the same batch. A resumed run begins at ``first_step``, and its first
+    epoch is the rest of the one that was interrupted.
     """
 
-    def __init__(self, batches_per_epoch: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, batches_per_epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} processes")
         self.batches_per_epoch = batches_per_epoch
         self.rank = rank
         self.world_size = world_size
+        self.first_step = first_step
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.batches_per_epoch
-        steps = range(first, first + self.batches_per_epoch)
+        # Loaders that read ahead come here before a resumed run has told its epoch.
+        epoch = max(self.epoch, self.first_step // self.batches_per_epoch)
+        first = epoch * self.batches_per_epoch
+        steps = range(max(first, self.first_step), first + self.batches_per_epoch)
         return (step * self.world_size + self.rank for step in steps)
 
     def __len__(self) -> int:

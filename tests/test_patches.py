@@ -111,3 +111,12 @@ def test_processes_that_train_together_share_the_batches_out():
     assert list(samplers[1]) == [13, 17, 21]
     with pytest.raises(ValueError, match="rank 4"):
         BatchIndexSampler(3, 4, 4)
+
+
+def test_a_resumed_run_asks_for_the_rest():
+    """From step 7 on: the rest of the second epoch of five, then the third as ever."""
+    sampler = BatchIndexSampler(5, rank=1, world_size=2, first_step=7)
+    sampler.set_epoch(1)
+    assert list(sampler) == [2 * step + 1 for step in (7, 8, 9)]
+    sampler.set_epoch(2)
+    assert list(sampler) == [2 * step + 1 for step in range(10, 15)]

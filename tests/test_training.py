@@ -1,5 +1,6 @@
 """Training: what is scored is what is saved, averages follow their formula, checkpoints carry their description."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,14 @@ from inference.checkpoints import load_checkpoint
 from inference.predictor import InferenceSettings, Predictor
 from losses import LOSSES
 from particle_config import PARTICLES
-from training.callbacks import ExponentialAveraging, ema_decay_at
-from training.module import weighted_f4
-from training.run import TrainingSettings, train_fold
+from training.averaging import AveragedWeights, ema_weight, swa_weight
+from training.experiment import finished_folds
+from training.module import DetectionModule, weighted_f4
+from training.run import train_fold
+from training.schedule import learning_rate_factor
+from training.settings import Hardware, TrainingSettings
+
+CPU = Hardware()
 
 
 class HandDrawn:
@@ -42,6 +48,7 @@ def settings(**changes):
     values = {
         "encoder_name": "deepfinder2",
         "norm_type": "batch",
+        "output_stride": 1,
         "patch_size_zyx": (16, 16, 16),
         "epochs": 2,
         "steps_per_epoch": 3,
@@ -51,27 +58,47 @@ def settings(**changes):
         "gradient_clip": 1.0,
         "use_scheduler": True,
         "warmup_steps": 1,
-        "use_ema": True,
+        "averaging": "ema",
         "ema_decay": 0.9,
+        "swa_start_fraction": 0.5,
+        "swa_rate_fraction": 0.1,
         "loss_type": "ce_tversky",
         "class_loss_weights": (1.0,) * 7,
+        "gradnorm_learning_rate": None,
         "background_fraction": 0.1,
         "augmentation_level": "base",
         "augmentation_mode": "anisotropic",
         "mixup_prob": 0.0,
         "precision": "fp32",
         "seed": 1,
-        "device": "cpu",
         "inference": InferenceSettings((32, 32, 32), 0.25, "gaussian", 1, "none", "fp32"),
         "nms_radius_fraction": 0.8,
     }
     return TrainingSettings(**{**values, **changes})
 
 
-def train(folder, **changes):
+def train(folder, resume_from=None, radius_fraction=0.5, hardware=CPU, wandb_mode="disabled", **changes):
     source = HandDrawn()
+    source.radius_fraction = radius_fraction
     fold = leave_one_out([source.load("a"), source.load("b")])[0]
-    return train_fold(fold, source=source, particles=PARTICLES, settings=settings(**changes), experiment_dir=folder)
+    return train_fold(
+        fold,
+        source=source,
+        particles=PARTICLES,
+        settings=settings(**changes),
+        hardware=hardware,
+        experiment_dir=folder,
+        resume_from=resume_from,
+        wandb_mode=wandb_mode,
+    )
+
+
+def weights_of(folder, key="state_dict"):
+    return torch.load(folder / "fold_0-last.ckpt", weights_only=True)[key]
+
+
+def equal_weights(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +110,22 @@ def experiment(tmp_path_factory):
 def test_the_promised_files(experiment):
     folder, result = experiment
     names = sorted(path.name for path in folder.glob("*.ckpt"))
-    assert result.checkpoint.name == next(name for name in names if name.startswith("fold_0-best-fscore-epoch="))
-    assert f"-f4={result.f4:.3f}.ckpt" in result.checkpoint.name
+    assert result.checkpoint == next(name for name in names if name.startswith("fold_0-best-fscore-epoch="))
+    assert f"-f4={result.f4:.3f}.ckpt" in result.checkpoint
     for particle in PARTICLES:
         assert any(name.startswith(f"fold_0-best-{particle.name}-epoch=") for name in names)
     assert "fold_0-last.ckpt" in names
     metrics = pd.read_csv(folder / "fold_0" / "metrics.csv")
-    assert {"f4", "f4_ribosome", "train_loss", "train_ce", "train_tversky", "epoch"} <= set(metrics.columns)
-    assert metrics["f4"].notna().sum() == 2
+    assert {"f4", "f4_ribosome", "train_loss", "train_ce", "train_tversky", "learning_rate"} <= set(metrics.columns)
+    assert list(metrics["epoch"]) == [0, 1] and list(metrics["step"]) == [3, 6] and metrics.notna().all(axis=None)
+    assert (folder / "fold_0" / "learning_curves.png").stat().st_size > 5000
+    assert finished_folds(folder) == {0: result}
+    assert json.loads((folder / "thresholds.json").read_text())["fold_0"]["checkpoint"] == result.checkpoint
 
 
 def test_the_checkpoint_describes_itself(experiment):
-    _, result = experiment
-    _, description = load_checkpoint(result.checkpoint)
+    folder, result = experiment
+    _, description = load_checkpoint(folder / result.checkpoint)
     assert description.validation_run == "a" and description.fold == 0
     assert description.voxel_spacing_angstrom == 30.0 and description.patch_size_zyx == (16, 16, 16)
     assert description.f4 == result.f4
@@ -121,15 +151,122 @@ def test_saved_weights_are_the_scored_weights(experiment, monkeypatch):
 
 def test_the_same_seed_gives_the_same_weights(experiment):
     folder, _ = experiment
-    first = torch.load(folder / "fold_0-last.ckpt", weights_only=True)["state_dict"]
     train(folder / "same")
-    second = torch.load(folder / "same" / "fold_0-last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert equal_weights(weights_of(folder), weights_of(folder / "same"))
+    train(folder / "other", seed=2)
+    assert not equal_weights(weights_of(folder), weights_of(folder / "other"))
 
 
 def test_without_averaging_the_raw_weights_are_saved(tmp_path):
-    train(tmp_path, use_ema=False, epochs=1)
+    train(tmp_path, averaging="none", epochs=1)
     assert "current_model_state" not in torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_after(monkeypatch, step, where="training_step"):
+    """The run breaks off when the module is asked for more."""
+    original = getattr(DetectionModule, where)
+
+    def stopping(self, *arguments):
+        if self.global_step == step:
+            raise Interrupted
+        return original(self, *arguments)
+
+    monkeypatch.setattr(DetectionModule, where, stopping)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"averaging": "swa"},
+        {"averaging": "none", "augmentation_level": "advanced", "mixup_prob": 0.5},
+        {"gradnorm_learning_rate": 0.05},
+    ],
+    ids=["ema", "swa", "advanced", "gradnorm"],
+)
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [(4, "training_step"), (3, "training_step"), (3, "validation_step")],
+    ids=["mid-epoch", "between-epochs", "validating"],
+)
+def test_an_interrupted_run_resumes_exactly(tmp_path, monkeypatch, changes, step, where):
+    """CPU, fp32: the same weights as the uninterrupted run bit for bit, averaged and raw, and the same metrics."""
+    whole = train(tmp_path / "whole", **changes)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stop_after(patch, step, where)
+        train(tmp_path / "broken", **changes)
+    resumed = train(tmp_path / "broken", resume_from=tmp_path / "broken" / "fold_0-last.ckpt", **changes)
+    assert resumed == whole
+    for key in ["state_dict"] + ["current_model_state"] * (changes.get("averaging") != "none"):
+        assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "broken", key))
+    tables = [pd.read_csv(tmp_path / name / "fold_0" / "metrics.csv") for name in ("whole", "broken")]
+    kept = ["epoch", "step", "learning_rate", "f4"]
+    pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
+
+
+def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
+    """The schedule is that of the longer run, and the metrics of all epochs stay."""
+    train(tmp_path)
+    train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt", epochs=4, learning_rate=1e-3)
+    metrics = pd.read_csv(tmp_path / "fold_0" / "metrics.csv")
+    assert list(metrics["epoch"]) == [0, 1, 2, 3] and list(metrics["step"]) == [3, 6, 9, 12]
+    factor = learning_rate_factor(9, total_steps=12, warmup_steps=1)
+    assert metrics["learning_rate"][2] == pytest.approx(1e-3 * factor)
+
+
+def test_every_batch_is_drawn_once(tmp_path, monkeypatch):
+    """Also by a run that was interrupted: batch 0 to 5, each once."""
+    seen = []
+    original = DetectionModule.training_step
+
+    def spy(self, batch, batch_idx):
+        if self.global_step == 4 and len(seen) == 4:
+            raise Interrupted
+        seen.append(batch["seed"] % 2**32)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(DetectionModule, "training_step", spy)
+    with pytest.raises(Interrupted):
+        train(tmp_path)
+    seen.append("interrupted")
+    train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt")
+    assert seen == [0, 1, 2, 3, "interrupted", 4, 5]
+
+
+def test_gradnorm_moves_the_weights_and_leaves_the_schedule(tmp_path):
+    train(tmp_path, gradnorm_learning_rate=0.1)
+    metrics = pd.read_csv(tmp_path / "fold_0" / "metrics.csv")
+    assert metrics["weight_ce"][1] != 2.0
+    np.testing.assert_allclose(metrics["weight_ce"] + metrics["weight_tversky"], 3.0, rtol=1e-5)
+    expected = [1e-2 * learning_rate_factor(step, total_steps=6, warmup_steps=1) for step in (3, 6)]
+    np.testing.assert_allclose(metrics["learning_rate"], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("radius_fraction", [0.0, 0.5])
+def test_a_network_with_stride_two_trains_and_finds(tmp_path, radius_fraction):
+    result = train(tmp_path, output_stride=2, radius_fraction=radius_fraction, epochs=1)
+    network, description = load_checkpoint(tmp_path / result.checkpoint)
+    assert network.output_stride == description.architecture["output_stride"] == 2
+    predictor = Predictor([network], settings().inference, torch.device("cpu"))
+    assert predictor(HandDrawn().load("a").images[0]).shape == (7, 8, 16, 16)
+
+
+def test_patches_cut_by_other_processes_are_the_same(tmp_path, experiment):
+    folder, _ = experiment
+    train(tmp_path, hardware=Hardware(num_workers=1))
+    assert equal_weights(weights_of(folder), weights_of(tmp_path))
+
+
+def test_wandb_offline_writes_a_run(tmp_path, monkeypatch):
+    """For real: the library writes its files, nothing is sent."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(tmp_path, epochs=1, wandb_mode="offline")
+    [run] = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert run.stat().st_size > 1000
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)
@@ -138,13 +275,21 @@ def test_every_loss_trains_with_mixup(tmp_path, loss_type):
     assert np.isfinite(pd.read_csv(tmp_path / "fold_0" / "metrics.csv")["train_loss"].dropna()).all()
 
 
-def test_averages_follow_the_closed_form_buffers_included():
-    """x_k = k, averaged with the decay of every step; the counter of batch norm is copied."""
-    averaging = ExponentialAveraging(decay=0.5)
+@pytest.mark.parametrize(
+    ("weight_of_step", "expected"),
+    [
+        (lambda step: ema_weight(step, 0.5), None),
+        (lambda step: swa_weight(step, 2), (3 + 4 + 5 + 6) / 4),
+    ],
+    ids=["ema", "swa"],
+)
+def test_averages_follow_their_closed_form_buffers_included(weight_of_step, expected):
+    """x_k = k after the k-th step; the counter of batch norm is copied."""
+    averaging = AveragedWeights(weight_of_step)
     model = pl.LightningModule()
     model.weight, model.norm = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1, affine=False)
     averaging.setup(None, model, "fit")
-    expected, trainer = None, SimpleNamespace(global_step=0)
+    recursive, trainer = None, SimpleNamespace(global_step=0)
     for step in range(1, 7):
         with torch.no_grad():
             model.weight.weight.fill_(step)
@@ -153,16 +298,24 @@ def test_averages_follow_the_closed_form_buffers_included():
         trainer.global_step = step
         averaging.on_train_batch_end(trainer, model, None, None, 0)
         averaging.on_train_batch_end(trainer, model, None, None, 0)  # a batch without an optimizer step
-        decay = ema_decay_at(step - 1, 0.5)
-        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
+        weight = weight_of_step(step - 1)
+        recursive = float(step) if recursive is None else (1 - weight) * recursive + weight * step
     average = averaging._average_model.module
-    assert float(average.weight.weight.detach()) == pytest.approx(expected)
-    assert float(average.norm.running_mean) == pytest.approx(10 * expected)
+    assert float(average.weight.weight.detach()) == pytest.approx(recursive if expected is None else expected)
+    assert float(average.norm.running_mean) == pytest.approx(10 * float(average.weight.weight.detach()))
     assert int(average.norm.num_batches_tracked) == 6
 
 
-def test_decay_rises_to_its_limit():
-    assert ema_decay_at(0, 0.999) == 0.1 and ema_decay_at(10**6, 0.999) == 0.999
+def test_the_decay_rises_to_its_limit():
+    assert ema_weight(0, 0.999) == pytest.approx(0.9) and ema_weight(10**6, 0.999) == pytest.approx(0.001)
+
+
+def test_the_learning_rate_over_a_run():
+    rates = [learning_rate_factor(step, total_steps=100, warmup_steps=5) for step in range(101)]
+    assert rates[0] == 0.05 and rates[5] == 1.0 == max(rates) and rates[100] == pytest.approx(0)
+    assert rates[52] > rates[53] and sorted(rates[5:], reverse=True) == rates[5:]
+    held = [learning_rate_factor(s, total_steps=100, warmup_steps=5, floor=0.1, floor_from_step=75) for s in range(101)]
+    assert held[75:] == pytest.approx([0.1] * 26) and held[74] > 0.1
 
 
 def test_the_weighted_score_counts_the_particles_that_are_there():

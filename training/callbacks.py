@@ -1,54 +1,52 @@
-"""What happens around training: weight averaging, checkpoints, progress."""
+"""What happens around training: checkpoints and progress."""
 
 from pathlib import Path
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from tqdm import tqdm
 
 
-def ema_decay_at(updates: int, decay: float) -> float:
-    """Decay of the ``updates``-th average: from 0.1 up to ``decay``, so that the first weights are soon forgotten."""
-    return min(decay, (1 + updates) / (10 + updates))
+class BestCheckpoint(ModelCheckpoint):
+    """The best by a metric, decided at the end of an epoch."""
 
-
-class ExponentialAveraging(WeightAveraging):
-    """Exponential moving average of weights and buffers, once per optimizer step.
-
-    Validation and checkpoints see the averaged weights: what is scored is what is saved. Lightning's own EMA has
-    no warm-up: with a decay of 0.999 a run of a thousand steps would still carry a third of its random start.
-    """
-
-    def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=self._average)
-        self.decay = decay
-
-    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        if not averaged[0].is_floating_point():  # the counters of batch norm
-            torch._foreach_copy_(averaged, current)
-            return
-        # Steps are counted on the host: reading the device's counter would make it wait.
-        weight = 1 - ema_decay_at(self._latest_update_step, self.decay)
-        torch._foreach_lerp_(averaged, current, weight)
-
-
-def checkpoint_callbacks(folder: Path, fold: int, particle_names: list[str]) -> list[ModelCheckpoint]:
-    """The best generalist, the best specialist of each particle, and the last state."""
-
-    def best(metric: str, label: str) -> ModelCheckpoint:
-        return ModelCheckpoint(
+    def __init__(self, folder: Path, name: str, metric: str) -> None:
+        super().__init__(
             dirpath=folder,
-            filename=f"fold_{fold}-best-{label}-epoch={{epoch}}-f4={{{metric}:.3f}}",
+            filename=f"{name}-epoch={{epoch}}-f4={{{metric}:.3f}}",
             auto_insert_metric_name=False,
             monitor=metric,
             mode="max",
             save_top_k=1,
+            save_on_train_epoch_end=True,
         )
 
-    last = ModelCheckpoint(dirpath=folder, filename=f"fold_{fold}-last", enable_version_counter=False)
-    return [best("f4", "fscore"), *(best(f"f4_{name}", name) for name in particle_names), last]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run resumed from the end of an epoch comes by here once more, without metrics.
+        if self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def checkpoint_callbacks(folder: Path, fold: int, particle_names: list[str]) -> list[ModelCheckpoint]:
+    """The best generalist, the best specialist of each particle, and the last state.
+
+    All are written at the end of an epoch, after its validation; the last one also when a run is interrupted.
+    """
+    last = ModelCheckpoint(
+        dirpath=folder,
+        filename=last_checkpoint_name(fold).removesuffix(".ckpt"),
+        save_on_train_epoch_end=True,
+        save_on_exception=True,
+        enable_version_counter=False,
+    )
+    generalist = BestCheckpoint(folder, f"fold_{fold}-best-fscore", "f4")
+    specialists = [BestCheckpoint(folder, f"fold_{fold}-best-{name}", f"f4_{name}") for name in particle_names]
+    return [generalist, *specialists, last]
+
+
+def last_checkpoint_name(fold: int) -> str:
+    return f"fold_{fold}-last.ckpt"
 
 
 class TrainingProgress(Callback):
@@ -85,9 +83,10 @@ class TrainingProgress(Callback):
         self._show(trainer)
         if self.bar.disable:
             metrics = trainer.callback_metrics
+            loss = "" if self.loss is None else f"loss {float(self.loss):.4f} "
             print(
                 f"fold {self.fold} epoch {trainer.current_epoch} step {trainer.global_step} "
-                f"loss {float(self.loss):.4f} f4 {float(metrics['f4']):.4f}",
+                f"{loss}f4 {float(metrics['f4']):.4f}",
                 flush=True,
             )
 
@@ -100,7 +99,8 @@ class TrainingProgress(Callback):
         self.on_train_end(trainer, pl_module)
 
     def _show(self, trainer: Trainer) -> None:
-        values = {"loss": f"{float(self.loss):.3f}"}
+        # A run resumed before a validation has no loss yet.
+        values = {} if self.loss is None else {"loss": f"{float(self.loss):.3f}"}
         if "f4" in trainer.callback_metrics:
             values["F4"] = f"{float(trainer.callback_metrics['f4']):.3f}"
         self.bar.set_postfix(values)

@@ -1,36 +1,119 @@
-"""An experiment is a folder: checkpoints, args.json, metrics of every fold, thresholds.json."""
+"""An experiment is a folder: checkpoints, args.json, the metrics and result of every fold, thresholds.json."""
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
 from data.files import atomic_path
-from training.run import FoldResult
+from errors import InputError
+from inference.checkpoints import read_description
+from training.settings import TrainingSettings
+
+# All processes of a run write into one folder; those that it starts itself learn its name by this variable.
+RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
 
 
-def new_experiment(root: Path, encoder_name: str, comment: str, arguments: Mapping[str, Any]) -> Path:
-    """A new folder named after encoder, comment and time, with the arguments of the run in it."""
-    parts = [encoder_name, *([comment] if comment else []), time.strftime("%Y%m%d_%H%M%S")]
-    folder = root / "_".join(parts)
+@dataclass(frozen=True)
+class FoldResult:
+    """The best generalist of a fold (its file name) and its weighted F4 on the held-out run."""
+
+    fold: int
+    validation_run: str
+    checkpoint: str
+    f4: float
+    hyperparameters: dict
+
+
+def fold_dir(experiment_dir: Path, fold: int) -> Path:
+    return experiment_dir / f"fold_{fold}"
+
+
+def open_experiment(
+    root: Path, encoder_name: str, comment: str, arguments: Mapping[str, Any], ignored: Sequence[str] = ()
+) -> Path:
+    """The folder named after encoder, comment and run, with the arguments of the run in it.
+
+    A SLURM job names it by its id: the tasks of a job array share it, and a requeued job finds it again.
+    Raises InputError where it holds an experiment of other arguments (but for those ``ignored``).
+    """
+    folder = root / "_".join([encoder_name, *([comment] if comment else []), _run_id()])
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "args.json", arguments)
+    path = folder / "args.json"
+    plain = json.loads(json.dumps(dict(arguments), default=str))
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for name in sorted({*plain, *before} - set(ignored)):
+            if plain.get(name) != before.get(name):
+                raise InputError(
+                    f"{folder} holds a run with --{name} {before.get(name)}, not {plain.get(name)}; "
+                    "give this one another --comment"
+                )
+    _write_json(path, plain)
     return folder
 
 
-def write_thresholds(experiment_dir: Path, results: Sequence[FoldResult]) -> None:
-    """thresholds.json: for every finished fold the hyperparameters chosen on its held-out tomogram."""
-    content = {
-        f"fold_{result.fold}": {
-            "checkpoint": result.checkpoint.name,
-            "validation_run": result.validation_run,
-            "f4": result.f4,
-            "hyperparameters": result.hyperparameters,
+def _run_id() -> str:
+    if RUN_ID_VARIABLE in os.environ:
+        return os.environ[RUN_ID_VARIABLE]
+    if SLURMEnvironment.detect():
+        return os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
+    return time.strftime("%Y%m%d_%H%M%S")
+
+
+def share_run_id() -> None:
+    """Let the processes that Lightning is about to start write into the folder of this one."""
+    os.environ[RUN_ID_VARIABLE] = _run_id()
+
+
+def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
+    """The results that the experiment holds, by fold."""
+    found = (
+        FoldResult(**json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(experiment_dir.glob("fold_*/result.json"))
+    )
+    return {result.fold: result for result in found}
+
+
+def write_result(experiment_dir: Path, result: FoldResult) -> None:
+    """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on each held-out tomogram."""
+    with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
+        _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
+        results = finished_folds(experiment_dir)
+        content = {
+            f"fold_{fold}": {name: value for name, value in asdict(one).items() if name != "fold"}
+            for fold, one in sorted(results.items())
         }
-        for result in results
-    }
-    _write_json(experiment_dir / "thresholds.json", content)
+        _write_json(experiment_dir / "thresholds.json", content)
+
+
+def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_names: Sequence[str]) -> int:
+    """The fold that a checkpoint belongs to; InputError when this run cannot go on from it."""
+    saved = read_description(path)
+    this = f"--resume_from_checkpoint {path}"
+    for flag, wanted in (
+        ("encoder_name", settings.encoder_name),
+        ("norm_type", settings.norm_type),
+        ("output_stride", settings.output_stride),
+    ):
+        before = saved.architecture.get(flag, 1)
+        if before != wanted:
+            raise InputError(f"{this} was trained with --{flag} {before}, not {wanted}; give the same")
+    if saved.tomo_types[0] != tomo_type:
+        raise InputError(f"{this} was validated on {saved.tomo_types[0]} tomograms, not on {tomo_type}")
+    if saved.fold >= len(run_names) or run_names[saved.fold] != saved.validation_run:
+        raise InputError(f"{this} held out {saved.validation_run}, which is not fold {saved.fold} of this data root")
+    steps = torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+    if steps >= settings.total_steps:
+        raise InputError(f"{this} has {steps} steps behind it; for more, give --epochs above {settings.epochs}")
+    return saved.fold
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The LightningModule: one network, one loss, validation by the official score."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,10 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data.augmentation import augment_base, mixup
+from data.augmentation import augment, mixup, shift_statistics
+from data.masks import pool_labels
 from data.normalization import standardize
 from inference.checkpoints import KEY, Description
 from inference.predictor import InferenceSettings, Predictor
+from losses.gradnorm import GradNorm
 from losses.targets import as_probabilities
 from metrics.fbeta import MATCH_RADIUS_FRACTION
 from metrics.threshold_curve import threshold_curve
@@ -24,22 +26,21 @@ from postprocessing.detections import Detections
 VALIDATION_METHOD = "peak_local_max_gpu"
 # Peaks below are not looked at when the F4 curve is drawn.
 LOWEST_PEAK = 0.02
+GRADNORM_KEY = "gradnorm"
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW, and its learning rate over the run: linear warm-up, then cosine decay to 0 (or constant)."""
+    """AdamW; ``rate_factor``: optimizer step -> share of the learning rate."""
 
     learning_rate: float
     weight_decay: float
-    use_scheduler: bool
-    warmup_steps: int
-    total_steps: int
+    rate_factor: Callable[[int], float]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """level none or base; mode anisotropic or isotropic; mixup_prob 0 for none; seed of everything drawn."""
+    """level none, base or advanced; mode anisotropic or isotropic; mixup_prob 0 for none; seed of everything drawn."""
 
     level: str
     mode: str
@@ -61,9 +62,10 @@ class DetectionModule(pl.LightningModule):
 
     Parameters
     ----------
-    network : (B, 1, Z, Y, X) -> logits (B, C, Z, Y, X)
+    network : (B, 1, Z, Y, X) -> logits (B, C, Z / s, Y / s, X / s), s its output stride
     loss : logits, target -> dict of named scalar terms
     term_weights : weight of each term in the sum; 1 where not named
+    gradnorm : balances the terms from those weights on; None keeps them
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class DetectionModule(pl.LightningModule):
         augmentation: Augmentation,
         validation: Validation,
         description: Description,
+        gradnorm: GradNorm | None = None,
     ) -> None:
         super().__init__()
         # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
@@ -86,36 +89,73 @@ class DetectionModule(pl.LightningModule):
         self.augmentation = augmentation
         self.validation = validation
         self.description = description
+        self.gradnorm = gradnorm
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment and z-score a training batch where it will be used."""
         if not self.trainer.training:
             return batch
-        image, label = batch["image"], batch["label"]
         # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
-        generator = torch.Generator().manual_seed(self.augmentation.seed * 2**32 + batch["index"])
-        if self.augmentation.level == "base":
-            image, label = augment_base(image, label, mode=self.augmentation.mode, generator=generator)
-        image, target = standardize(image), label
+        seed = self.augmentation.seed * 2**32 + batch["index"]
+        generator = torch.Generator().manual_seed(seed)
+        image, label = augment(
+            batch["image"],
+            batch["label"],
+            level=self.augmentation.level,
+            mode=self.augmentation.mode,
+            generator=generator,
+            single_voxels=self.description.radius_fraction == 0,
+        )
+        image = shift_statistics(standardize(image), level=self.augmentation.level, generator=generator)
+        target = pool_labels(label, self.network.output_stride)
         if self.augmentation.mixup_prob > 0:
-            soft = as_probabilities(label, len(self.description.particles) + 1)
+            soft = as_probabilities(target, len(self.description.particles) + 1)
             image, target = mixup(image, soft, probability=self.augmentation.mixup_prob, generator=generator)
-        return {"image": image, "target": target}
+        return {"image": image, "target": target, "seed": seed}
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        torch.manual_seed(batch["seed"])  # of dropout: for the same reason
         terms = self.loss(self.network(batch["image"]), batch["target"])
-        total = sum(self.term_weights.get(name, 1.0) * term for name, term in terms.items())
-        self.log("train_loss", total.detach(), on_step=False, on_epoch=True)
-        for name, term in terms.items():
-            self.log(f"train_{name}", term.detach(), on_step=False, on_epoch=True)
+        weights = self._balance(terms) if self.gradnorm else self.term_weights
+        total = sum(weights.get(name, 1.0) * term for name, term in terms.items())
+        count = len(batch["image"])
+        for name, value in {"loss": total, **terms}.items():
+            self.log(f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=count)
         return total
+
+    def _balance(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """GradNorm's weights for this step; all processes see the same losses and norms, and keep the same weights."""
+        weights = self.gradnorm.weights
+        losses = torch.stack([term.detach().float() for term in terms.values()])
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of fp16
+        scale = scaler.scale(torch.ones_like(losses[0])) if scaler else 1.0
+        norms = self.gradnorm.gradient_norms(terms, self.network.last_layer.parameters(), scale=scale)
+        self.gradnorm.update(
+            self.trainer.strategy.reduce(losses, reduce_op="mean"),
+            self.trainer.strategy.reduce(norms, reduce_op="mean"),
+        )
+        for name, weight in weights.items():
+            self.log(f"weight_{name}", weight, on_step=False, on_epoch=True, batch_size=1)
+        return weights
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Find the particles of the held-out tomogram with the weights that a checkpoint would save."""
+        # One process scores for all: what they decide about checkpoints must be the same.
+        scored = self._score_volume(batch["volume"]) if self.trainer.is_global_zero else None
+        f4, thresholds = self.trainer.strategy.broadcast(scored)
+        weighted = weighted_f4(f4, self._scored_particles())
+        self.log_dict({f"f4_{name}": value for name, value in f4.items()})
+        self.log("f4", weighted)
+        hyperparameters = {
+            name: {"peak_threshold": threshold, "nms_radius_fraction": self.validation.nms_radius_fraction}
+            for name, threshold in thresholds.items()
+        }
+        self.description = replace(self.description, f4=weighted, hyperparameters={VALIDATION_METHOD: hyperparameters})
+
+    def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, float]]:
         predictor = Predictor([self.network], self.validation.inference, self.device)
-        probability = predictor(batch["volume"])
         found = detect(
-            probability,
+            predictor(volume),
             method=VALIDATION_METHOD,
             particles=self.description.particles,
             voxel_spacing_angstrom=self.description.voxel_spacing_angstrom,
@@ -127,23 +167,9 @@ class DetectionModule(pl.LightningModule):
                 }
                 for particle in self.description.particles
             },
+            map_stride=predictor.output_stride,
         )
-        f4, thresholds = self._score(found)
-        self.log_dict({f"f4_{name}": value for name, value in f4.items()})
-        self.log("f4", weighted_f4(f4, self._scored_particles()))
-        self.description = replace(
-            self.description,
-            f4=weighted_f4(f4, self._scored_particles()),
-            hyperparameters={
-                VALIDATION_METHOD: {
-                    name: {
-                        "peak_threshold": threshold,
-                        "nms_radius_fraction": self.validation.nms_radius_fraction,
-                    }
-                    for name, threshold in thresholds.items()
-                }
-            },
-        )
+        return self._score(found)
 
     def _score(self, found: Mapping[str, Detections]) -> tuple[dict[str, float], dict[str, float]]:
         """Each particle's F4 at the threshold that its F4 curve recommends, and that threshold."""
@@ -164,24 +190,30 @@ class DetectionModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[KEY] = self.description.as_plain()
+        if self.gradnorm:
+            checkpoint[GRADNORM_KEY] = self.gradnorm.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        saved = Description.from_plain(checkpoint[KEY])
+        self.description = replace(self.description, f4=saved.f4, hyperparameters=saved.hyperparameters)
+        if self.gradnorm and GRADNORM_KEY in checkpoint:
+            self.gradnorm.load_state_dict(checkpoint[GRADNORM_KEY])
 
     def configure_optimizers(self):
         settings = self.optimisation
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        if not settings.use_scheduler:
-            return optimizer
-        warmup = max(1, min(settings.warmup_steps, settings.total_steps // 10))
-        scheduler = torch.optim.lr_scheduler.SequentialLR(
-            optimizer,
-            [
-                torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.05, total_iters=warmup),
-                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, settings.total_steps - warmup)),
-            ],
-            milestones=[warmup],
-        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A resumed run obeys the learning rate and weight decay of its command line, not those that were saved."""
+        settings, scheduler = self.optimisation, self.lr_schedulers()
+        scheduler.base_lrs = [settings.learning_rate] * len(scheduler.base_lrs)
+        for group in self.optimizers().param_groups:
+            group["initial_lr"], group["weight_decay"] = settings.learning_rate, settings.weight_decay
+            group["lr"] = settings.learning_rate * settings.rate_factor(self.global_step)
 
 
 def weighted_f4(f4: Mapping[str, float], particles: Sequence[Particle]) -> float:

@@ -1,87 +1,38 @@
 """One fold, from files to checkpoints."""
 
+import functools
 import logging
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader
+import wandb
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from data.folds import Fold
-from data.patches import BatchIndexSampler, PatchBatches
 from data.training_volume import TrainingVolume, VolumeSource
 from inference.checkpoints import Description, read_description
-from inference.predictor import InferenceSettings
 from losses import build_loss, term_weights
+from losses.gradnorm import GradNorm
 from models import build_model
 from particle_config import Particle
-from training.callbacks import ExponentialAveraging, TrainingProgress, checkpoint_callbacks
+from training.averaging import AveragedWeights, ema_weight, swa_weight
+from training.callbacks import TrainingProgress, checkpoint_callbacks
+from training.experiment import FoldResult, fold_dir, write_result
+from training.fold_data import FoldData
+from training.metrics_table import MetricsTable
 from training.module import Augmentation, DetectionModule, Optimisation, Validation
+from training.schedule import learning_rate_factor
+from training.settings import Hardware, TrainingSettings
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything about a training run but its data.
-
-    ``patch_size_zyx`` is in voxels, ``class_loss_weights`` starts with the background, ``radius_fraction`` is 0 for
-    single-voxel targets; the other names are those of the command line.
-    """
-
-    encoder_name: str
-    norm_type: str
-    patch_size_zyx: tuple[int, int, int]
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    gradient_clip: float
-    use_scheduler: bool
-    warmup_steps: int
-    use_ema: bool
-    ema_decay: float
-    loss_type: str
-    class_loss_weights: tuple[float, ...]
-    background_fraction: float
-    augmentation_level: str
-    augmentation_mode: str
-    mixup_prob: float
-    precision: str
-    seed: int
-    device: str
-    inference: InferenceSettings
-    nms_radius_fraction: float
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """The best generalist of a fold and its weighted F4 on the held-out run."""
-
-    fold: int
-    validation_run: str
-    checkpoint: Path
-    f4: float
-    hyperparameters: dict
-
-
-class HeldOutTomogram(torch.utils.data.Dataset):
-    """The one tomogram that is validated on."""
-
-    def __init__(self, volume: TrainingVolume) -> None:
-        self.volume = torch.from_numpy(volume.images[0])
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"volume": self.volume}
-
-    def __len__(self) -> int:
-        return 1
+WANDB_MODES = ("disabled", "offline", "online")
+WANDB_PROJECT = "etfinder"
 
 
 def train_fold(
@@ -90,43 +41,83 @@ def train_fold(
     source: VolumeSource,
     particles: tuple[Particle, ...],
     settings: TrainingSettings,
+    hardware: Hardware,
     experiment_dir: Path,
+    wandb_mode: str = "disabled",
+    resume_from: Path | None = None,
 ) -> FoldResult:
-    """Train on the fold's runs, validate on the held-out one, write checkpoints and metrics to the experiment."""
+    """Train on the fold's runs, validate on the held-out one, write checkpoints and metrics to the experiment.
+
+    A checkpoint to resume from continues exactly: on a CPU in fp32 the weights are those of the run that was never
+    interrupted, bit for bit.
+    """
     pl.seed_everything(settings.seed, verbose=False)
-    module = _build_module(fold, source, particles, settings)
-    checkpoints = checkpoint_callbacks(experiment_dir, fold.index, [particle.name for particle in particles])
     _quiet_lightning()
-    trainer = pl.Trainer(
-        max_epochs=settings.epochs,
-        accelerator=settings.device,
-        devices=1,
-        precision=LIGHTNING_PRECISION[settings.precision],
-        gradient_clip_val=settings.gradient_clip,
-        logger=CSVLogger(experiment_dir, name="", version=f"fold_{fold.index}"),
-        callbacks=[
-            *([ExponentialAveraging(settings.ema_decay)] if settings.use_ema else []),
-            TrainingProgress(fold.index),
-            *checkpoints,
-        ],
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=settings.steps_per_epoch,
+    folder = fold_dir(experiment_dir, fold.index)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = checkpoint_callbacks(experiment_dir, fold.index, [particle.name for particle in particles])
+    module = _build_module(fold, source, particles, settings)
+    data = FoldData(fold, settings, num_workers=hardware.num_workers, pin_memory=hardware.device == "cuda")
+    with _wandb_logger(wandb_mode, experiment_dir, fold.index, settings) as logger:
+        trainer = pl.Trainer(
+            max_epochs=settings.epochs,
+            accelerator=hardware.device,
+            devices=hardware.devices,
+            num_nodes=hardware.num_nodes,
+            strategy=hardware.strategy,
+            precision=LIGHTNING_PRECISION[settings.precision],
+            gradient_clip_val=settings.gradient_clip,
+            # Where a job that SLURM requeues finds what it saved: a folder of its own for every fold.
+            default_root_dir=folder,
+            logger=logger,
+            callbacks=[*_averaging(settings), TrainingProgress(fold.index), MetricsTable(folder), *checkpoints],
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # FoldData deals the batches out
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=settings.steps_per_epoch,
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    result = _result(fold, Path(checkpoints[0].best_model_path))
+    if trainer.is_global_zero:
+        write_result(experiment_dir, result)
+    return result
+
+
+def _averaging(settings: TrainingSettings) -> list[AveragedWeights]:
+    if settings.averaging == "ema":
+        return [AveragedWeights(functools.partial(ema_weight, decay=settings.ema_decay))]
+    if settings.averaging == "swa":
+        return [AveragedWeights(functools.partial(swa_weight, start_step=settings.swa_start_step))]
+    return []
+
+
+def _rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
+    """The schedule of the learning rate; weight averaging over late steps needs one that does not end at 0."""
+    if not settings.use_scheduler:
+        return functools.partial(_constant, 1.0)
+    schedule = functools.partial(
+        learning_rate_factor, total_steps=settings.total_steps, warmup_steps=settings.warmup_steps
     )
-    held_out = DataLoader(HeldOutTomogram(fold.validation), batch_size=None)
-    trainer.fit(module, _training_loader(fold.training, settings), held_out)
-    return _result(fold, Path(checkpoints[0].best_model_path))
+    if settings.averaging != "swa":
+        return schedule
+    return functools.partial(schedule, floor=settings.swa_rate_fraction, floor_from_step=settings.swa_start_step)
+
+
+def _constant(value: float, step: int) -> float:
+    return value
 
 
 def _build_module(
     fold: Fold[TrainingVolume], source: VolumeSource, particles: tuple[Particle, ...], settings: TrainingSettings
 ) -> DetectionModule:
     held_out = fold.validation
+    spacing = held_out.voxel_spacing_angstrom
     architecture = {
         "encoder_name": settings.encoder_name,
         "norm_type": settings.norm_type,
         "num_classes": len(particles) + 1,
+        "output_stride": settings.output_stride,
     }
     description = Description(
         architecture=architecture,
@@ -135,61 +126,67 @@ def _build_module(
         norm_percentiles=source.norm_percentiles,
         radius_fraction=source.radius_fraction,
         tomo_types=source.tomo_types,
-        voxel_spacing_angstrom=held_out.voxel_spacing_angstrom,
+        voxel_spacing_angstrom=spacing,
         fold=fold.index,
         validation_run=held_out.run_name,
         hyperparameters={},
         f4=0.0,
     )
     truth = {
-        particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3)))
-        * held_out.voxel_spacing_angstrom
+        particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing
         for particle in particles
     }
+    weights = term_weights(settings.loss_type)
+    network = build_model(**architecture)
+    loss = build_loss(settings.loss_type, settings.class_loss_weights)
+    rate = settings.gradnorm_learning_rate
     return DetectionModule(
-        build_model(**architecture),
-        build_loss(settings.loss_type, settings.class_loss_weights),
-        term_weights=term_weights(settings.loss_type),
-        optimisation=Optimisation(
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            use_scheduler=settings.use_scheduler,
-            warmup_steps=settings.warmup_steps,
-            total_steps=settings.epochs * settings.steps_per_epoch,
-        ),
+        network,
+        loss,
+        term_weights=weights,
+        optimisation=Optimisation(settings.learning_rate, settings.weight_decay, _rate_factor(settings)),
         augmentation=Augmentation(
             settings.augmentation_level, settings.augmentation_mode, settings.mixup_prob, settings.seed
         ),
         validation=Validation(truth, settings.inference, settings.nms_radius_fraction),
         description=description,
+        gradnorm=None if rate is None else GradNorm(list(weights), weights, learning_rate=rate),
     )
 
 
-def _training_loader(volumes: Sequence[TrainingVolume], settings: TrainingSettings) -> DataLoader:
-    batches = PatchBatches(
-        volumes,
-        patch_size_zyx=settings.patch_size_zyx,
-        batch_size=settings.batch_size,
-        background_fraction=settings.background_fraction,
-        seed=settings.seed,
-    )
-    return DataLoader(batches, sampler=BatchIndexSampler(settings.steps_per_epoch), batch_size=None)
+@contextmanager
+def _wandb_logger(mode: str, experiment_dir: Path, fold: int, settings: TrainingSettings) -> Iterator[Logger | bool]:
+    """One run of Weights & Biases per fold, grouped by experiment; False without, and beside the first process."""
+    if mode == "disabled" or rank_zero_only.rank != 0:
+        yield False
+        return
+    with wandb.init(
+        project=WANDB_PROJECT,
+        name=f"{experiment_dir.name}_fold_{fold}",
+        group=experiment_dir.name,
+        config=asdict(settings),
+        dir=experiment_dir,
+        mode=mode,
+    ) as run:
+        yield WandbLogger(experiment=run)
 
 
 def _result(fold: Fold[TrainingVolume], checkpoint: Path) -> FoldResult:
     description = read_description(checkpoint)
     return FoldResult(
-        fold.index, description.validation_run, checkpoint, description.f4, dict(description.hyperparameters)
+        fold.index, description.validation_run, checkpoint.name, description.f4, dict(description.hyperparameters)
     )
 
 
 def _quiet_lightning() -> None:
-    """Hardware banners and advice on data loader workers say nothing here: batches are cut from memory."""
+    """Hardware banners and advice on data loading say nothing here: batches are cut from memory."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for text in (
         "does not have many workers",
         "exists and is not empty",
         "GPU available but not used",
+        "overridden `on_after_batch_transfer`",
+        "your dataloader is not resumable",  # it is: FoldData keeps count
         "LeafSpec.*is deprecated",
     ):
         warnings.filterwarnings("ignore", message=f".*{text}.*")

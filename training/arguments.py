@@ -1,0 +1,314 @@
+"""The command line of training: its flags, what contradicts what, and the settings that come of it."""
+
+import argparse
+from pathlib import Path
+
+import config
+from data.augmentation import LEVELS
+from data.patch_motion import MODES
+from data.training_volume import VolumeSource
+from errors import InputError
+from inference.device import DEVICES, choose_device
+from inference.predictor import PRECISIONS, InferenceSettings
+from losses import HYBRID_LOSSES, LOSSES
+from models import ENCODERS, nearest_patch_size
+from models.layers import NORM_TYPES, OUTPUT_STRIDES
+from particle_config import PARTICLES
+from training.run import WANDB_MODES
+from training.settings import Hardware, TrainingSettings
+
+# Lightning's strategies that fit: every process holds the whole network.
+STRATEGIES = ("auto", "ddp")
+SWITCH = argparse.BooleanOptionalAction
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model and architecture")
+    group.add_argument("--encoder_name", choices=ENCODERS, default=config.ENCODER_NAME, help="of the U-Net")
+    group.add_argument(
+        "--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="mix: instance norm early, batch norm deeper"
+    )
+    group.add_argument(
+        "--patch_size", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE, help="voxels"
+    )
+    group.add_argument(
+        "--output_stride",
+        type=int,
+        choices=OUTPUT_STRIDES,
+        default=config.OUTPUT_STRIDE,
+        help="2: the probability map has half the resolution, at less cost",
+    )
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training process")
+    group.add_argument(
+        "--resume_from_checkpoint",
+        type=Path,
+        metavar="CKPT",
+        help="go on exactly where that fold stopped, in its experiment; then the folds that are not finished",
+    )
+    group.add_argument("--epochs", type=int, default=config.EPOCHS, help="validation after each")
+    group.add_argument("--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch")
+    group.add_argument("--batch_size", type=int, default=config.BATCH_SIZE, help="patches per batch and device")
+    group.add_argument("--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
+    group.add_argument("--use_scheduler", action=SWITCH, default=config.USE_SCHEDULER, help="cosine decay")
+    group.add_argument(
+        "--use_swa", action=SWITCH, default=config.USE_SWA, help="mean of the late weights, in place of EMA"
+    )
+    group.add_argument(
+        "--use_ema", action=SWITCH, help=f"moving average of the weights (default: {_on(config.USE_EMA)})"
+    )
+    group.add_argument("--use_gradnorm", action=SWITCH, default=config.USE_GRADNORM, help="balance a hybrid loss")
+    group.add_argument(
+        "--gradnorm_lr", type=float, help=f"of the balance, with --use_gradnorm (default: {config.GRADNORM_LR:g})"
+    )
+    group.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION, help="of the arithmetic")
+    group.add_argument("--seed", type=int, default=config.SEED, help="of everything drawn")
+
+
+def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("hardware")
+    group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
+    group.add_argument("--devices", type=int, default=1, help="GPUs (or CPU processes) per node")
+    group.add_argument("--num_nodes", type=int, default=1, help="nodes")
+    group.add_argument("--strategy", choices=STRATEGIES, default="auto", help="Lightning's, for several devices")
+    group.add_argument(
+        "--num_workers", type=int, help="processes that cut patches (default: 2 for a GPU, none for a CPU)"
+    )
+    group.add_argument(
+        "--max_memory_gb",
+        type=float,
+        help="tomograms beyond are read patch by patch from their files (default: half of the free memory)",
+    )
+    group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of normalised tomograms")
+
+
+def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("loss function")
+    group.add_argument("--loss_type", choices=LOSSES, default=config.LOSS_TYPE, help="training loss")
+    group.add_argument(
+        "--class_loss_weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="one per class, background first (default: particle_config.py; "
+        f"1 and {config.SINGLE_VOXEL_LOSS_WEIGHT:g} for single voxels)",
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data and augmentation")
+    group.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="training tree")
+    group.add_argument("--mask_dir", type=Path, help="output_dir of prepare_mask_czi.py (default: data_root/mask)")
+    group.add_argument(
+        "--training_tomo_types",
+        nargs="+",
+        default=config.TRAINING_TOMO_TYPES,
+        metavar="TYPE",
+        help="one is drawn per patch; validated on denoised, else on the first",
+    )
+    group.add_argument(
+        "--augmentation_level",
+        choices=LEVELS,
+        default=config.AUGMENTATION_LEVEL,
+        help="base: flips, quarter turns, small affine; advanced: grey values and noise too",
+    )
+    group.add_argument(
+        "--augmentation_mode",
+        choices=MODES,
+        default=config.AUGMENTATION_MODE,
+        help="anisotropic: z is never mixed with x or y",
+    )
+    group.add_argument("--use_mixup", action=SWITCH, default=config.USE_MIXUP, help="blend patches of a batch")
+    group.add_argument(
+        "--mixup_prob", type=float, help=f"of each patch, with --use_mixup (default: {config.MIXUP_PROB:g})"
+    )
+    group.add_argument(
+        "--norm_percentiles",
+        type=float,
+        nargs=2,
+        metavar=("LOWER", "UPPER"),
+        help="clip range in percent of each tomogram's voxels "
+        f"(default: {config.NORM_LOWER_PERCENTILE:g} {config.NORM_UPPER_PERCENTILE:g})",
+    )
+    group.add_argument(
+        "--disable_global_norm", action="store_true", help="no clipping; patches are z-scored all the same"
+    )
+    group.add_argument("--radius_fraction", type=float, default=config.RADIUS_FRACTION, help="of the target spheres")
+    group.add_argument(
+        "--single_pixel_mask", action="store_true", help="targets of one voxel; overrides --radius_fraction"
+    )
+    group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("logging and output")
+    group.add_argument("--comment", default="", help="part of the experiment's name, here and in W&B")
+    group.add_argument("--output_dir", type=Path, default=config.OUTPUT_ROOT / "checkpoints", help="of all experiments")
+    group.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
+    group.add_argument(
+        "--run_specific_folds", type=int, nargs="+", metavar="FOLD", help="indices of the folds to run (default: all)"
+    )
+    group.add_argument(
+        "--wandb_mode", choices=WANDB_MODES, default=config.WANDB_MODE, help="log to Weights & Biases as well"
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """InputError for values that no run could use, and for flags that contradict each other."""
+    for name in (
+        "epochs",
+        "steps_per_epoch",
+        "batch_size",
+        "lr",
+        "devices",
+        "num_nodes",
+        "gradnorm_lr",
+        "max_memory_gb",
+    ):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name} must be above 0, got {value:g}")
+    if args.num_workers is not None and args.num_workers < 0:
+        raise InputError(f"--num_workers must be 0 or more, got {args.num_workers}")
+    if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
+        raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
+    if not 0 <= args.seed < 2**31:
+        raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
+    _check_weights(args.class_loss_weights)
+    _check_exclusive(args)
+    patch_size = tuple(args.patch_size)
+    nearest = nearest_patch_size(args.encoder_name, patch_size)
+    if nearest != patch_size:
+        raise InputError(
+            f"--patch_size {_words(patch_size)} does not fit {args.encoder_name}; "
+            f"the nearest that does: {_words(nearest)}"
+        )
+
+
+def _check_weights(weights: list[float] | None) -> None:
+    if weights is None:
+        return
+    if len(weights) != len(PARTICLES) + 1:
+        raise InputError(
+            f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), got {len(weights)}"
+        )
+    if min(weights) < 0 or max(weights[1:]) <= 0:
+        raise InputError("--class_loss_weights must not be negative, and not all 0 for the particles")
+
+
+def _check_exclusive(args: argparse.Namespace) -> None:
+    if args.use_swa and args.use_ema:
+        raise InputError("--use_swa and --use_ema exclude each other: give one of them")
+    if args.mixup_prob is not None and not args.use_mixup:
+        raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
+    if args.mixup_prob is not None and not 0 < args.mixup_prob <= 1:
+        raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
+    if args.gradnorm_lr is not None and not args.use_gradnorm:
+        raise InputError("--gradnorm_lr has no effect without --use_gradnorm; give both or neither")
+    if args.use_gradnorm and args.loss_type not in HYBRID_LOSSES:
+        raise InputError(
+            f"--use_gradnorm balances the terms of a hybrid loss, which {args.loss_type} is not; "
+            f"use --loss_type {' or '.join(HYBRID_LOSSES)}"
+        )
+    if args.disable_global_norm and args.norm_percentiles is not None:
+        raise InputError("--norm_percentiles has no effect with --disable_global_norm; give one of them")
+    if args.fold is not None and args.run_specific_folds is not None:
+        raise InputError("--fold and --run_specific_folds exclude each other: give one of them")
+
+
+def volume_source(args: argparse.Namespace) -> VolumeSource:
+    percentiles = args.norm_percentiles or (config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE)
+    return VolumeSource(
+        data_root=args.data_root,
+        mask_root=args.mask_dir or args.data_root / "mask",
+        tomo_types=_validated_first(args.training_tomo_types),
+        radius_fraction=0.0 if args.single_pixel_mask else args.radius_fraction,
+        norm_percentiles=None if args.disable_global_norm else tuple(percentiles),
+        particles=PARTICLES,
+        voxel_spacing_angstrom=args.voxel_spacing,
+        cache_dir=args.cache_dir,
+        max_memory_gb=args.max_memory_gb,
+    )
+
+
+def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:
+    """Validation is on the first type: denoised where it is among them."""
+    return tuple(sorted(dict.fromkeys(tomo_types), key=lambda name: name != "denoised"))
+
+
+def training_settings(args: argparse.Namespace) -> TrainingSettings:
+    return TrainingSettings(
+        encoder_name=args.encoder_name,
+        norm_type=args.norm_type,
+        output_stride=args.output_stride,
+        patch_size_zyx=tuple(args.patch_size),
+        epochs=args.epochs,
+        steps_per_epoch=args.steps_per_epoch,
+        batch_size=args.batch_size,
+        learning_rate=args.lr,
+        weight_decay=config.WEIGHT_DECAY,
+        gradient_clip=config.GRADIENT_CLIP,
+        use_scheduler=args.use_scheduler,
+        warmup_steps=config.WARMUP_STEPS,
+        averaging=_averaging(args),
+        ema_decay=config.EMA_DECAY,
+        swa_start_fraction=config.SWA_START_FRACTION,
+        swa_rate_fraction=config.SWA_RATE_FRACTION,
+        loss_type=args.loss_type,
+        class_loss_weights=_class_loss_weights(args),
+        gradnorm_learning_rate=_given_or(args.gradnorm_lr, config.GRADNORM_LR) if args.use_gradnorm else None,
+        background_fraction=config.BACKGROUND_FRACTION,
+        augmentation_level=args.augmentation_level,
+        augmentation_mode=args.augmentation_mode,
+        mixup_prob=_given_or(args.mixup_prob, config.MIXUP_PROB) if args.use_mixup else 0.0,
+        precision=args.precision,
+        seed=args.seed,
+        inference=InferenceSettings(
+            window_zyx=config.INFERENCE_WINDOW,
+            overlap=config.SW_OVERLAP,
+            blend_mode=config.BLEND_MODE,
+            batch_size=config.VALIDATION_SW_BATCH_SIZE,
+            tta_group="none",
+            precision=args.precision,
+        ),
+        nms_radius_fraction=config.NMS_RADIUS_FRACTION,
+    )
+
+
+def hardware(args: argparse.Namespace) -> Hardware:
+    device = choose_device(args.device, args.precision).type
+    return Hardware(
+        device=device,
+        devices=args.devices,
+        num_nodes=args.num_nodes,
+        strategy=args.strategy,
+        num_workers=_given_or(args.num_workers, config.NUM_WORKERS if device == "cuda" else 0),
+    )
+
+
+def _averaging(args: argparse.Namespace) -> str:
+    if args.use_swa:
+        return "swa"
+    return "ema" if _given_or(args.use_ema, config.USE_EMA) else "none"
+
+
+def _class_loss_weights(args: argparse.Namespace) -> tuple[float, ...]:
+    if args.class_loss_weights is not None:
+        return tuple(args.class_loss_weights)
+    if args.single_pixel_mask:
+        return (1.0, *(config.SINGLE_VOXEL_LOSS_WEIGHT for _ in PARTICLES))
+    return (1.0, *(particle.loss_weight for particle in PARTICLES))
+
+
+def _given_or(value, default):
+    return default if value is None else value
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _words(sides: tuple[int, ...]) -> str:
+    return " ".join(str(side) for side in sides)

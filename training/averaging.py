@@ -1,0 +1,59 @@
+"""Weight averages over the steps of a run, and what they need to be scored and saved."""
+
+from collections.abc import Callable
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+
+def ema_weight(step: int, decay: float) -> float:
+    """Weight of the weights after step ``step`` (from 0) in their exponential moving average.
+
+    The decay rises from 0.1 to ``decay``, so that the first weights are soon forgotten: Lightning's own average
+    has no warm-up, and with a decay of 0.999 a run of a thousand steps would still carry a third of its random start.
+    """
+    return 1 - min(decay, (1 + step) / (10 + step))
+
+
+def swa_weight(step: int, start_step: int) -> float:
+    """The same for stochastic weight averaging (arXiv 1803.05407): the plain mean over all steps from ``start_step``.
+
+    Before that step the average follows the weights.
+    """
+    return 1 / (1 + max(0, step - start_step))
+
+
+class AveragedWeights(WeightAveraging):
+    """Average of weights and buffers, updated once per optimizer step; validation and checkpoints see the average.
+
+    Parameters
+    ----------
+    weight_of_step : weight that the newest weights get in the average, 0..1, by the number of the step
+    """
+
+    def __init__(self, weight_of_step: Callable[[int], float]) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        self.weight_of_step = weight_of_step
+        self.swapped = False
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
+        if not averaged[0].is_floating_point():  # the counters of batch norm
+            torch._foreach_copy_(averaged, current)
+            return
+        # Steps are counted on the host: reading the device's counter would make it wait.
+        torch._foreach_lerp_(averaged, current, self.weight_of_step(self._latest_update_step))
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_start(trainer, pl_module)
+        self.swapped = True
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_end(trainer, pl_module)
+        self.swapped = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run interrupted while it validates gets its own weights back before they are saved."""
+        if self.swapped:
+            self.on_validation_epoch_end(trainer, pl_module)

@@ -1,0 +1,97 @@
+"""The metrics of a fold: a CSV with one row per epoch, and the learning curves as a picture."""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from data.files import atomic_path
+from particle_config import PARTICLES
+
+# The picture is drawn anew no more often than this, and at the end.
+SECONDS_BETWEEN_PICTURES = 30.0
+
+
+class MetricsTable(Callback):
+    """Writes ``metrics.csv`` and ``learning_curves.png`` into a folder after every epoch.
+
+    A resumed run keeps the rows of the epochs before it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict] = []
+        self.epoch_start = self.last_picture = time.monotonic()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch > 0 and self.path.is_file():
+            before = pd.read_csv(self.path)
+            self.rows = before[before["epoch"] < trainer.current_epoch].to_dict("records")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epoch_start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run resumed from the end of an epoch comes by here once more, without metrics.
+        if not trainer.is_global_zero or "f4" not in trainer.callback_metrics:
+            return
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "seconds": round(time.monotonic() - self.epoch_start, 2),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                **{name: float(value) for name, value in trainer.callback_metrics.items()},
+            }
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
+            self._draw()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self.rows:
+            self._draw()
+
+    def _draw(self) -> None:
+        self.last_picture = time.monotonic()
+        save_learning_curves(self.path, self.folder / "learning_curves.png")
+
+
+def save_learning_curves(table: Path, picture: Path) -> None:
+    """Loss and its terms on the left, F4 and that of every particle on the right, against optimizer steps."""
+    metrics = pd.read_csv(table)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    loss_axes, score_axes = figure.subplots(1, 2)
+    marker = "o" if len(metrics) < 20 else None
+    for name in [column for column in metrics if column.startswith("train_")]:
+        main = name == "train_loss"
+        label = name.removeprefix("train_")
+        loss_axes.plot(metrics["step"], metrics[name], label=label, lw=2.2 if main else 1, marker=marker, ms=3)
+    colours = {particle.name: particle.colour for particle in PARTICLES}
+    for name in [column for column in metrics if column.startswith("f4_")]:
+        particle = name.removeprefix("f4_")
+        score_axes.plot(metrics["step"], metrics[name], label=particle, color=colours.get(particle), lw=1)
+    score_axes.plot(metrics["step"], metrics["f4"], label="weighted F4", color="black", lw=2.2, marker=marker, ms=3)
+    best = metrics["f4"].idxmax()
+    score_axes.annotate(
+        f"best {metrics['f4'][best]:.3f}",
+        (metrics["step"][best], metrics["f4"][best]),
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="center",
+    )
+    loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log")
+    score_axes.set(title="F4 on the held-out tomogram", xlabel="optimizer step", ylim=(0, 1.05))
+    for axes in (loss_axes, score_axes):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    with atomic_path(picture) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -1,0 +1,62 @@
+"""Everything about a training run but its data: plain values, no names of flags."""
+
+from dataclasses import dataclass
+
+from inference.predictor import InferenceSettings
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What decides the weights that come out, together with the data.
+
+    ``patch_size_zyx`` is in voxels, ``class_loss_weights`` starts with the background, ``averaging`` is none, ema or
+    swa, ``gradnorm_learning_rate`` None without GradNorm; the other names are those of the command line.
+    """
+
+    encoder_name: str
+    norm_type: str
+    output_stride: int
+    patch_size_zyx: tuple[int, int, int]
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    gradient_clip: float
+    use_scheduler: bool
+    warmup_steps: int
+    averaging: str
+    ema_decay: float
+    swa_start_fraction: float
+    swa_rate_fraction: float
+    loss_type: str
+    class_loss_weights: tuple[float, ...]
+    gradnorm_learning_rate: float | None
+    background_fraction: float
+    augmentation_level: str
+    augmentation_mode: str
+    mixup_prob: float
+    precision: str
+    seed: int
+    inference: InferenceSettings
+    nms_radius_fraction: float
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def swa_start_step(self) -> int:
+        """First step whose weights enter the stochastic weight average."""
+        return int(self.swa_start_fraction * self.total_steps)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes: cpu or cuda, devices per node, nodes, Lightning's strategy, processes that cut patches."""
+
+    device: str = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    num_workers: int = 0
