@@ -23,7 +23,7 @@ class MetricsTable(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: list[dict] = []
-        self.epoch_start = self.last_picture = time.monotonic()
+        self.epoch_start = self.validation_start = self.last_picture = time.monotonic()
 
     @property
     def path(self) -> Path:
@@ -37,6 +37,9 @@ class MetricsTable(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_start = time.monotonic()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation_start = time.monotonic()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A run resumed from the end of an epoch comes by here once more, without metrics.
         if not trainer.is_global_zero or "f4" not in trainer.callback_metrics:
@@ -45,7 +48,8 @@ class MetricsTable(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
-                "seconds": round(time.monotonic() - self.epoch_start, 2),
+                "seconds": round(self.validation_start - self.epoch_start, 2),
+                "validation_seconds": round(time.monotonic() - self.validation_start, 2),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 **{name: float(value) for name, value in trainer.callback_metrics.items()},
             }
