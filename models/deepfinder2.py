@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.layers import norm_of_level, residual_unit
+from models.layers import norm_of_level, residual_unit, run_level
 from models.unet import ResidualDecoder
 
 
@@ -48,6 +48,6 @@ class DeepFinder2Encoder(nn.Module):
         """Volume (B, 1, Z, Y, X) -> feature maps, fine to coarse."""
         features = []
         for level in self.levels:
-            volume = level(volume)
+            volume = run_level(level, volume)
             features.append(volume)
         return features

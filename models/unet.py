@@ -7,7 +7,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
 
-from models.layers import ACTIVATION, initialise_for_relu, norm_of_level, residual_unit
+from models.layers import ACTIVATION, initialise_for_relu, norm_of_level, residual_unit, run_level
 
 
 class UpBlock(nn.Module):
@@ -72,7 +72,7 @@ class ResidualDecoder(nn.ModuleList):
         """Feature maps fine to coarse -> logits."""
         *skips, coarse = features
         for block, skip in zip(self, reversed(skips), strict=True):
-            coarse = block(coarse, skip)
+            coarse = run_level(block, coarse, skip)
         return coarse
 
 
@@ -124,7 +124,7 @@ class UpsamplingDecoder(nn.Module):
         """Feature maps fine to coarse -> logits."""
         *skips, coarse = features
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
-            coarse = block(coarse, skip)
+            coarse = run_level(block, coarse, skip)
         return self.head(coarse)
 
 
