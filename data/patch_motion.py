@@ -6,7 +6,6 @@ counted from the centre of the patch, zyx. Matrices stay on the CPU, so that not
 """
 
 import itertools
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -74,7 +73,7 @@ def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
 def move(
     image: Tensor, label: Tensor, turns: Tensor, affine: Tensor, *, single_voxels: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Move every patch by its turn after its affine map; those with an affine map are resampled together.
+    """Move every patch by its turn after its affine map: all of it in one resampling, or in none without affine map.
 
     Parameters
     ----------
@@ -90,16 +89,13 @@ def move(
     """
     moved, labels = torch.empty_like(image), torch.empty_like(label)
     identity = torch.eye(3)
-    resampled = [k for k in range(len(image)) if not torch.equal(affine[k], identity)]
-    for k in set(range(len(image))) - set(resampled):
-        moved[k, 0], labels[k] = turn(image[k, 0], turns[k]), turn(label[k], turns[k])
-    if resampled:
-        matrices = torch.stack([turns[k] @ affine[k] for k in resampled])
-        images, patches = (torch.stack([values[k] for k in resampled]) for values in (image, label))
-        move_labels = move_points if single_voxels else sample_labels
-        results = sample_image(images, matrices), move_labels(patches, matrices)
-        for place, k in enumerate(resampled):
-            moved[k], labels[k] = results[0][place], results[1][place]
+    move_label = move_points if single_voxels else sample_label
+    for k, (matrix, distortion) in enumerate(zip(turns, affine, strict=True)):
+        if torch.equal(distortion, identity):
+            moved[k, 0], labels[k] = turn(image[k, 0], matrix), turn(label[k], matrix)
+        else:
+            together = matrix @ distortion
+            moved[k, 0], labels[k] = sample_image(image[k, 0], together), move_label(label[k], together)
     return moved, labels
 
 
@@ -111,89 +107,80 @@ def turn(values: Tensor, matrix: Tensor) -> Tensor:
     return values.permute(axes).flip([place for place in range(3) if matrix[axes[place], place] < 0])
 
 
-def sample_image(image: Tensor, matrices: Tensor) -> Tensor:
-    """Interpolate patches linearly under linear maps about their centres.
+def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
+    """Interpolate a patch linearly under a linear map about its centre.
 
     Parameters
     ----------
-    image : (B, 1, Z, Y, X) float
-    matrices : (B, 3, 3) acting on zyx vectors in voxels: output voxel p shows input voxel M p. Beyond the border
-        the patch is mirrored.
+    image : (Z, Y, X) float
+    matrix : (3, 3) acting on zyx vectors in voxels: output voxel p shows input voxel M p. Beyond the border the
+        patch is mirrored.
 
     Returns
     -------
-    Of the same shape. Where no matrix mixes z with x or y, planes are resampled at once and z after them: the same
-    interpolation, several times faster.
+    Of the same shape. Where the matrix does not mix z with x or y, z is interpolated first and all planes at once
+    after it: the same result, several times faster.
     """
-    return _sampler(matrices)(image, matrices, "bilinear")
+    if mixes_z(matrix):
+        return _sample(image[None], matrix, "bilinear")[0]
+    below, above, share = _places_along_z(len(image), float(matrix[0, 0]), image.device)
+    return _sample(torch.lerp(image[below], image[above], share[:, None, None]), matrix[1:, 1:], "bilinear")
 
 
-def sample_labels(label: Tensor, matrices: Tensor) -> Tensor:
-    """Labels (B, Z, Y, X) under the maps of :func:`sample_image`; each voxel shows the nearest one."""
-    return _sampler(matrices)(label[:, None].float(), matrices, "nearest")[:, 0].to(label.dtype)
+def sample_label(label: Tensor, matrix: Tensor) -> Tensor:
+    """Labels (Z, Y, X) under the map of :func:`sample_image`; each voxel shows the nearest one."""
+    if mixes_z(matrix):
+        return _sample(label[None].float(), matrix, "nearest")[0].to(label.dtype)
+    below, above, share = _places_along_z(len(label), float(matrix[0, 0]), label.device)
+    planes = label[torch.where(share < 0.5, below, above)]
+    return _sample(planes.float(), matrix[1:, 1:], "nearest").to(label.dtype)
 
 
-def _sampler(matrices: Tensor) -> Callable[[Tensor, Tensor, str], Tensor]:
-    return _sample_volume if matrices[:, 0, 1:].any() or matrices[:, 1:, 0].any() else _sample_planes
+def mixes_z(matrix: Tensor) -> bool:
+    return bool(matrix[0, 1:].any() or matrix[1:, 0].any())
 
 
-def _sample_volume(values: Tensor, matrices: Tensor, interpolation: str) -> Tensor:
-    theta = _sampling_matrices(matrices, values.shape[-3:]).to(values.device, non_blocking=True)
-    grid = functional.affine_grid(theta, list(values.shape), align_corners=False)
-    return functional.grid_sample(values, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
+def _sample(channels: Tensor, matrix: Tensor, interpolation: str) -> Tensor:
+    """(C, Z, Y, X) under a (3, 3) matrix, or (C, Y, X) under a (2, 2) one."""
+    theta = _sampling_matrix(matrix, channels.shape[1:]).to(channels.device, non_blocking=True)
+    grid = functional.affine_grid(theta[None], [1, *channels.shape], align_corners=False)
+    return functional.grid_sample(
+        channels[None], grid, mode=interpolation, padding_mode="reflection", align_corners=False
+    )[0]
 
 
-def _sample_planes(values: Tensor, matrices: Tensor, interpolation: str) -> Tensor:
-    planes = values[:, 0]  # z becomes the channels of a two-dimensional image
-    theta = _sampling_matrices(matrices[:, 1:, 1:], planes.shape[-2:]).to(values.device, non_blocking=True)
-    grid = functional.affine_grid(theta, list(planes.shape), align_corners=False)
-    planes = functional.grid_sample(planes, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
-    along_z = [
-        _sample_z(column, float(matrix[0, 0]), interpolation) for column, matrix in zip(planes, matrices, strict=True)
-    ]
-    return torch.stack(along_z)[:, None]
+def _sampling_matrix(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(n, n + 1) matrix for affine_grid, which wants x first and coordinates scaled to -1..1 by the sides."""
+    half = torch.tensor(shape, dtype=torch.float32) / 2
+    linear = (matrix * half[None, :] / half[:, None]).flip(0, 1)
+    return torch.cat((linear, torch.zeros(len(half), 1)), dim=1)
 
 
-def _sample_z(planes: Tensor, factor: float, interpolation: str) -> Tensor:
-    """Plane p of the result is plane ``factor`` * p, both counted from the middle; mirrored beyond the ends."""
-    last = len(planes) - 1
-    place = (torch.arange(len(planes), device=planes.device) - last / 2) * factor + last / 2
+def _places_along_z(length: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Plane p shows plane ``factor`` * p, both counted from the middle: its neighbours, and the share of the upper."""
+    last = length - 1
+    place = (torch.arange(length, device=device) - last / 2) * factor + last / 2
     place = torch.where(place < -0.5, -1 - place, place)
     place = torch.where(place > last + 0.5, 2 * last + 1 - place, place).clamp(0, last)
-    if interpolation == "nearest":
-        return planes[place.round().long()]
     below = place.floor().long()
-    share = (place - below)[:, None, None]
-    return torch.lerp(planes[below], planes[(below + 1).clamp(max=last)], share)
+    return below, (below + 1).clamp(max=last), place - below
 
 
-def _sampling_matrices(matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(B, n, n + 1) matrices for affine_grid, which wants x first and coordinates scaled to -1..1 by the sides."""
-    half = torch.tensor(shape, dtype=torch.float32) / 2
-    normalised = matrices * half[None, None, :] / half[None, :, None]
-    linear = normalised.flip(1, 2)
-    return torch.cat((linear, torch.zeros(len(linear), len(half), 1)), dim=2)
-
-
-def move_points(label: Tensor, matrices: Tensor) -> Tensor:
+def move_points(label: Tensor, matrix: Tensor) -> Tensor:
     """Move labels of single voxels, each to the voxel nearest to its new place.
 
     Sampling them would lose or double a voxel wherever the grid is stretched.
 
     Parameters
     ----------
-    label : (B, Z, Y, X) integer, 0 for background
-    matrices : (B, 3, 3) invertible, as for :func:`sample_image`
+    label : (Z, Y, X) integer, 0 for background
+    matrix : (3, 3) invertible, as for :func:`sample_image`
 
     Returns
     -------
     Of the same shape and type. Every labelled voxel that stays inside comes out once; of two that meet in one voxel
     the higher label stays; those that leave the patch are gone, and mirrored images of them carry no label.
     """
-    return torch.stack([_move_points(*pair) for pair in zip(label, torch.linalg.inv(matrices).tolist(), strict=True)])
-
-
-def _move_points(label: Tensor, forward: list[list[float]]) -> Tensor:
     shape = label.shape
     z, y, x = (
         (torch.arange(side, device=label.device) - (side - 1) / 2).view([-1 if k == axis else 1 for k in range(3)])
@@ -201,11 +188,11 @@ def _move_points(label: Tensor, forward: list[list[float]]) -> Tensor:
     )
     index = torch.zeros(1, dtype=torch.long, device=label.device)
     inside = torch.ones(1, dtype=torch.bool, device=label.device)
-    for side, (to_z, to_y, to_x) in zip(shape, forward, strict=True):
+    for side, (to_z, to_y, to_x) in zip(shape, torch.linalg.inv(matrix).tolist(), strict=True):
         place = (to_z * z + to_y * y + to_x * x + (side - 1) / 2).round().long()
         inside = inside & (place >= 0) & (place < side)
         index = index * side + place
-    # Voxels that leave the patch share one cell behind the last.
+    # Voxels that leave the patch share one cell behind the last: finding the few labels would make a GPU wait.
     index = torch.where(inside, index, label.numel()).flatten()
     moved = torch.zeros(label.numel() + 1, dtype=torch.int32, device=label.device)
     moved.scatter_reduce_(0, index, label.flatten().int(), "amax")

@@ -11,7 +11,7 @@ from data.patch_motion import (
     move,
     move_points,
     sample_image,
-    sample_labels,
+    sample_label,
     small_affine,
     turn,
 )
@@ -35,7 +35,7 @@ def rotation(degrees, axes=(1, 2)):
     angle, matrix, (i, j) = torch.deg2rad(torch.tensor(float(degrees))), torch.eye(3), axes
     matrix[i, i] = matrix[j, j] = torch.cos(angle)
     matrix[j, i], matrix[i, j] = torch.sin(angle), -torch.sin(angle)
-    return matrix[None]
+    return matrix
 
 
 def test_number_of_lattice_moves():
@@ -78,28 +78,28 @@ def test_lattice_moves_are_flips_and_turns_of_the_array(mode):
         assert torch.equal(turn(image[0, 0], matrix), image[0, 0][z, y, x])
         moved, labels = move(image, label, matrix[None], torch.eye(3)[None])
         assert torch.equal(moved[0, 0], image[0, 0][z, y, x]) and torch.equal(labels[0], label[0][z, y, x])
-        assert torch.allclose(sample_image(image, matrix[None])[0, 0], image[0, 0][z, y, x], atol=1e-4)
-        assert torch.equal(sample_labels(label, matrix[None])[0], label[0][z, y, x])
+        assert torch.allclose(sample_image(image[0, 0], matrix), image[0, 0][z, y, x], atol=1e-4)
+        assert torch.equal(sample_label(label[0], matrix), label[0][z, y, x])
 
 
-def test_planes_first_is_the_same_interpolation_as_in_the_volume(always_affine):
-    image, _ = patch((9, 14, 15), count=30)
+def test_z_apart_is_the_same_interpolation_as_in_the_volume(always_affine, monkeypatch):
+    image, label = patch((9, 14, 15), count=30)
     lattice = lattice_transforms("anisotropic", (9, 14, 15))
-    matrices = lattice[torch.randint(len(lattice), (30,), generator=seeded(1))]
-    matrices = matrices @ small_affine(30, "anisotropic", seeded(2))
-    for interpolation, tolerance in (("bilinear", 1e-4), ("nearest", 0)):
-        planes = patch_motion._sample_planes(image, matrices, interpolation)
-        volume = patch_motion._sample_volume(image, matrices, interpolation)
-        assert torch.allclose(planes, volume, rtol=0, atol=tolerance)
+    turns = lattice[torch.randint(len(lattice), (30,), generator=seeded(1))]
+    affine = small_affine(30, "anisotropic", seeded(2))
+    apart = move(image, label, turns, affine)
+    monkeypatch.setattr(patch_motion, "mixes_z", lambda matrix: True)
+    together = move(image, label, turns, affine)
+    assert torch.allclose(apart[0], together[0], rtol=0, atol=1e-4) and torch.equal(apart[1], together[1])
 
 
 def test_a_rotation_turns_about_the_centre_of_the_patch():
-    label = torch.zeros(1, 5, 33, 33, dtype=torch.uint8)
-    label[0, 2, 16, 26] = 1
-    assert sample_labels(label, rotation(90)).argwhere().tolist() == [[0, 2, 26, 16]]  # M (y, x) = (-x, y)
-    volume = torch.zeros(1, 33, 33, 33, dtype=torch.uint8)
-    volume[0, 26, 16, 20] = 1
-    assert sample_labels(volume, rotation(90, axes=(0, 1))).argwhere().tolist() == [[0, 16, 6, 20]]
+    label = torch.zeros(5, 33, 33, dtype=torch.uint8)
+    label[2, 16, 26] = 1
+    assert sample_label(label, rotation(90)).argwhere().tolist() == [[2, 26, 16]]  # M (y, x) = (-x, y)
+    volume = torch.zeros(33, 33, 33, dtype=torch.uint8)
+    volume[26, 16, 20] = 1
+    assert sample_label(volume, rotation(90, axes=(0, 1))).argwhere().tolist() == [[16, 6, 20]]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -131,27 +131,27 @@ def test_every_single_voxel_that_stays_inside_comes_out_once(mode, always_affine
     for matrix in affine:
         points = rng.integers(0, side // 4, (10, 3)) * 4  # apart, so that no two meet
         points = np.unique(points, axis=0)
-        label = torch.zeros(1, side, side, side, dtype=torch.uint8)
+        label = torch.zeros(side, side, side, dtype=torch.uint8)
         for number, point in enumerate(points, 1):
-            label[(0, *point)] = number
-        moved = move_points(label, matrix[None])
+            label[tuple(point)] = number
+        moved = move_points(label, matrix)
         assert moved.dtype == label.dtype
         places = np.linalg.solve(matrix.numpy(), (points - (side - 1) / 2).T).T + (side - 1) / 2
         inside = (np.abs(places - (side - 1) / 2) < side / 2).all(axis=1)
-        found = {int(moved[tuple(place)]): place[1:].numpy() for place in moved.argwhere()}
+        found = {int(moved[tuple(place)]): place.numpy() for place in moved.argwhere()}
         assert set(found) == set(1 + np.flatnonzero(inside)) and (moved > 0).sum() == inside.sum()
         for number, place in found.items():
             assert np.abs(place - places[number - 1]).max() <= 0.5 + 1e-4
-        sampled = sample_labels(label, matrix[None])
+        sampled = sample_label(label, matrix)
         lost += int((sampled > 0).sum() != inside.sum())
     assert lost > 0, "or else this function would not be needed"
 
 
 def test_of_two_points_that_meet_the_higher_label_stays():
-    label = torch.zeros(1, 1, 1, 9, dtype=torch.uint8)
-    label[0, 0, 0, 6:8] = torch.tensor([5, 2])
-    label[0, 0, 0, 0] = 1
-    shrunk = move_points(label, 3 * torch.eye(3)[None])
+    label = torch.zeros(1, 1, 9, dtype=torch.uint8)
+    label[0, 0, 6:8] = torch.tensor([5, 2])
+    label[0, 0, 0] = 1
+    shrunk = move_points(label, 3 * torch.eye(3))
     assert shrunk.flatten().tolist() == [0, 0, 0, 1, 0, 5, 0, 0, 0]
 
 
@@ -160,6 +160,6 @@ def test_single_voxels_are_moved_as_points_only_when_told(always_affine):
     label = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
     label[0, 8, ::3, ::3] = 1
     turns, affine = torch.eye(3)[None], small_affine(1, "anisotropic", seeded(0))
-    assert torch.equal(move(image, label, turns, affine, single_voxels=True)[1], move_points(label, affine))
-    assert torch.equal(move(image, label, turns, affine)[1], sample_labels(label, affine))
+    assert torch.equal(move(image, label, turns, affine, single_voxels=True)[1][0], move_points(label[0], affine[0]))
+    assert torch.equal(move(image, label, turns, affine)[1][0], sample_label(label[0], affine[0]))
     assert torch.equal(move(image, label, turns, torch.eye(3)[None], single_voxels=True)[1], label)
