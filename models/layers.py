@@ -57,7 +57,7 @@ def run_level(level: nn.Module, *maps: Tensor) -> Tensor:
     """``level(*maps)``, in fp32 where a CPU's autocast cannot be trusted.
 
     With bf16 on AVX-512 CPUs (torch 2.13, oneDNN) the weight gradients of 3^3 convolutions over maps two voxels deep
-    are uninitialised memory. Levels that begin at most four voxels deep may hold such maps; they cost next to nothing.
+    are uninitialised memory. Levels that begin at most four voxels deep may hold such maps.
     """
     on_cpu = maps[0].device.type == "cpu"
     if on_cpu and torch.is_autocast_enabled("cpu") and max(volume.shape[2] for volume in maps) <= 4:
