@@ -4,9 +4,9 @@
     python -m benchmarks.ablation --table results/ablation/scores.csv
 
 DATA is a training tree, public_root a tree in the portal's layout with prepared annotations
-(prepare_fullpublic_eval_annotations.py). Every row first takes a few steps to measure its step time, alone or beside
-the other jobs as it will run, and then as many steps as fit into the minutes. Finished runs are kept in scores.csv and
-not repeated. F4 is pooled, without views, thresholds from the one held-out training tomogram.
+(prepare_fullpublic_eval_annotations.py). First every row takes a few steps to measure its step time, beside the other
+jobs as it will run, and then as many steps as fit into the minutes. Finished runs are kept in scores.csv and not
+repeated. F4 is pooled, without views, thresholds from the one held-out training tomogram.
 """
 
 import argparse
@@ -87,21 +87,22 @@ def main(argv: list[str] | None = None) -> None:
     lock = Lock()
 
     def job(row_and_seed: tuple[str, int]) -> None:
-        record = one_run(*row_and_seed, args)
+        record = one_run(*row_and_seed, step_times[row_and_seed[0]], args)
         with lock:
             pd.DataFrame([record]).to_csv(scores, mode="a", header=not scores.is_file(), index=False)
             print(json.dumps(record), flush=True)
 
     args.output_dir.mkdir(parents=True, exist_ok=True)
+    step_times = measured_step_times(args)
+
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(job, wanted))
     print(as_markdown(pd.read_csv(scores)))
 
 
-def one_run(row: str, seed: int, args: argparse.Namespace) -> dict:
-    """Measure the step time, train, evaluate."""
-    folder = args.output_dir / f"{row.replace(' ', '_').replace(',', '').replace(':', '-')}_{seed}"
-    seconds_per_step = calibrate(row, folder, args)
+def one_run(row: str, seed: int, seconds_per_step: float, args: argparse.Namespace) -> dict:
+    """Train for the time that all rows get, and evaluate."""
+    folder = args.output_dir / f"{file_name(row)}_{seed}"
     steps = max(1, round(60 * args.minutes / seconds_per_step / EPOCHS))
     experiment = train(row, folder / "run", args, "--epochs", EPOCHS, "--steps_per_epoch", steps, "--seed", seed)
     metrics = pd.read_csv(experiment / "fold_0" / "metrics.csv")
@@ -120,16 +121,25 @@ def one_run(row: str, seed: int, args: argparse.Namespace) -> dict:
     }
 
 
-def calibrate(row: str, folder: Path, args: argparse.Namespace) -> float:
-    """Seconds per step, measured once per row; the first epoch warms up."""
+def measured_step_times(args: argparse.Namespace) -> dict[str, float]:
+    """Seconds per step of every row, measured once, all rows before the first run; the first epoch warms up."""
     note = args.output_dir / "step_times.json"
     known = json.loads(note.read_text()) if note.is_file() else {}
-    if row not in known:
-        experiment = train(row, folder / "calibration", args, "--epochs", 2, "--steps_per_epoch", CALIBRATION_STEPS)
-        known = json.loads(note.read_text()) if note.is_file() else {}
-        known[row] = float(pd.read_csv(experiment / "fold_0" / "metrics.csv")["seconds"][1]) / CALIBRATION_STEPS
-        note.write_text(json.dumps(known, indent=2))
-    return known[row]
+
+    def measure(row: str) -> float:
+        folder = args.output_dir / "step_times" / file_name(row)
+        experiment = train(row, folder, args, "--epochs", 2, "--steps_per_epoch", CALIBRATION_STEPS)
+        return float(pd.read_csv(experiment / "fold_0" / "metrics.csv")["seconds"][1]) / CALIBRATION_STEPS
+
+    missing = [row for row in args.rows if row not in known]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        known |= dict(zip(missing, pool.map(measure, missing), strict=True))
+    note.write_text(json.dumps(known, indent=2))
+    return known
+
+
+def file_name(row: str) -> str:
+    return row.replace(" ", "_").replace(",", "").replace(":", "-")
 
 
 def train(row: str, folder: Path, args: argparse.Namespace, *flags) -> Path:

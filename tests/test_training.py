@@ -208,6 +208,24 @@ def test_an_interrupted_run_resumes_exactly(tmp_path, monkeypatch, changes, step
     pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
 
 
+def test_a_checkpoint_taken_during_validation_resumes_exactly(tmp_path, monkeypatch):
+    """As SLURM's signal may want it: the weights and their average are swapped just then."""
+    original = DetectionModule.validation_step
+
+    def saving(self, *arguments):
+        if self.global_step == 3:
+            self.trainer.save_checkpoint(tmp_path / "hpc.ckpt")
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionModule, "validation_step", saving)
+        train(tmp_path / "whole")
+    (tmp_path / "requeued").mkdir()
+    train(tmp_path / "requeued", resume_from=tmp_path / "hpc.ckpt")
+    for key in ("state_dict", "current_model_state"):
+        assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "requeued", key))
+
+
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
     """The schedule is that of the longer run, and the metrics of all epochs stay."""
     train(tmp_path)

@@ -1,6 +1,7 @@
 """Weight averages over the steps of a run, and what they need to be scored and saved."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -52,6 +53,13 @@ class AveragedWeights(WeightAveraging):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_end(trainer, pl_module)
         self.swapped = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """While the two are swapped (SLURM may want a checkpoint at any time) each still goes under its own name."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self.swapped:
+            average, current = checkpoint["current_model_state"], checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, current
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run interrupted while it validates gets its own weights back before they are saved."""

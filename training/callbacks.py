@@ -1,7 +1,9 @@
 """What happens around training: checkpoints and progress."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -9,7 +11,11 @@ from tqdm import tqdm
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The best by a metric, decided at the end of an epoch."""
+    """The best by a metric, decided at the end of an epoch; ``{name}-epoch={e}-f4={v}.ckpt``, one at a time.
+
+    A resumed run goes by the files that are there: the experiment may have been moved, and a run that was killed may
+    have come further than the checkpoint that it is resumed from.
+    """
 
     def __init__(self, folder: Path, name: str, metric: str) -> None:
         super().__init__(
@@ -20,33 +26,58 @@ class BestCheckpoint(ModelCheckpoint):
             mode="max",
             save_top_k=1,
             save_on_train_epoch_end=True,
+            enable_version_counter=False,
         )
+        self.pattern = f"{name}-epoch=*-f4=*.ckpt"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        best, score = Path(self.dirpath) / Path(state_dict["best_model_path"]).name, state_dict["best_model_score"]
+        if not best.is_file():
+            best = max(Path(self.dirpath).glob(self.pattern), key=_score_in_name, default=None)
+            score = None if best is None else torch.tensor(_score_in_name(best))
+        if best is not None:
+            self.best_model_path = self.kth_best_model_path = str(best)
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {str(best): score}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A run resumed from the end of an epoch comes by here once more, without metrics.
         if self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What a killed run left behind would otherwise be taken for a network of the ensemble."""
+        if trainer.is_global_zero:
+            for path in Path(self.dirpath).glob(self.pattern):
+                if path != Path(self.best_model_path):
+                    path.unlink()
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """The last state: written at the end of an epoch, and when a run is interrupted."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=name,
+            save_on_train_epoch_end=True,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """There is but one; a resumed run remembers nothing of it."""
+
+
+def _score_in_name(path: Path) -> float:
+    return float(path.stem.rsplit("=", 1)[1])
+
 
 def checkpoint_callbacks(folder: Path, fold: int, particle_names: list[str]) -> list[ModelCheckpoint]:
-    """The best generalist, the best specialist of each particle, and the last state.
-
-    All are written at the end of an epoch, after its validation; the last one also when a run is interrupted.
-    """
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename=last_checkpoint_name(fold).removesuffix(".ckpt"),
-        save_on_train_epoch_end=True,
-        save_on_exception=True,
-        enable_version_counter=False,
-    )
+    """The best generalist, the best specialist of each particle, and the last state."""
     generalist = BestCheckpoint(folder, f"fold_{fold}-best-fscore", "f4")
     specialists = [BestCheckpoint(folder, f"fold_{fold}-best-{name}", f"f4_{name}") for name in particle_names]
-    return [generalist, *specialists, last]
-
-
-def last_checkpoint_name(fold: int) -> str:
-    return f"fold_{fold}-last.ckpt"
+    return [generalist, *specialists, LastCheckpoint(folder, f"fold_{fold}-last")]
 
 
 class TrainingProgress(Callback):
