@@ -4,12 +4,16 @@ Order of a training step: :func:`augment`, then the z-score of each patch, then 
 :func:`mixup`. The z-score would undo a shift of mean and standard deviation made before it.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from data.patch_motion import MODES, lattice_transforms, move, small_affine
 
 __all__ = ["LEVELS", "MODES", "augment", "augment_base", "mixup", "shift_statistics"]
+
+ValueT = TypeVar("ValueT")
 
 # none; base: flips, quarter turns, small affine; advanced: base, gamma, noise, shifted mean and deviation.
 LEVELS = ("none", "base", "advanced")
@@ -84,28 +88,27 @@ def shift_statistics(image: Tensor, *, level: str, generator: torch.Generator) -
 
     Parameters
     ----------
-    image : (B, 1, Z, Y, X) z-scored patches
-    level : none and base return the image unchanged
+    image : (B, 1, Z, Y, X) z-scored patches; changed in place
+    level : none and base leave the image as it is
     generator : CPU generator of everything drawn
 
     Returns
     -------
-    Of the same shape: image * s + m with s within 1 +- 0.2 and m within +- 0.2, drawn per patch.
+    The image: patch * s + m with s within 1 +- 0.2 and m within +- 0.2 where a patch is drawn.
     """
-    if level != "advanced":
-        return image
-    drawn = torch.rand(len(image), generator=generator) < INTENSITY_PROBABILITY
-    spread = torch.where(drawn, torch.tensor(_uniform(len(image), 1 - MAX_SPREAD, 1 + MAX_SPREAD, generator)), 1.0)
-    shift = torch.where(drawn, torch.tensor(_uniform(len(image), -MAX_SHIFT, MAX_SHIFT, generator)), 0.0)
-    spread, shift = (values.to(image, non_blocking=True).view(-1, 1, 1, 1, 1) for values in (spread, shift))
-    return torch.addcmul(shift, image, spread)
+    if level == "advanced":
+        spreads = _uniform(len(image), 1 - MAX_SPREAD, 1 + MAX_SPREAD, generator)
+        shifts = _uniform(len(image), -MAX_SHIFT, MAX_SHIFT, generator)
+        for patch, (spread, shift) in _drawn(image, list(zip(spreads, shifts, strict=True)), generator):
+            patch.mul_(spread).add_(shift)
+    return image
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> list[float]:
     return (low + (high - low) * torch.rand(count, generator=generator)).tolist()
 
 
-def _drawn(image: Tensor, values: list[float], generator: torch.Generator) -> list[tuple[Tensor, float]]:
+def _drawn(image: Tensor, values: list[ValueT], generator: torch.Generator) -> list[tuple[Tensor, ValueT]]:
     """The patches (views of the image) that are drawn, each with its value."""
     drawn = (torch.rand(len(image), generator=generator) < INTENSITY_PROBABILITY).tolist()
     return [pair for pair, wanted in zip(zip(image, values, strict=True), drawn, strict=True) if wanted]

@@ -8,6 +8,7 @@ counted from the centre of the patch, zyx. Matrices stay on the CPU, so that not
 import itertools
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -92,19 +93,24 @@ def move(
     move_label = move_points if single_voxels else sample_label
     for k, (matrix, distortion) in enumerate(zip(turns, affine, strict=True)):
         if torch.equal(distortion, identity):
-            moved[k, 0], labels[k] = turn(image[k, 0], matrix), turn(label[k], matrix)
+            turn(image[k, 0], matrix, out=moved[k, 0])
+            turn(label[k], matrix, out=labels[k])
         else:
             together = matrix @ distortion
             moved[k, 0], labels[k] = sample_image(image[k, 0], together), move_label(label[k], together)
     return moved, labels
 
 
-def turn(values: Tensor, matrix: Tensor) -> Tensor:
-    """A (Z, Y, X) array under one signed permutation; its voxels move and keep their values."""
+def turn(values: Tensor, matrix: Tensor, out: Tensor) -> None:
+    """Write a (Z, Y, X) array under one signed permutation to ``out``; its voxels move and keep their values."""
     axes = [0, 0, 0]
     for axis, row in enumerate(matrix.tolist()):
         axes[next(place for place in range(3) if row[place])] = axis
-    return values.permute(axes).flip([place for place in range(3) if matrix[axes[place], place] < 0])
+    flipped = [place for place in range(3) if matrix[axes[place], place] < 0]
+    if out.device.type == "cpu":  # NumPy copies from flipped views, torch would make another array first
+        np.copyto(out.numpy(), np.flip(values.numpy().transpose(axes), flipped))
+    else:
+        out.copy_(values.permute(axes).flip(flipped))
 
 
 def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
