@@ -1,8 +1,17 @@
 """What several test files need."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import pytest
 
-import make_phantom_dataset
+# Before config is read: no test writes beside the program.
+os.environ["ETFINDER_CACHE_DIR"] = tempfile.mkdtemp(prefix="etfinder-test-cache-")
+atexit.register(shutil.rmtree, os.environ["ETFINDER_CACHE_DIR"], ignore_errors=True)
+
+import make_phantom_dataset  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,56 @@ def test_masks_annotations_training_evaluation(training_tree, public_tree, tmp_p
     assert (out / "overlays" / f"{run_name}.png").stat().st_size > 10_000
 
 
+def test_the_commands_of_the_method_as_written(training_tree, tmp_path, monkeypatch):
+    """A ResNet with advanced augmentation and a hybrid loss; chosen folds with SWA. Sizes shrunk."""
+    monkeypatch.chdir(tmp_path)
+    shrunk = f"--data_root {training_tree} --patch_size 32 64 64 --epochs 1 --steps_per_epoch 1"
+    train.main(
+        f"{shrunk} --output_dir one --encoder_name resnet50 --fold 0 --comment my_first_resnet50_run --use_ema "
+        "--augmentation_level advanced --loss_type ce_tversky --batch_size 1".split()
+    )
+    [first] = Path("one").iterdir()
+    assert first.name.startswith("resnet50_my_first_resnet50_run_")
+    train.main(
+        f"{shrunk} --output_dir two --encoder_name deepfinder2 --run_specific_folds 0 1 --use_swa --batch_size 2 "
+        "--comment deepfinder2_kfold_experiment".split()
+    )
+    [second] = Path("two").iterdir()
+    assert set(json.loads((second / "thresholds.json").read_text())) == {"fold_0", "fold_1"}
+
+
+def test_a_run_resumed_on_the_command_line(training_tree, tmp_path, capsys):
+    """It goes on in its own folder, then trains the folds that are missing."""
+    base = ["--data_root", str(training_tree), "--output_dir", str(tmp_path / "out"), *QUICK]
+    train.main([*base, "--fold", "0"])
+    [experiment] = (tmp_path / "out").iterdir()
+    last = experiment / "fold_0-last.ckpt"
+    longer = [*base, "--resume_from_checkpoint", str(last)]
+    with pytest.raises(InputError, match=r"weights alone; resume from .*fold_0-last.ckpt"):
+        train.main([*base, "--resume_from_checkpoint", str(next(experiment.glob("*-best-fscore-*.ckpt")))])
+    with pytest.raises(InputError, match="2 steps behind it"):
+        train.main(longer)
+    with pytest.raises(InputError, match="trained with --norm_type batch"):
+        train.main([*longer, "--norm_type", "instance", "--epochs", "2"])
+    with pytest.raises(InputError, match="not among those to run"):
+        train.main([*longer, "--fold", "1", "--epochs", "2"])
+    train.main([*longer, "--epochs", "2"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [experiment.name]
+    assert len(pd.read_csv(experiment / "fold_0" / "metrics.csv")) == 2
+    assert set(json.loads((experiment / "thresholds.json").read_text())) == {"fold_0", "fold_1"}
+
+
+@pytest.mark.parametrize("flags", [["--output_stride", "2", "--single_pixel_mask"], ["--disable_global_norm"]])
+def test_other_kinds_of_network_from_training_to_picks(training_tree, tmp_path, flags):
+    train.main(["--data_root", str(training_tree), "--output_dir", str(tmp_path), "--fold", "0", *QUICK, *flags])
+    [experiment] = tmp_path.glob("deepfinder2_*")
+    results = tmp_path / "results"
+    eval_public_czi.main(
+        ["--model_path", str(experiment), "--data_root", str(training_tree), "--output_dir", str(results)]
+    )
+    assert json.loads((results / "scores.json").read_text())["score"]["weighted_f4"] >= 0
+
+
 def test_a_checkpoint_alone_cc3d_and_no_truth(experiment, phantom, tmp_path, capsys):
     checkpoint = next(experiment.glob("*-best-fscore-*.ckpt"))
     with pytest.warns(UserWarning, match="prepare_fullpublic_eval_annotations"):
@@ -245,7 +295,7 @@ def test_tomogram_of_another_voxel_size(experiment, phantom):
     ("words", "text"),
     [
         (["--fold", "7"], "folds 0 to 1"),
-        (["--patch_size", "30", "32", "32"], "nearest: 32 32 32"),
+        (["--patch_size", "30", "32", "32"], "nearest that does: 32 32 32"),
         (["--patch_size", "64", "64", "64"], "does not fit"),
         (["--class_loss_weights", "1", "2"], "needs 7 values"),
         (["--radius_fraction", "0"], "--radius_fraction"),

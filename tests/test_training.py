@@ -157,6 +157,15 @@ def test_the_same_seed_gives_the_same_weights(experiment):
     assert not equal_weights(weights_of(folder), weights_of(folder / "other"))
 
 
+def test_the_best_checkpoint_holds_the_average_and_little_else(tmp_path):
+    result = train(tmp_path, epochs=1)
+    best = torch.load(tmp_path / result.checkpoint, weights_only=True)
+    assert equal_weights(best["state_dict"], weights_of(tmp_path))
+    assert not equal_weights(best["state_dict"], weights_of(tmp_path, "current_model_state"))
+    sizes = [(tmp_path / name).stat().st_size for name in (result.checkpoint, "fold_0-last.ckpt")]
+    assert sizes[0] < 0.3 * sizes[1]
+
+
 def test_without_averaging_the_raw_weights_are_saved(tmp_path):
     train(tmp_path, averaging="none", epochs=1)
     assert "current_model_state" not in torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)
@@ -224,6 +233,40 @@ def test_a_checkpoint_taken_during_validation_resumes_exactly(tmp_path, monkeypa
     train(tmp_path / "requeued", resume_from=tmp_path / "hpc.ckpt")
     for key in ("state_dict", "current_model_state"):
         assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "requeued", key))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_type": "instance"},
+        {"norm_type": "mix"},
+        {"output_stride": 2},
+        {"patch_size_zyx": (16, 16, 24)},
+        {"batch_size": 3},
+        {"learning_rate": 1e-3},
+        {"use_scheduler": False},
+        {"weight_decay": 0.5},
+        {"gradient_clip": 0.01},
+        {"averaging": "swa"},
+        {"averaging": "none"},
+        {"loss_type": "focal"},
+        {"class_loss_weights": (1.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0)},
+        {"gradnorm_learning_rate": 0.1},
+        {"background_fraction": 1.0},
+        {"augmentation_level": "none"},
+        {"augmentation_level": "advanced"},
+        {"augmentation_mode": "isotropic"},
+        {"mixup_prob": 1.0},
+        {"precision": "bf16"},
+        {"seed": 2},
+    ],
+    ids=str,
+)
+def test_every_setting_has_an_effect(experiment, tmp_path, changes):
+    """The same seed and data, one setting changed: other weights."""
+    folder, _ = experiment
+    train(tmp_path, **changes)
+    assert not equal_weights(weights_of(folder), weights_of(tmp_path))
 
 
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):

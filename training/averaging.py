@@ -61,6 +61,12 @@ class AveragedWeights(WeightAveraging):
             average, current = checkpoint["current_model_state"], checkpoint["state_dict"]
             checkpoint["state_dict"], checkpoint["current_model_state"] = average, current
 
+    def put_average(self, checkpoint: dict[str, Any]) -> None:
+        """The average as the weights of a checkpoint that holds nothing else."""
+        if not self.swapped:  # swapped, the weights in it are the average already
+            average = self._average_model.module.state_dict()
+            checkpoint["state_dict"] = {name: average[name] for name in checkpoint["state_dict"]}
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run interrupted while it validates gets its own weights back before they are saved."""
         if self.swapped:

@@ -13,6 +13,8 @@ from tqdm import tqdm
 class BestCheckpoint(ModelCheckpoint):
     """The best by a metric, decided at the end of an epoch; ``{name}-epoch={e}-f4={v}.ckpt``, one at a time.
 
+    It holds the weights and their description; with the optimiser's memory it would be four times as large.
+
     A resumed run goes by the files that are there: the experiment may have been moved, and a run that was killed may
     have come further than the checkpoint that it is resumed from.
     """
@@ -25,6 +27,7 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=metric,
             mode="max",
             save_top_k=1,
+            save_weights_only=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )

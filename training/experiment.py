@@ -110,7 +110,10 @@ def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_
         raise InputError(f"{this} was validated on {saved.tomo_types[0]} tomograms, not on {tomo_type}")
     if saved.fold >= len(run_names) or run_names[saved.fold] != saved.validation_run:
         raise InputError(f"{this} held out {saved.validation_run}, which is not fold {saved.fold} of this data root")
-    steps = torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "optimizer_states" not in checkpoint:
+        raise InputError(f"{this} holds the weights alone; resume from {path.parent / f'fold_{saved.fold}-last.ckpt'}")
+    steps = checkpoint["global_step"]
     if steps >= settings.total_steps:
         raise InputError(f"{this} has {steps} steps behind it; for more, give --epochs above {settings.epochs}")
     return saved.fold

@@ -21,6 +21,7 @@ from metrics.threshold_curve import threshold_curve
 from particle_config import Particle
 from postprocessing import detect
 from postprocessing.detections import Detections
+from training.averaging import AveragedWeights
 
 # Validation finds peaks by this method; thresholds are read off its F4 curve.
 VALIDATION_METHOD = "peak_local_max_gpu"
@@ -190,6 +191,11 @@ class DetectionModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[KEY] = self.description.as_plain()
+        if "optimizer_states" not in checkpoint:  # weights alone, about which Lightning does not ask callbacks
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, AveragedWeights):
+                    callback.put_average(checkpoint)
+            return
         if self.gradnorm:
             checkpoint[GRADNORM_KEY] = self.gradnorm.state_dict()
 

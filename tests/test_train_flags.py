@@ -1,0 +1,105 @@
+"""Every flag of train.py reaches what trains; what contradicts itself is refused with one line."""
+
+import dataclasses
+
+import pytest
+
+import train
+from errors import InputError
+from training.arguments import check_arguments, hardware, training_settings, volume_source
+
+# One case for every flag: words that differ from the defaults, and the plain value that they must change.
+CASES = {
+    "--encoder_name": (["resnet50"], "encoder_name", "resnet50"),
+    "--norm_type": (["mix"], "norm_type", "mix"),
+    "--patch_size": (["32", "64", "96"], "patch_size_zyx", (32, 64, 96)),
+    "--output_stride": (["2"], "output_stride", 2),
+    "--epochs": (["3"], "epochs", 3),
+    "--steps_per_epoch": (["7"], "steps_per_epoch", 7),
+    "--batch_size": (["3"], "batch_size", 3),
+    "--lr": (["0.5"], "learning_rate", 0.5),
+    "--no-use_scheduler": ([], "use_scheduler", False),
+    "--use_swa": ([], "averaging", "swa"),
+    "--no-use_ema": ([], "averaging", "none"),
+    "--use_gradnorm": (["--loss_type", "ce_tversky"], "gradnorm_learning_rate", 0.001),
+    "--gradnorm_lr": (["0.01", "--use_gradnorm", "--loss_type", "ce_tversky"], "gradnorm_learning_rate", 0.01),
+    "--precision": (["fp32"], "precision", "fp32"),
+    "--seed": (["5"], "seed", 5),
+    "--device": (["cpu"], "device", "cpu"),
+    "--devices": (["2"], "devices", 2),
+    "--num_nodes": (["2"], "num_nodes", 2),
+    "--strategy": (["ddp"], "strategy", "ddp"),
+    "--num_workers": (["3"], "num_workers", 3),
+    "--max_memory_gb": (["0.5"], "max_memory_gb", 0.5),
+    "--cache_dir": (["elsewhere"], "cache_dir", "elsewhere"),
+    "--loss_type": (["focal"], "loss_type", "focal"),
+    "--class_loss_weights": (list("1234567"), "class_loss_weights", (1, 2, 3, 4, 5, 6, 7)),
+    "--data_root": (["there"], "data_root", "there"),
+    "--mask_dir": (["masks"], "mask_root", "masks"),
+    "--training_tomo_types": (["wbp", "denoised"], "tomo_types", ("denoised", "wbp")),
+    "--augmentation_level": (["advanced"], "augmentation_level", "advanced"),
+    "--augmentation_mode": (["isotropic"], "augmentation_mode", "isotropic"),
+    "--use_mixup": ([], "mixup_prob", 0.5),
+    "--mixup_prob": (["0.25", "--use_mixup"], "mixup_prob", 0.25),
+    "--norm_percentiles": (["1", "90"], "norm_percentiles", (1, 90)),
+    "--disable_global_norm": ([], "norm_percentiles", None),
+    "--radius_fraction": (["0.25"], "radius_fraction", 0.25),
+    "--single_pixel_mask": ([], "radius_fraction", 0.0),
+    "--voxel_spacing": (["7"], "voxel_spacing_angstrom", 7.0),
+}
+# What the flags of the experiment as a whole do is tested where experiments are run.
+ELSEWHERE = {"--resume_from_checkpoint", "--comment", "--output_dir", "--fold", "--run_specific_folds", "--wandb_mode"}
+
+
+def plain_values(words):
+    args = train.build_parser().parse_args(words)
+    check_arguments(args)
+    parts = (volume_source(args), training_settings(args), hardware(args))
+    return {field.name: getattr(part, field.name) for part in parts for field in dataclasses.fields(part)}
+
+
+def test_every_flag_has_a_case():
+    flags = {action.option_strings[-1] for action in train.build_parser()._actions} - {"--help"}
+    tested = {flag.replace("--no-", "--") for flag in CASES} | ELSEWHERE
+    assert {flag.replace("--no-", "--") for flag in flags} == tested
+
+
+@pytest.mark.parametrize("flag", CASES)
+def test_a_flag_changes_its_value(flag):
+    words, name, expected = CASES[flag]
+    value = plain_values([flag, *words])[name]
+    assert (str(value) if isinstance(expected, str) else value) == expected
+    if flag != "--device":  # without a GPU the default is the CPU, too
+        assert value != plain_values([])[name]
+
+
+def test_single_voxels_get_heavy_weights_unless_told_otherwise():
+    assert plain_values(["--single_pixel_mask"])["class_loss_weights"] == (1.0, *(6 * [128.0]))
+    assert plain_values(["--single_pixel_mask", "--class_loss_weights", *"1234567"])["class_loss_weights"][1] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--use_swa --use_ema", "exclude each other"),
+        ("--fold 0 --run_specific_folds 1", "exclude each other"),
+        ("--use_gradnorm --loss_type focal", "ce_tversky"),
+        ("--gradnorm_lr 0.1", "without --use_gradnorm"),
+        ("--mixup_prob 0.5", "without --use_mixup"),
+        ("--disable_global_norm --norm_percentiles 1 99", "give one of them"),
+        ("--encoder_name resnet18 --patch_size 48 64 64", "nearest that does: 64 64 64"),
+        ("--patch_size 30 32 32", "nearest that does: 32 32 32"),
+        ("--class_loss_weights 1 0 0 0 0 0 0", "not all 0"),
+        ("--class_loss_weights -1 1 1 1 1 1 1", "negative"),
+        ("--devices 0", "--devices"),
+        ("--num_workers -1", "--num_workers"),
+        ("--max_memory_gb 0", "--max_memory_gb"),
+    ],
+)
+def test_contradictions_are_refused(words, text):
+    with pytest.raises(InputError, match=text):
+        plain_values(words.split())
+
+
+def test_zero_is_a_value():
+    assert plain_values(["--num_workers", "0"])["num_workers"] == 0
