@@ -9,9 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from data.patch_motion import MODES, lattice_transforms, move, small_affine
-
-__all__ = ["LEVELS", "MODES", "augment", "augment_base", "mixup", "shift_statistics"]
+from data.patch_motion import lattice_transforms, move, small_affine
 
 ValueT = TypeVar("ValueT")
 
@@ -57,11 +55,6 @@ def augment(
         change_gamma(image, generator)
         add_noise(image, generator)
     return image, label
-
-
-def augment_base(image: Tensor, label: Tensor, *, mode: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """:func:`augment` at level base."""
-    return augment(image, label, level="base", mode=mode, generator=generator)
 
 
 def change_gamma(image: Tensor, generator: torch.Generator) -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from data import augmentation
-from data.augmentation import LEVELS, MODES, add_noise, augment, augment_base, change_gamma, mixup, shift_statistics
+from data.augmentation import LEVELS, add_noise, augment, change_gamma, mixup, shift_statistics
 from data.normalization import standardize
+from data.patch_motion import MODES
 
 
 def seeded(seed):
@@ -51,13 +52,6 @@ def test_advanced_labels_as_base_does_and_changes_grey_values(single_voxels):
     assert torch.equal(base[1], advanced[1])
     changed = (standardize(base[0]) - standardize(advanced[0])).abs().amax(dim=(1, 2, 3, 4)) > 0.01
     assert 3 <= int(changed.sum()) <= 10  # each of gamma and noise with probability 0.3
-
-
-def test_base_is_the_old_name_of_its_level():
-    image, label = patch((8, 8, 8), count=4)
-    old = augment_base(image, label, mode="isotropic", generator=seeded(3))
-    new = augment(image, label, level="base", mode="isotropic", generator=seeded(3))
-    assert torch.equal(old[0], new[0]) and torch.equal(old[1], new[1])
 
 
 @pytest.mark.parametrize("level", ["base", "advanced"])
