@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from models.layers import ACTIVATION, initialise_for_relu, norm_of_level, residual_unit, run_level
 
 
+# Logit of the background before training, those of the particles being 0.
+BACKGROUND_LOGIT = 4.0
+
+
 class UpBlock(nn.Module):
     """Join a coarse map with the encoder's map of the same size, go up by ``stride``, refine."""
 
@@ -150,10 +154,18 @@ class UNet(nn.Module):
         self.output_stride = output_stride
         self.encoder = encoder
         self.decoder = encoder.decoder_type(encoder, num_classes=num_classes, output_stride=output_stride)
+        self._favour_background()
 
     @property
     def last_layer(self) -> nn.Module:
         return self.decoder.last_layer
+
+    def _favour_background(self) -> None:
+        """Before it has learnt anything, a network says background: nearly always right (arXiv 1708.02002)."""
+        [bias] = [values for name, values in self.last_layer.named_parameters() if name.endswith("bias")]
+        with torch.no_grad():
+            bias.zero_()
+            bias[0] = BACKGROUND_LOGIT
 
     def forward(self, volume: Tensor) -> Tensor:
         """Volume (B, 1, Z, Y, X), sides multiples of ``divisor`` -> logits (B, C, Z/s, Y/s, X/s), s the stride."""

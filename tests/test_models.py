@@ -274,3 +274,11 @@ def test_deepfinder2_names_its_weights_as_its_first_checkpoints_do():
         "decoder.2.refine.conv.unit0.conv.weight",
         "decoder.2.refine.conv.unit0.conv.bias",
     }
+
+
+@pytest.mark.parametrize("encoder_name", ["deepfinder2", "resnet18"])
+def test_an_untrained_network_says_background(encoder_name):
+    network = build_model(encoder_name, num_classes=7).eval()
+    with torch.inference_mode():
+        probability = torch.softmax(network(torch.randn(1, 1, 32, 32, 64)), dim=1)
+    assert probability[:, 0].mean() > 0.7 and torch.allclose(probability.sum(1), torch.ones(()))
