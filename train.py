@@ -104,7 +104,8 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
 
 def load_folds(source: VolumeSource) -> list[Fold[TrainingVolume]]:
     """All folds, with their tomograms ready to be cut."""
-    volumes = [source.load(run) for run in tqdm(source.runs(), desc="reading", unit="run", disable=None)]
+    runs = source.runs()
+    volumes = list(tqdm(source.load_all(runs), total=len(runs), desc="reading", unit="run", disable=None))
     check_same_spacing(volumes)
     return leave_one_out(volumes)
 

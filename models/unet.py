@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.layers import ACTIVATION, initialise_for_relu, norm_of_level, residual_unit, run_level
 
-
 # Logit of the background before training, those of the particles being 0.
 BACKGROUND_LOGIT = 4.0
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,23 @@ def test_a_run_resumed_on_the_command_line(training_tree, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [experiment.name]
     assert len(pd.read_csv(experiment / "fold_0" / "metrics.csv")) == 2
     assert set(json.loads((experiment / "thresholds.json").read_text())) == {"fold_0", "fold_1"}
+
+
+def test_tomograms_left_on_disk_train_the_same_network(training_tree, tmp_path):
+    """From memory, from the cache's files, and patch by patch from zarr."""
+    weights = []
+    for name, flags in {
+        "memory": [],
+        "cache": ["--max_memory_gb", "0"],
+        "zarr": ["--max_memory_gb", "0", "--disable_cache"],
+    }.items():
+        words = ["--data_root", training_tree, "--output_dir", tmp_path / name, "--fold", "0", *QUICK, *flags]
+        with pytest.warns(UserWarning, match="2 of 2 runs do not fit") if flags else nullcontext():
+            train.main([str(word) for word in words])
+        [last] = (tmp_path / name).glob("*/fold_0-last.ckpt")
+        weights.append(torch.load(last, weights_only=True)["state_dict"])
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][key], other[key]) for key in weights[0])
 
 
 @pytest.mark.parametrize("flags", [["--output_stride", "2", "--single_pixel_mask"], ["--disable_global_norm"]])

@@ -32,6 +32,7 @@ CASES = {
     "--num_workers": (["3"], "num_workers", 3),
     "--max_memory_gb": (["0.5"], "max_memory_gb", 0.5),
     "--cache_dir": (["elsewhere"], "cache_dir", "elsewhere"),
+    "--disable_cache": ([], "cache_dir", None),
     "--loss_type": (["focal"], "loss_type", "focal"),
     "--class_loss_weights": (list("1234567"), "class_loss_weights", (1, 2, 3, 4, 5, 6, 7)),
     "--data_root": (["there"], "data_root", "there"),
@@ -93,7 +94,7 @@ def test_single_voxels_get_heavy_weights_unless_told_otherwise():
         ("--class_loss_weights -1 1 1 1 1 1 1", "negative"),
         ("--devices 0", "--devices"),
         ("--num_workers -1", "--num_workers"),
-        ("--max_memory_gb 0", "--max_memory_gb"),
+        ("--max_memory_gb -1", "--max_memory_gb"),
     ],
 )
 def test_contradictions_are_refused(words, text):
@@ -102,4 +103,10 @@ def test_contradictions_are_refused(words, text):
 
 
 def test_zero_is_a_value():
-    assert plain_values(["--num_workers", "0"])["num_workers"] == 0
+    values = plain_values(["--num_workers", "0", "--max_memory_gb", "0"])
+    assert values["num_workers"] == 0 and values["max_memory_gb"] == 0
+
+
+def test_the_processes_of_a_node_share_its_memory():
+    assert plain_values(["--max_memory_gb", "8", "--devices", "4"])["max_memory_gb"] == 2
+    assert plain_values(["--devices", "4"])["max_memory_gb"] > 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import config
 from data.augmentation import LEVELS
+from data.memory import available_memory_bytes
 from data.patch_motion import MODES
 from data.training_volume import VolumeSource
 from errors import InputError
@@ -79,9 +80,14 @@ def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max_memory_gb",
         type=float,
-        help="tomograms beyond are read patch by patch from their files (default: half of the free memory)",
+        help="per node; tomograms beyond it are read patch by patch from disk (default: half of the free memory)",
     )
     group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of normalised tomograms")
+    group.add_argument(
+        "--disable_cache",
+        action="store_true",
+        help="normalise at every start; what is read from disk is the data itself",
+    )
 
 
 def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,13 +171,14 @@ def check_arguments(args: argparse.Namespace) -> None:
         "devices",
         "num_nodes",
         "gradnorm_lr",
-        "max_memory_gb",
     ):
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise InputError(f"--{name} must be above 0, got {value:g}")
-    if args.num_workers is not None and args.num_workers < 0:
-        raise InputError(f"--num_workers must be 0 or more, got {args.num_workers}")
+    for name in ("num_workers", "max_memory_gb"):
+        value = getattr(args, name)
+        if value is not None and value < 0:
+            raise InputError(f"--{name} must be 0 or more, got {value:g}")
     if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
         raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
     if not 0 <= args.seed < 2**31:
@@ -228,9 +235,17 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
         norm_percentiles=None if args.disable_global_norm else tuple(percentiles),
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
-        cache_dir=args.cache_dir,
-        max_memory_gb=args.max_memory_gb,
+        cache_dir=None if args.disable_cache else args.cache_dir,
+        max_memory_gb=_memory_of_each_process(args),
     )
+
+
+def _memory_of_each_process(args: argparse.Namespace) -> float | None:
+    """The processes of a node share its memory; None leaves one process to see what is free."""
+    if args.max_memory_gb is None and args.devices == 1:
+        return None
+    node = _given_or(args.max_memory_gb, available_memory_bytes() / 2e9)
+    return node / args.devices
 
 
 def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:

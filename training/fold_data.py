@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,10 +16,10 @@ class HeldOutTomogram(Dataset):
     """The one tomogram that is validated on."""
 
     def __init__(self, volume: TrainingVolume) -> None:
-        self.image = volume.images[0]
+        self.volume = volume
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"volume": torch.from_numpy(np.ascontiguousarray(self.image[:]))}
+        return {"volume": torch.from_numpy(self.volume.whole_image())}
 
     def __len__(self) -> int:
         return 1
