@@ -12,6 +12,7 @@ from torch import nn
 
 from data.folds import leave_one_out
 from data.training_volume import TrainingVolume
+from errors import InputError
 from inference.checkpoints import load_checkpoint
 from inference.predictor import InferenceSettings, Predictor
 from losses import LOSSES
@@ -267,6 +268,22 @@ def test_every_setting_has_an_effect(experiment, tmp_path, changes):
     folder, _ = experiment
     train(tmp_path, **changes)
     assert not equal_weights(weights_of(folder), weights_of(tmp_path))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    """The last checkpoint stays that of the epoch before."""
+    monkeypatch.setattr("training.callbacks.STEPS_BETWEEN_LOOKS", 1)
+    original = DetectionModule.training_step
+
+    def diverging(self, batch, batch_idx):
+        loss = original(self, batch, batch_idx)
+        return loss * torch.nan if self.global_step >= 3 else loss
+
+    monkeypatch.setattr(DetectionModule, "training_step", diverging)
+    with pytest.raises(InputError, match="no number any more at step 5"):
+        train(tmp_path)
+    assert all(torch.isfinite(values).all() for values in weights_of(tmp_path).values())
+    assert torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)["global_step"] == 3
 
 
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):

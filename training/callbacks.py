@@ -9,6 +9,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from tqdm import tqdm
 
+from errors import InputError
+
+STEPS_BETWEEN_LOOKS = 20
+
 
 class BestCheckpoint(ModelCheckpoint):
     """The best by a metric, decided at the end of an epoch; ``{name}-epoch={e}-f4={v}.ckpt``, one at a time.
@@ -68,6 +72,10 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if not isinstance(exception, InputError):  # a state that cannot be gone on from
+            super().on_exception(trainer, pl_module, exception)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """There is but one; a resumed run remembers nothing of it."""
 
@@ -90,6 +98,7 @@ class TrainingProgress(Callback):
         self.fold = fold
         self.bar: tqdm | None = None
         self.loss: Tensor | None = None
+        self.lost_looks = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -108,8 +117,9 @@ class TrainingProgress(Callback):
         self.loss = outputs["loss"].detach()
         self.bar.update(1)
         # Reading the loss makes the device wait: seldom.
-        if trainer.global_step % 20 == 0:
+        if trainer.global_step % STEPS_BETWEEN_LOOKS == 0:
             self._show(trainer)
+            self._check_loss(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.bar is None:
@@ -131,6 +141,15 @@ class TrainingProgress(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
+
+    def _check_loss(self, trainer: Trainer) -> None:
+        """One overflow is forgiven (fp16 skips such steps), twice in a row the weights are lost."""
+        self.lost_looks = 0 if torch.isfinite(self.loss) else self.lost_looks + 1
+        if self.lost_looks == 2:
+            raise InputError(
+                f"fold {self.fold}: the loss is no number any more at step {trainer.global_step}; "
+                "lower --lr or use --precision fp32 (fold_*-last.ckpt is from before)"
+            )
 
     def _show(self, trainer: Trainer) -> None:
         # A run resumed before a validation has no loss yet.

@@ -72,7 +72,7 @@ class MetricsTable(Callback):
 def save_learning_curves(table: Path, picture: Path) -> None:
     """Loss and its terms on the left, F4 and that of every particle on the right, against optimizer steps."""
     metrics = pd.read_csv(table)
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     loss_axes, score_axes = figure.subplots(1, 2)
     marker = "o" if len(metrics) < 20 else None
     for name in [column for column in metrics if column.startswith("train_")]:
@@ -82,20 +82,20 @@ def save_learning_curves(table: Path, picture: Path) -> None:
     colours = {particle.name: particle.colour for particle in PARTICLES}
     for name in [column for column in metrics if column.startswith("f4_")]:
         particle = name.removeprefix("f4_")
-        score_axes.plot(metrics["step"], metrics[name], label=particle, color=colours.get(particle), lw=1)
+        score_axes.plot(metrics["step"], metrics[name], label=particle, color=colours.get(particle), lw=1.4)
     score_axes.plot(metrics["step"], metrics["f4"], label="weighted F4", color="black", lw=2.2, marker=marker, ms=3)
     best = metrics["f4"].idxmax()
     score_axes.annotate(
         f"best {metrics['f4'][best]:.3f}",
         (metrics["step"][best], metrics["f4"][best]),
-        xytext=(0, 6),
+        xytext=(0, 7),
         textcoords="offset points",
-        ha="center",
+        ha="right",
     )
     loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log")
     score_axes.set(title="F4 on the held-out tomogram", xlabel="optimizer step", ylim=(0, 1.05))
     for axes in (loss_axes, score_axes):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
