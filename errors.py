@@ -15,7 +15,9 @@ def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None 
     try:
         main(argv)
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # From a process that reads data it comes with that process's traceback in front.
+        text = str(error).rsplit("InputError: ", 1)[-1]
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

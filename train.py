@@ -27,16 +27,31 @@ from training.arguments import (
     add_model_arguments,
     add_output_arguments,
     add_process_arguments,
-    check_arguments,
     hardware,
     training_settings,
     volume_source,
 )
-from training.experiment import check_resumable, finished_folds, open_experiment, share_run_id
+from training.checkpoint_files import newest_state
+from training.contradictions import check_arguments
+from training.experiment import (
+    check_resumable,
+    check_same_arguments,
+    experiment_of,
+    finished_folds,
+    forget_result,
+    open_experiment,
+    share_run_id,
+)
 from training.run import train_fold
 
-# What may differ between the tasks of one job array.
+# What may differ between the tasks of one job array,
 FOLD_FLAGS = ("fold", "run_specific_folds")
+# and between a run and its continuation: how long, how fast, where.
+MAY_CHANGE = (
+    *FOLD_FLAGS,
+    *("resume_from_checkpoint", "epochs", "lr", "data_root", "mask_dir", "output_dir", "comment", "wandb_mode"),
+    *("device", "devices", "num_nodes", "strategy", "num_workers", "max_memory_gb", "cache_dir", "disable_cache"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,13 +79,16 @@ def main(argv: list[str] | None = None) -> None:
     check_patch_fits([folds[0].validation, *folds[0].training], settings.patch_size_zyx)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
+    arguments = vars(args)
     if resumed is None:
-        experiment_dir = open_experiment(args.output_dir, args.encoder_name, args.comment, vars(args), FOLD_FLAGS)
+        experiment_dir = open_experiment(args.output_dir, args.encoder_name, args.comment, arguments, FOLD_FLAGS)
     else:
-        experiment_dir = resumed.parent
+        experiment_dir = experiment_of(resumed)
+        check_same_arguments(experiment_dir, arguments, MAY_CHANGE, "resume with the same")
+        forget_result(experiment_dir, resumed_fold)
     say(f"experiment {experiment_dir}")
     for index in indices:
-        if index in finished_folds(experiment_dir) and index != resumed_fold:
+        if index in finished_folds(experiment_dir):
             say(f"fold {index}: finished before")
             continue
         fold = folds[index]
@@ -83,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
             hardware=machine,
             experiment_dir=experiment_dir,
             wandb_mode=args.wandb_mode,
-            resume_from=resumed if index == resumed_fold else None,
+            resume_from=resumed if index == resumed_fold else newest_state(experiment_dir, index),
         )
     report(experiment_dir, indices)
 
@@ -105,7 +123,8 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
 def load_folds(source: VolumeSource) -> list[Fold[TrainingVolume]]:
     """All folds, with their tomograms ready to be cut."""
     runs = source.runs()
-    volumes = list(tqdm(source.load_all(runs), total=len(runs), desc="reading", unit="run", disable=None))
+    silent = True if rank_zero_only.rank else None  # None: without a terminal
+    volumes = list(tqdm(source.load_all(runs), total=len(runs), desc="reading", unit="run", disable=silent))
     check_same_spacing(volumes)
     return leave_one_out(volumes)
 

@@ -125,5 +125,7 @@ def mixup(image: Tensor, target: Tensor, *, probability: float, generator: torch
     drawn = torch.rand(count, generator=generator) < probability
     share = torch.where(drawn, torch.rand(count, generator=generator), torch.ones(count))
     share = share.to(image.device, non_blocking=True).view(-1, 1, 1, 1, 1)
-    partner = torch.randperm(count, generator=generator).to(image.device, non_blocking=True)
+    # Never itself: a whole number of places further on in the batch.
+    steps = torch.randint(1, max(count, 2), (count,), generator=generator)
+    partner = ((torch.arange(count) + steps) % count).to(image.device, non_blocking=True)
     return tuple(share * values + (1 - share) * values[partner] for values in (image, target))

@@ -1,8 +1,8 @@
 """Normalised tomograms kept on disk, so that each is decompressed and normalised once.
 
 An entry is ``{folder}/{run}/{type}-{source}-{content}.npy``, the normalised float32 array, with a checksum behind its
-voxels. ``source`` stands for the path of the tomogram, ``content`` for the size and time of all its files and for the
-percentiles: when any of them changes, the entry is another one, and the old one is removed.
+voxels. ``source`` stands for the path of the tomogram and the percentiles, ``content`` for the size and time of all its
+files: when the tomogram changes, the entry is another one, and the old one is removed.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from data.files import atomic_path
 from data.lazy_tomogram import LazyTomogram, open_lazily, slabs
 from data.normalization import clip_to_percentiles
 from data.tomogram import Tomogram
+from errors import InputError
 
 # Part of every entry's name: count up when the same tomogram would be normalised to other values.
 FORMAT = 1
@@ -65,8 +66,8 @@ class TomogramCache:
         return image if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
 
     def entry_path(self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str) -> Path:
-        source = _digest(str(tomogram.path.resolve()), 8)
-        content = _digest([FORMAT, norm_percentiles, _files(tomogram.path)], 16)
+        source = _digest([str(tomogram.path.resolve()), norm_percentiles], 8)
+        content = _digest([FORMAT, _files(tomogram.path)], 16)
         return self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
 
 
@@ -93,6 +94,8 @@ def _read(path: Path, shape_zyx: tuple[int, int, int], in_memory: bool) -> np.nd
             return image
     except FileNotFoundError:  # another process has just replaced it by that of a newer tomogram
         return None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); choose another --cache_dir") from error
     except (OSError, ValueError, EOFError):
         pass
     warnings.warn(f"{path} is damaged and made again", stacklevel=4)

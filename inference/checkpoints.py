@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from data.training_volume import SPACING_TOLERANCE
 from errors import InputError
 from models import model_from_description
 from particle_config import PARTICLES, Particle, table_as_dicts, table_from_dicts
@@ -119,7 +120,7 @@ def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) 
         for name, differ in (
             (
                 "voxel spacing",
-                abs(other.voxel_spacing_angstrom / first.voxel_spacing_angstrom - 1) > 0.01,
+                abs(other.voxel_spacing_angstrom / first.voxel_spacing_angstrom - 1) > SPACING_TOLERANCE,
             ),
             ("normalisation percentiles", other.norm_percentiles != first.norm_percentiles),
             ("radius fraction", other.radius_fraction != first.radius_fraction),

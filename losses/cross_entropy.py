@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.targets import full_precision, voxel_weights
+from losses.targets import full_precision, total_weight, voxel_weights
 
 
 class CrossEntropy(nn.Module):
@@ -37,4 +37,4 @@ class CrossEntropy(nn.Module):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        return {"ce": (per_voxel * weights).sum() / weights.sum()}
+        return {"ce": (per_voxel * weights).sum() / total_weight(weights)}

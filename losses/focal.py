@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from losses.targets import full_precision, voxel_weights
+from losses.targets import full_precision, total_weight, voxel_weights
 from losses.tversky import Tversky, tversky_distance
 
 FOCAL_GAMMA = 2.0  # arXiv 1708.02002
@@ -42,7 +42,7 @@ class Focal(nn.Module):
         else:
             per_voxel = (self._per_class(log_p) * target).sum(dim=1)
         weights = voxel_weights(target, self.class_weights)
-        return {"focal": (per_voxel * weights).sum() / weights.sum()}
+        return {"focal": (per_voxel * weights).sum() / total_weight(weights)}
 
     def _per_class(self, log_p: Tensor) -> Tensor:
         return (-torch.expm1(log_p)).pow(self.gamma) * -log_p

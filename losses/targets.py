@@ -43,3 +43,8 @@ def voxel_weights(target: Tensor, class_weights: Tensor) -> Tensor:
 def full_precision(logits: Tensor) -> Tensor:
     """Logits as float32 (float64 stays): half precision cannot add up the voxels of a patch."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def total_weight(weights: Tensor) -> Tensor:
+    """Sum of voxel weights to divide by: above 0 also where every voxel of a batch weighs nothing."""
+    return weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)

@@ -1,4 +1,4 @@
-"""deepfinder2: a residual encoder of about half a million parameters, enough for this task and fast."""
+"""deepfinder2: a residual encoder, with its decoder about a million parameters: enough for this task, and fast."""
 
 from torch import Tensor, nn
 

@@ -83,6 +83,22 @@ def test_a_requeued_slurm_job_goes_on_in_its_folder(phantom, tmp_path):
     assert "finished before" in finish(start(words, **environment))
 
 
+def test_a_slurm_job_that_was_preempted_goes_on_from_its_last_checkpoint(phantom, tmp_path):
+    """SIGTERM: no checkpoint of SLURM's, but the last one; the exit code says that the job was stopped."""
+    words = ["--data_root", phantom, "--output_dir", tmp_path / "out", "--cache_dir", tmp_path / "cache", *TINY]
+    words += ["--epochs", 8, "--steps_per_epoch", 10, "--fold", 1]
+    first = start(words, **SLURM)
+    fold = tmp_path / "out" / "deepfinder2_4711" / "fold_1"
+    wait_for(fold / "metrics.csv", first)
+    first.terminate()
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 143 and "stopped; go on with --resume_from_checkpoint" in errors
+    before = len(pd.read_csv(fold / "metrics.csv"))
+    assert before < 8
+    assert "weighted F4" in finish(start(words, **SLURM))
+    assert list(pd.read_csv(fold / "metrics.csv")["epoch"]) == list(range(8))
+
+
 def test_the_tasks_of_a_job_array_share_an_experiment(phantom, tmp_path):
     words = ["--data_root", phantom, "--output_dir", tmp_path / "out", "--cache_dir", tmp_path / "cache", *TINY]
     words += ["--epochs", 1, "--steps_per_epoch", 1]

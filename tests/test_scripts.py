@@ -131,12 +131,27 @@ def test_a_run_resumed_on_the_command_line(training_tree, tmp_path, capsys):
         train.main(longer)
     with pytest.raises(InputError, match="trained with --norm_type batch"):
         train.main([*longer, "--norm_type", "instance", "--epochs", "2"])
+    with pytest.raises(InputError, match="--steps_per_epoch 2, not 1"):
+        train.main([*longer, "--steps_per_epoch", "1", "--epochs", "9"])
     with pytest.raises(InputError, match="not among those to run"):
         train.main([*longer, "--fold", "1", "--epochs", "2"])
     train.main([*longer, "--epochs", "2"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == [experiment.name]
     assert len(pd.read_csv(experiment / "fold_0" / "metrics.csv")) == 2
     assert set(json.loads((experiment / "thresholds.json").read_text())) == {"fold_0", "fold_1"}
+
+
+def test_a_run_stopped_in_its_last_validation_can_be_finished(training_tree, tmp_path, monkeypatch):
+    def stop(*_):
+        raise RuntimeError
+
+    words = ["--data_root", str(training_tree), "--output_dir", str(tmp_path / "out"), "--fold", "0", *QUICK]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr("training.module.DetectionModule.validation_step", stop)
+        train.main(words)
+    [experiment] = (tmp_path / "out").iterdir()
+    train.main([*words, "--resume_from_checkpoint", str(experiment / "fold_0-last.ckpt")])
+    assert (experiment / "thresholds.json").is_file()
 
 
 def test_tomograms_left_on_disk_train_the_same_network(training_tree, tmp_path):

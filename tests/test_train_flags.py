@@ -6,7 +6,8 @@ import pytest
 
 import train
 from errors import InputError
-from training.arguments import check_arguments, hardware, training_settings, volume_source
+from training.arguments import hardware, training_settings, volume_source
+from training.contradictions import check_arguments
 
 # One case for every flag: words that differ from the defaults, and the plain value that they must change.
 CASES = {
@@ -91,7 +92,11 @@ def test_single_voxels_get_heavy_weights_unless_told_otherwise():
         ("--encoder_name resnet18 --patch_size 48 64 64", "nearest that does: 64 64 64"),
         ("--patch_size 30 32 32", "nearest that does: 32 32 32"),
         ("--class_loss_weights 1 0 0 0 0 0 0", "not all 0"),
-        ("--class_loss_weights -1 1 1 1 1 1 1", "negative"),
+        ("--class_loss_weights -1 1 1 1 1 1 1", "0 or more"),
+        ("--class_loss_weights nan 1 1 1 1 1 1", "0 or more"),
+        ("--lr nan", "--lr"),
+        ("--comment a/b", "slash"),
+        ("--use_mixup --batch_size 1", "2 or more"),
         ("--devices 0", "--devices"),
         ("--num_workers -1", "--num_workers"),
         ("--max_memory_gb -1", "--max_memory_gb"),

@@ -1,6 +1,7 @@
 """Training: what is scored is what is saved, averages follow their formula, checkpoints carry their description."""
 
 import json
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from losses import LOSSES
 from particle_config import PARTICLES
 from training.averaging import AveragedWeights, ema_weight, swa_weight
 from training.experiment import finished_folds
-from training.module import DetectionModule, weighted_f4
+from training.module import DetectionModule, batch_seeds, weighted_f4
 from training.run import train_fold
 from training.schedule import learning_rate_factor
 from training.settings import Hardware, TrainingSettings
@@ -271,8 +272,8 @@ def test_every_setting_has_an_effect(experiment, tmp_path, changes):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
-    """The last checkpoint stays that of the epoch before."""
-    monkeypatch.setattr("training.callbacks.STEPS_BETWEEN_LOOKS", 1)
+    """The last checkpoint stays that of the epoch before, however long it takes to notice."""
+    monkeypatch.setattr("training.callbacks.STEPS_BETWEEN_LOOKS", 4)
     original = DetectionModule.training_step
 
     def diverging(self, batch, batch_idx):
@@ -280,10 +281,42 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
         return loss * torch.nan if self.global_step >= 3 else loss
 
     monkeypatch.setattr(DetectionModule, "training_step", diverging)
-    with pytest.raises(InputError, match="no number any more at step 5"):
-        train(tmp_path)
+    with pytest.raises(InputError, match="no number any more at step 8"):
+        train(tmp_path, epochs=4)
     assert all(torch.isfinite(values).all() for values in weights_of(tmp_path).values())
     assert torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_seeds_differ_by_run_and_batch_in_what_a_cpu_generator_takes_in():
+    seeds = [number for seed in range(20) for index in range(100) for number in batch_seeds(seed, index)]
+    assert len(set(seeds)) == len(seeds) and max(seeds) < 2**32
+    first, second = (torch.rand(3, generator=torch.Generator().manual_seed(batch_seeds(s, 7)[0])) for s in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_waits_for_the_end_of_the_step(tmp_path, monkeypatch, capsys, number, code):
+    """In the middle of step 4; the run resumes exactly, GradNorm and averages included."""
+    changes = {"gradnorm_learning_rate": 0.05}
+    train(tmp_path / "whole", **changes)
+    original = DetectionModule._balance
+
+    def signalled(self, terms):
+        if self.global_step == 4:
+            signal.raise_signal(number)
+        return original(self, terms)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, pytest.raises(code):
+        patch.setattr(DetectionModule, "_balance", signalled)
+        train(tmp_path / "broken", **changes)
+    signal.signal(signal.SIGINT, before)
+    last = tmp_path / "broken" / "fold_0-last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 5
+    assert f"--resume_from_checkpoint {last}" in capsys.readouterr().err
+    train(tmp_path / "broken", resume_from=last, **changes)
+    for key in ("state_dict", "current_model_state", "gradnorm"):
+        assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "broken", key))
 
 
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
@@ -298,13 +331,13 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
 
 def test_every_batch_is_drawn_once(tmp_path, monkeypatch):
     """Also by a run that was interrupted: batch 0 to 5, each once."""
-    seen = []
+    seen, drawn = [], {batch_seeds(1, index)[1]: index for index in range(10)}
     original = DetectionModule.training_step
 
     def spy(self, batch, batch_idx):
         if self.global_step == 4 and len(seen) == 4:
             raise Interrupted
-        seen.append(batch["seed"] % 2**32)
+        seen.append(drawn[batch["seed"]])
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(DetectionModule, "training_step", spy)
@@ -362,7 +395,7 @@ def test_every_loss_trains_with_mixup(tmp_path, loss_type):
     ids=["ema", "swa"],
 )
 def test_averages_follow_their_closed_form_buffers_included(weight_of_step, expected):
-    """x_k = k after the k-th step; the counter of batch norm is copied."""
+    """x_k = k after the k-th step; the first is taken as it is, the counter of batch norm copied."""
     averaging = AveragedWeights(weight_of_step)
     model = pl.LightningModule()
     model.weight, model.norm = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1, affine=False)

@@ -1,4 +1,4 @@
-"""The command line of training: its flags, what contradicts what, and the settings that come of it."""
+"""The command line of training: its flags, and the settings that come of them."""
 
 import argparse
 from pathlib import Path
@@ -8,15 +8,13 @@ from data.augmentation import LEVELS
 from data.memory import available_memory_bytes
 from data.patch_motion import MODES
 from data.training_volume import VolumeSource
-from errors import InputError
 from inference.device import DEVICES, choose_device
 from inference.predictor import PRECISIONS, InferenceSettings
-from losses import HYBRID_LOSSES, LOSSES
-from models import ENCODERS, nearest_patch_size
+from losses import LOSSES
+from models import ENCODERS
 from models.layers import NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
-from training.run import WANDB_MODES
-from training.settings import Hardware, TrainingSettings
+from training.settings import WANDB_MODES, Hardware, TrainingSettings
 
 # Lightning's strategies that fit: every process holds the whole network.
 STRATEGIES = ("auto", "ddp")
@@ -161,70 +159,6 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """InputError for values that no run could use, and for flags that contradict each other."""
-    for name in (
-        "epochs",
-        "steps_per_epoch",
-        "batch_size",
-        "lr",
-        "devices",
-        "num_nodes",
-        "gradnorm_lr",
-    ):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name} must be above 0, got {value:g}")
-    for name in ("num_workers", "max_memory_gb"):
-        value = getattr(args, name)
-        if value is not None and value < 0:
-            raise InputError(f"--{name} must be 0 or more, got {value:g}")
-    if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
-        raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
-    if not 0 <= args.seed < 2**31:
-        raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
-    _check_weights(args.class_loss_weights)
-    _check_exclusive(args)
-    patch_size = tuple(args.patch_size)
-    nearest = nearest_patch_size(args.encoder_name, patch_size)
-    if nearest != patch_size:
-        raise InputError(
-            f"--patch_size {_words(patch_size)} does not fit {args.encoder_name}; "
-            f"the nearest that does: {_words(nearest)}"
-        )
-
-
-def _check_weights(weights: list[float] | None) -> None:
-    if weights is None:
-        return
-    if len(weights) != len(PARTICLES) + 1:
-        raise InputError(
-            f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), got {len(weights)}"
-        )
-    if min(weights) < 0 or max(weights[1:]) <= 0:
-        raise InputError("--class_loss_weights must not be negative, and not all 0 for the particles")
-
-
-def _check_exclusive(args: argparse.Namespace) -> None:
-    if args.use_swa and args.use_ema:
-        raise InputError("--use_swa and --use_ema exclude each other: give one of them")
-    if args.mixup_prob is not None and not args.use_mixup:
-        raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
-    if args.mixup_prob is not None and not 0 < args.mixup_prob <= 1:
-        raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
-    if args.gradnorm_lr is not None and not args.use_gradnorm:
-        raise InputError("--gradnorm_lr has no effect without --use_gradnorm; give both or neither")
-    if args.use_gradnorm and args.loss_type not in HYBRID_LOSSES:
-        raise InputError(
-            f"--use_gradnorm balances the terms of a hybrid loss, which {args.loss_type} is not; "
-            f"use --loss_type {' or '.join(HYBRID_LOSSES)}"
-        )
-    if args.disable_global_norm and args.norm_percentiles is not None:
-        raise InputError("--norm_percentiles has no effect with --disable_global_norm; give one of them")
-    if args.fold is not None and args.run_specific_folds is not None:
-        raise InputError("--fold and --run_specific_folds exclude each other: give one of them")
-
-
 def volume_source(args: argparse.Namespace) -> VolumeSource:
     percentiles = args.norm_percentiles or (config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE)
     return VolumeSource(
@@ -323,7 +257,3 @@ def _given_or(value, default):
 
 def _on(value: bool) -> str:
     return "on" if value else "off"
-
-
-def _words(sides: tuple[int, ...]) -> str:
-    return " ".join(str(side) for side in sides)

@@ -1,12 +1,12 @@
 """Weight averages over the steps of a run, and what they need to be scored and saved."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
 
 
 def ema_weight(step: int, decay: float) -> float:
@@ -35,16 +35,28 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, weight_of_step: Callable[[int], float]) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        super().__init__(use_buffers=True)
         self.weight_of_step = weight_of_step
         self.swapped = False
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        if not averaged[0].is_floating_point():  # the counters of batch norm
-            torch._foreach_copy_(averaged, current)
-            return
-        # Steps are counted on the host: reading the device's counter would make it wait.
-        torch._foreach_lerp_(averaged, current, self.weight_of_step(self._latest_update_step))
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        if trainer.global_step > self._latest_update_step:
+            # Counted on the host: torch's own average asks the device how often it was updated, and waits.
+            first = self._latest_update_step == 0
+            self._update(pl_module, 1.0 if first else self.weight_of_step(self._latest_update_step))
+            self._latest_update_step = trainer.global_step
+
+    @torch.no_grad()
+    def _update(self, pl_module: LightningModule, weight: float) -> None:
+        average = self._average_model.module
+        averaged, current = [*average.parameters(), *average.buffers()], [*pl_module.parameters(), *pl_module.buffers()]
+        floating = [values.is_floating_point() for values in averaged]
+        torch._foreach_lerp_(
+            list(itertools.compress(averaged, floating)), list(itertools.compress(current, floating)), weight
+        )
+        for counter, newest, is_float in zip(averaged, current, floating, strict=True):
+            if not is_float:  # the counters of batch norm
+                counter.copy_(newest)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)

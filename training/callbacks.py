@@ -1,94 +1,79 @@
-"""What happens around training: checkpoints and progress."""
+"""What happens around the steps of training: signals, a look at the loss, progress."""
 
-from pathlib import Path
-from typing import Any
+import signal
+from collections.abc import Callable
+from types import FrameType
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from tqdm import tqdm
 
 from errors import InputError
 
+# Reading the loss makes the device wait: seldom.
 STEPS_BETWEEN_LOOKS = 20
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """The best by a metric, decided at the end of an epoch; ``{name}-epoch={e}-f4={v}.ckpt``, one at a time.
+class SignalsBetweenSteps(Callback):
+    """Ctrl-C, and the signal by which SLURM asks for a checkpoint, wait for the end of the step.
 
-    It holds the weights and their description; with the optimiser's memory it would be four times as large.
-
-    A resumed run goes by the files that are there: the experiment may have been moved, and a run that was killed may
-    have come further than the checkpoint that it is resumed from.
+    In the middle of one, part of the state is that of the next step already, and the run could not be resumed exactly.
+    A second Ctrl-C does not wait. Put it behind the callbacks that a step ends with.
     """
 
-    def __init__(self, folder: Path, name: str, metric: str) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename=f"{name}-epoch={{epoch}}-f4={{{metric}:.3f}}",
-            auto_insert_metric_name=False,
-            monitor=metric,
-            mode="max",
-            save_top_k=1,
-            save_weights_only=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.pattern = f"{name}-epoch=*-f4=*.ckpt"
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable] = {}
+        self.pending: list[tuple[int, FrameType | None]] = []
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        best, score = Path(self.dirpath) / Path(state_dict["best_model_path"]).name, state_dict["best_model_score"]
-        if not best.is_file():
-            best = max(Path(self.dirpath).glob(self.pattern), key=_score_in_name, default=None)
-            score = None if best is None else torch.tensor(_score_in_name(best))
-        if best is not None:
-            self.best_model_path = self.kth_best_model_path = str(best)
-            self.best_model_score = self.kth_value = score
-            self.best_k_models = {str(best): score}
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self._note)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run resumed from the end of an epoch comes by here once more, without metrics.
-        if self.monitor in trainer.callback_metrics:
-            super().on_train_epoch_end(trainer, pl_module)
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.pending:
+            self.handlers[number](number, frame)
+        self.pending.append((number, frame))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        while self.pending:
+            number, frame = self.pending.pop(0)
+            self.handlers[number](number, frame)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        self.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What a killed run left behind would otherwise be taken for a network of the ensemble."""
-        if trainer.is_global_zero:
-            for path in Path(self.dirpath).glob(self.pattern):
-                if path != Path(self.best_model_path):
-                    path.unlink()
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """The last state: written at the end of an epoch, and when a run is interrupted."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename=name,
-            save_on_train_epoch_end=True,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not isinstance(exception, InputError):  # a state that cannot be gone on from
-            super().on_exception(trainer, pl_module, exception)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """There is but one; a resumed run remembers nothing of it."""
-
-
-def _score_in_name(path: Path) -> float:
-    return float(path.stem.rsplit("=", 1)[1])
+        # What Lightning itself has set meanwhile stays: it lets nothing disturb its way out.
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
 
 
-def checkpoint_callbacks(folder: Path, fold: int, particle_names: list[str]) -> list[ModelCheckpoint]:
-    """The best generalist, the best specialist of each particle, and the last state."""
-    generalist = BestCheckpoint(folder, f"fold_{fold}-best-fscore", "f4")
-    specialists = [BestCheckpoint(folder, f"fold_{fold}-best-{name}", f"f4_{name}") for name in particle_names]
-    return [generalist, *specialists, LastCheckpoint(folder, f"fold_{fold}-last")]
+class LossGuard(Callback):
+    """Stops a run whose loss is no number any more, all its processes at once."""
+
+    def __init__(self, fold: int) -> None:
+        self.fold = fold
+        self.bad_looks = 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        if trainer.global_step % STEPS_BETWEEN_LOOKS:
+            return
+        good = trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"])), all=True)
+        self.bad_looks = 0 if good else self.bad_looks + 1
+        if self.bad_looks == 2:  # one overflow is forgiven: fp16 skips such steps
+            raise InputError(
+                f"fold {self.fold}: the loss is no number any more at step {trainer.global_step}; "
+                f"lower --lr or use --precision fp32 (fold_{self.fold}-last.ckpt is from before)"
+            )
 
 
 class TrainingProgress(Callback):
@@ -98,7 +83,6 @@ class TrainingProgress(Callback):
         self.fold = fold
         self.bar: tqdm | None = None
         self.loss: Tensor | None = None
-        self.lost_looks = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -116,10 +100,8 @@ class TrainingProgress(Callback):
             return
         self.loss = outputs["loss"].detach()
         self.bar.update(1)
-        # Reading the loss makes the device wait: seldom.
         if trainer.global_step % STEPS_BETWEEN_LOOKS == 0:
             self._show(trainer)
-            self._check_loss(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.bar is None:
@@ -141,15 +123,6 @@ class TrainingProgress(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
-
-    def _check_loss(self, trainer: Trainer) -> None:
-        """One overflow is forgiven (fp16 skips such steps), twice in a row the weights are lost."""
-        self.lost_looks = 0 if torch.isfinite(self.loss) else self.lost_looks + 1
-        if self.lost_looks == 2:
-            raise InputError(
-                f"fold {self.fold}: the loss is no number any more at step {trainer.global_step}; "
-                "lower --lr or use --precision fp32 (fold_*-last.ckpt is from before)"
-            )
 
     def _show(self, trainer: Trainer) -> None:
         # A run resumed before a validation has no loss yet.

@@ -45,19 +45,21 @@ def open_experiment(
     Raises InputError where it holds an experiment of other arguments (but for those ``ignored``).
     """
     folder = root / "_".join([encoder_name, *([comment] if comment else []), _run_id()])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "args.json"
-    plain = json.loads(json.dumps(dict(arguments), default=str))
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for name in sorted({*plain, *before} - set(ignored)):
-            if plain.get(name) != before.get(name):
-                raise InputError(
-                    f"{folder} holds a run with --{name} {before.get(name)}, not {plain.get(name)}; "
-                    "give this one another --comment"
-                )
-    _write_json(path, plain)
+    if not (folder / "args.json").is_file():
+        _write_json(folder / "args.json", arguments)
+    check_same_arguments(folder, arguments, ignored, "give this run another --comment")
     return folder
+
+
+def check_same_arguments(folder: Path, arguments: Mapping[str, Any], ignored: Sequence[str], advice: str) -> None:
+    """InputError when the experiment in a folder was started with other arguments, but for those ``ignored``."""
+    path = folder / "args.json"
+    if not path.is_file():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(dict(arguments), default=str))
+    for name in sorted({*now, *before} - set(ignored)):
+        if now.get(name) != before.get(name):
+            raise InputError(f"{folder} is of a run with --{name} {before.get(name)}, not {now.get(name)}; {advice}")
 
 
 def _run_id() -> str:
@@ -94,6 +96,16 @@ def write_result(experiment_dir: Path, result: FoldResult) -> None:
         _write_json(experiment_dir / "thresholds.json", content)
 
 
+def experiment_of(checkpoint: Path) -> Path:
+    """The experiment that a checkpoint lies in; those that SLURM asked for lie in the folder of their fold."""
+    return checkpoint.parent.parent if checkpoint.name.startswith("hpc_ckpt") else checkpoint.parent
+
+
+def forget_result(experiment_dir: Path, fold: int) -> None:
+    """A fold that is trained on is not finished."""
+    (fold_dir(experiment_dir, fold) / "result.json").unlink(missing_ok=True)
+
+
 def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_names: Sequence[str]) -> int:
     """The fold that a checkpoint belongs to; InputError when this run cannot go on from it."""
     saved = read_description(path)
@@ -114,7 +126,7 @@ def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_
     if "optimizer_states" not in checkpoint:
         raise InputError(f"{this} holds the weights alone; resume from {path.parent / f'fold_{saved.fold}-last.ckpt'}")
     steps = checkpoint["global_step"]
-    if steps >= settings.total_steps:
+    if steps >= settings.total_steps and saved.fold in finished_folds(experiment_of(path)):
         raise InputError(f"{this} has {steps} steps behind it; for more, give --epochs above {settings.epochs}")
     return saved.fold
 

@@ -97,7 +97,7 @@ class DetectionModule(pl.LightningModule):
         if not self.trainer.training:
             return batch
         # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
-        seed = self.augmentation.seed * 2**32 + batch["index"]
+        seed, dropout_seed = batch_seeds(self.augmentation.seed, batch["index"])
         generator = torch.Generator().manual_seed(seed)
         image, label = augment(
             batch["image"],
@@ -112,7 +112,7 @@ class DetectionModule(pl.LightningModule):
         if self.augmentation.mixup_prob > 0:
             soft = as_probabilities(target, len(self.description.particles) + 1)
             image, target = mixup(image, soft, probability=self.augmentation.mixup_prob, generator=generator)
-        return {"image": image, "target": target, "seed": seed}
+        return {"image": image, "target": target, "seed": dropout_seed}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         torch.manual_seed(batch["seed"])  # of dropout: for the same reason
@@ -121,7 +121,7 @@ class DetectionModule(pl.LightningModule):
         total = sum(weights.get(name, 1.0) * term for name, term in terms.items())
         count = len(batch["image"])
         for name, value in {"loss": total, **terms}.items():
-            self.log(f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=count)
+            self.log(f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         return total
 
     def _balance(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -220,6 +220,15 @@ class DetectionModule(pl.LightningModule):
         for group in self.optimizers().param_groups:
             group["initial_lr"], group["weight_decay"] = settings.learning_rate, settings.weight_decay
             group["lr"] = settings.learning_rate * settings.rate_factor(self.global_step)
+
+
+def batch_seeds(seed: int, index: int) -> tuple[int, int]:
+    """Seeds of what is drawn for a batch: its augmentation, and the dropout of its step.
+
+    Of 32 bits, all that torch's generator on a CPU takes in; the patches are cut by (seed, index) itself.
+    """
+    augmentation, dropout = np.random.SeedSequence((seed, index, 1)).generate_state(2)
+    return int(augmentation), int(dropout)
 
 
 def weighted_f4(f4: Mapping[str, float], particles: Sequence[Particle]) -> float:

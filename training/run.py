@@ -2,6 +2,8 @@
 
 import functools
 import logging
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-import wandb
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from data.folds import Fold
 from data.training_volume import TrainingVolume, VolumeSource
@@ -22,7 +24,8 @@ from losses.gradnorm import GradNorm
 from models import build_model
 from particle_config import Particle
 from training.averaging import AveragedWeights, ema_weight, swa_weight
-from training.callbacks import TrainingProgress, checkpoint_callbacks
+from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
+from training.checkpoint_files import AtomicCheckpoints, checkpoint_callbacks
 from training.experiment import FoldResult, fold_dir, write_result
 from training.fold_data import FoldData
 from training.metrics_table import MetricsTable
@@ -31,7 +34,6 @@ from training.schedule import learning_rate_factor
 from training.settings import Hardware, TrainingSettings
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-WANDB_MODES = ("disabled", "offline", "online")
 WANDB_PROJECT = "etfinder"
 
 
@@ -70,18 +72,40 @@ def train_fold(
             # Where a job that SLURM requeues finds what it saved: a folder of its own for every fold.
             default_root_dir=folder,
             logger=logger,
-            callbacks=[*_averaging(settings), TrainingProgress(fold.index), MetricsTable(folder), *checkpoints],
+            callbacks=[
+                *_averaging(settings),
+                TrainingProgress(fold.index),
+                MetricsTable(folder),
+                LossGuard(fold.index),
+                SignalsBetweenSteps(),
+                *checkpoints,
+            ],
+            plugins=[AtomicCheckpoints()],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # FoldData deals the batches out
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=settings.steps_per_epoch,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        with _said_how_to_go_on(experiment_dir / f"fold_{fold.index}-last.ckpt"):
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
         write_result(experiment_dir, result)
     return result
+
+
+@contextmanager
+def _said_how_to_go_on(last: Path) -> Iterator[None]:
+    """A run that is told to stop names its checkpoint and ends with the exit code of the signal."""
+    try:
+        yield
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C and to SIGTERM
+        if rank_zero_only.rank == 0 and last.is_file():
+            print(f"stopped; go on with --resume_from_checkpoint {last}", file=sys.stderr)
+        if isinstance(stop, SIGTERMException):
+            sys.exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt from stop
 
 
 def _averaging(settings: TrainingSettings) -> list[AveragedWeights]:
@@ -160,6 +184,9 @@ def _wandb_logger(mode: str, experiment_dir: Path, fold: int, settings: Training
     if mode == "disabled" or rank_zero_only.rank != 0:
         yield False
         return
+    import wandb  # takes a second, which every other run is spared
+    from pytorch_lightning.loggers import WandbLogger
+
     with wandb.init(
         project=WANDB_PROJECT,
         name=f"{experiment_dir.name}_fold_{fold}",
@@ -186,6 +213,7 @@ def _quiet_lightning() -> None:
         "exists and is not empty",
         "GPU available but not used",
         "overridden `on_after_batch_transfer`",
+        "when logging on epoch level in distributed setting",  # the scores are the same in all processes
         "your dataloader is not resumable",  # it is: FoldData keeps count
         "LeafSpec.*is deprecated",
     ):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from inference.predictor import InferenceSettings
 
+WANDB_MODES = ("disabled", "offline", "online")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:

@@ -1,0 +1,91 @@
+"""What a command line of training must not say."""
+
+import argparse
+import math
+import os
+
+import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from errors import InputError
+from losses import HYBRID_LOSSES
+from models import nearest_patch_size
+from particle_config import PARTICLES
+
+ABOVE_ZERO = ("epochs", "steps_per_epoch", "batch_size", "lr", "devices", "num_nodes", "gradnorm_lr")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """InputError for values that no run could use, and for flags that contradict each other."""
+    for name in ABOVE_ZERO:
+        value = getattr(args, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name} must be a number above 0, got {value:g}")
+    for name in ("num_workers", "max_memory_gb"):
+        value = getattr(args, name)
+        if value is not None and not value >= 0:
+            raise InputError(f"--{name} must be 0 or more, got {value:g}")
+    if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
+        raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
+    if not 0 <= args.seed < 2**31:
+        raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
+    if "/" in args.comment or "\\" in args.comment:
+        raise InputError(f"--comment becomes part of a folder's name and must not hold a slash, got {args.comment}")
+    _check_weights(args.class_loss_weights)
+    _check_exclusive(args)
+    _check_devices(args)
+    patch_size = tuple(args.patch_size)
+    nearest = nearest_patch_size(args.encoder_name, patch_size)
+    if nearest != patch_size:
+        raise InputError(
+            f"--patch_size {_words(patch_size)} does not fit {args.encoder_name}; "
+            f"the nearest that does: {_words(nearest)}"
+        )
+
+
+def _check_weights(weights: list[float] | None) -> None:
+    if weights is None:
+        return
+    if len(weights) != len(PARTICLES) + 1:
+        raise InputError(
+            f"--class_loss_weights needs {len(PARTICLES) + 1} values (background first), got {len(weights)}"
+        )
+    if not all(0 <= weight < math.inf for weight in weights) or max(weights[1:]) == 0:
+        raise InputError("--class_loss_weights must be numbers of 0 or more, and not all 0 for the particles")
+
+
+def _check_exclusive(args: argparse.Namespace) -> None:
+    if args.use_swa and args.use_ema:
+        raise InputError("--use_swa and --use_ema exclude each other: give one of them")
+    if args.mixup_prob is not None and not args.use_mixup:
+        raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
+    if args.mixup_prob is not None and not 0 < args.mixup_prob <= 1:
+        raise InputError(f"--mixup_prob must be above 0 and at most 1, got {args.mixup_prob:g}")
+    if args.use_mixup and args.batch_size == 1:
+        raise InputError("--use_mixup blends patches of a batch and needs --batch_size 2 or more")
+    if args.gradnorm_lr is not None and not args.use_gradnorm:
+        raise InputError("--gradnorm_lr has no effect without --use_gradnorm; give both or neither")
+    if args.use_gradnorm and args.loss_type not in HYBRID_LOSSES:
+        raise InputError(
+            f"--use_gradnorm balances the terms of a hybrid loss, which {args.loss_type} is not; "
+            f"use --loss_type {' or '.join(HYBRID_LOSSES)}"
+        )
+    if args.disable_global_norm and args.norm_percentiles is not None:
+        raise InputError("--norm_percentiles has no effect with --disable_global_norm; give one of them")
+    if args.fold is not None and args.run_specific_folds is not None:
+        raise InputError("--fold and --run_specific_folds exclude each other: give one of them")
+
+
+def _check_devices(args: argparse.Namespace) -> None:
+    gpus = torch.cuda.device_count()
+    if args.device != "cpu" and 0 < gpus < args.devices:
+        raise InputError(f"--devices {args.devices}: this machine has {gpus} GPUs; give as many or fewer")
+    tasks = os.environ.get("SLURM_NTASKS_PER_NODE")
+    if SLURMEnvironment.detect() and tasks is not None and int(tasks) != args.devices:
+        raise InputError(
+            f"--devices {args.devices}, but SLURM starts {tasks} tasks per node; make the two the same"
+        )
+
+
+def _words(sides: tuple[int, ...]) -> str:
+    return " ".join(str(side) for side in sides)
