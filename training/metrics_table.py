@@ -92,10 +92,11 @@ def save_learning_curves(table: Path, picture: Path) -> None:
         textcoords="offset points",
         ha="right",
     )
-    loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log")
+    loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log" if loss_axes.lines else "linear")
     score_axes.set(title="F4 on the held-out tomogram", xlabel="optimizer step", ylim=(0, 1.05))
     for axes in (loss_axes, score_axes):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        if axes.lines:  # a run resumed in its last validation has no loss
+            axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
