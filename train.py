@@ -79,13 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     check_patch_fits([folds[0].validation, *folds[0].training], settings.patch_size_zyx)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
-    arguments = vars(args)
-    if resumed is None:
-        experiment_dir = open_experiment(args.output_dir, args.encoder_name, args.comment, arguments, FOLD_FLAGS)
-    else:
-        experiment_dir = experiment_of(resumed)
-        check_same_arguments(experiment_dir, arguments, MAY_CHANGE, "resume with the same")
-        forget_result(experiment_dir, resumed_fold)
+    experiment_dir = experiment_of_run(args, resumed_fold)
     say(f"experiment {experiment_dir}")
     for index in indices:
         if index in finished_folds(experiment_dir):
@@ -104,6 +98,16 @@ def main(argv: list[str] | None = None) -> None:
             resume_from=resumed if index == resumed_fold else newest_state(experiment_dir, index),
         )
     report(experiment_dir, indices)
+
+
+def experiment_of_run(args: argparse.Namespace, resumed_fold: int | None) -> Path:
+    """The folder of a new experiment, or that of the resumed checkpoint, whose fold then counts as unfinished."""
+    if resumed_fold is None:
+        return open_experiment(args.output_dir, args.encoder_name, args.comment, vars(args), FOLD_FLAGS)
+    folder = experiment_of(args.resume_from_checkpoint)
+    check_same_arguments(folder, vars(args), MAY_CHANGE, "resume with the same")
+    forget_result(folder, resumed_fold)
+    return folder
 
 
 def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None) -> list[int]:

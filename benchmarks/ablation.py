@@ -38,6 +38,7 @@ ROWS = {
     "radius fraction 0.3": ["--radius_fraction", "0.3"],
     "single voxel, ce 1:128": ["--single_pixel_mask", "--loss_type", "ce"],
     "output stride 2": ["--output_stride", "2"],
+    "output stride 2, loss ce": ["--output_stride", "2", "--loss_type", "ce"],
     "output stride 2, radius fraction 0.3": ["--output_stride", "2", "--radius_fraction", "0.3"],
     "output stride 2, single voxel, ce 1:128": ["--output_stride", "2", "--single_pixel_mask", "--loss_type", "ce"],
     "isotropic augmentation": ["--augmentation_mode", "isotropic"],
