@@ -34,6 +34,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(RUN) -m benchmarks.phantom
+	$(RUN) -m benchmarks.input_pipeline
 	rm -rf bench
 	$(RUN) make_phantom_dataset.py --output_dir bench/data --num_train 4 --num_eval 2 --shape 96 192 192
 	$(RUN) -m benchmarks.accuracy --data_root bench/data --public_root bench/data/public --output_dir bench/results \
