@@ -82,9 +82,7 @@ def _check_devices(args: argparse.Namespace) -> None:
         raise InputError(f"--devices {args.devices}: this machine has {gpus} GPUs; give as many or fewer")
     tasks = os.environ.get("SLURM_NTASKS_PER_NODE")
     if SLURMEnvironment.detect() and tasks is not None and int(tasks) != args.devices:
-        raise InputError(
-            f"--devices {args.devices}, but SLURM starts {tasks} tasks per node; make the two the same"
-        )
+        raise InputError(f"--devices {args.devices}, but SLURM starts {tasks} tasks per node; make the two the same")
 
 
 def _words(sides: tuple[int, ...]) -> str:
