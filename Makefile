@@ -26,7 +26,7 @@ demo: .venv/installed
 		--output_dir $(DEMO)/results --use_tta
 
 test: .venv/installed
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed
 	$(RUN) -m ruff check .
