@@ -278,6 +278,9 @@ def test_half_precision_answers_are_merged_in_single():
     exact = torch.stack([torch.softmax(answer.double(), dim=0) for answer in answers])
     torch.testing.assert_close(merger.probability.double(), exact.mean(0), atol=1e-6, rtol=0)
     torch.testing.assert_close(merger.variance.double(), exact.var(0, correction=0), atol=1e-7, rtol=0)
+    moments = RunningMoments()
+    moments.add(answers[0])
+    assert moments.mean.dtype == torch.float32
 
 
 def test_small_variances_survive_single_precision():
