@@ -1,52 +1,313 @@
-"""Views: undo(apply(x)) == x, groups are groups, and the wedge stays where it is."""
+"""Views: the algebra of orientations, the groups and the missing wedge, and what merged answers say."""
+
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
-from tta.orientations import IDENTITY, ORIENTATIONS, Orientation
-from tta.views import apply, undo
+from data.patch_motion import MODES
+from tta.missing_wedge import FRAMES, TILT_AXES, missing_wedge, turned
+from tta.orientations import (
+    DEFAULT_GROUPS,
+    IDENTITY,
+    ORIENTATIONS,
+    QUARTER_TURN,
+    compose,
+    exchanged_axes,
+    generated,
+    inverse,
+    is_group,
+    largest_window,
+)
+from tta.views import MERGES, RunningMoments, ViewMerger, apply, undo
 
-ALL = sorted({o for group in ORIENTATIONS.values() for o in group}, key=str)
-TURN = Orientation((0, 2, 1), (False, True, False))
+ALL = ORIENTATIONS["oh"]
+GROUPS = ("none", "d2", "d2h", "d4h", "oh")
+SIZES = {"none": 1, "d2": 4, "d2h": 8, "d4h": 16, "oh": 48, "etfinder7": 7}
 
 
-@pytest.mark.parametrize("orientation", [*ALL, TURN, Orientation((2, 0, 1), (True, False, True))], ids=str)
-def test_undo_inverts_apply(orientation):
-    volume = torch.randn(2, 3, 4, 5, 6)
+def seeded(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- Orientations -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("orientation", ALL, ids=str)
+def test_undo_inverts_apply_and_apply_inverts_undo(orientation):
+    volume = seeded(2, 3, 4, 5, 6)
     assert torch.equal(undo(apply(volume, orientation), orientation), volume)
+    assert torch.equal(apply(undo(volume, orientation), orientation), volume)
+    assert torch.equal(apply(volume[0, 0], orientation), apply(volume, orientation)[0, 0])
 
 
-def test_views_differ():
-    volume = torch.randn(4, 4, 4)
-    for name, group in ORIENTATIONS.items():
-        views = {tuple(apply(volume, orientation).flatten().tolist()) for orientation in group}
-        assert len(views) == len(group), name
+def test_apply_composes_as_compose_says():
+    volume = seeded(2, 3, 4)
+    for first, second in itertools.product(ALL, repeat=2):
+        assert torch.equal(apply(apply(volume, first), second), apply(volume, compose(first, second)))
 
 
-def test_sizes():
-    assert len(ORIENTATIONS["none"]) == 1 and len(ORIENTATIONS["d2h"]) == 8
-    assert ORIENTATIONS["d2h"][0] == IDENTITY
+def test_a_quarter_turn_is_that_of_torch():
+    volume = seeded(2, 3, 4)
+    assert torch.equal(apply(volume, QUARTER_TURN), torch.rot90(volume, dims=(-2, -1)))
 
 
-def test_d2h_is_closed():
-    volume = torch.randn(3, 3, 3)
-    views = {tuple(apply(volume, o).flatten().tolist()) for o in ORIENTATIONS["d2h"]}
-    products = {
-        tuple(apply(apply(volume, a), b).flatten().tolist()) for a in ORIENTATIONS["d2h"] for b in ORIENTATIONS["d2h"]
+def test_inverse_is_the_identity_on_either_side():
+    for one in ALL:
+        assert compose(one, inverse(one)) == IDENTITY == compose(inverse(one), one)
+
+
+def test_the_determinant_is_that_of_the_matrix():
+    for one in ALL:
+        matrix = np.diag([-1.0 if flip else 1.0 for flip in one.flips]) @ np.eye(3)[list(one.order)]
+        assert one.determinant == round(np.linalg.det(matrix))
+
+
+# --- Groups -------------------------------------------------------------------------------------------
+def test_every_group_is_named_here():
+    assert set(ORIENTATIONS) == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_distinct_views_and_identity_first(name):
+    volume = seeded(3, 3, 3)
+    views = {tuple(apply(volume, one).flatten().tolist()) for one in ORIENTATIONS[name]}
+    assert len(views) == len(ORIENTATIONS[name]) == SIZES[name]
+    assert ORIENTATIONS[name][0] == IDENTITY
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_are_closed_and_hold_their_inverses(name):
+    group = set(ORIENTATIONS[name])
+    assert is_group(group)
+    assert {inverse(one) for one in group} == group
+
+
+def test_the_seven_published_views_are_no_group():
+    assert not is_group(ORIENTATIONS["etfinder7"])
+    assert set(ORIENTATIONS["etfinder7"]) < set(ORIENTATIONS["d4h"])
+    assert generated(*ORIENTATIONS["etfinder7"]) == ORIENTATIONS["d4h"]
+    assert not is_group([])
+
+
+def test_the_seven_published_views_are_flips_and_turns():
+    volume = seeded(4, 4, 4)
+    expected = [volume, *(volume.flip(axis) for axis in range(3)), *(volume.rot90(k, (1, 2)) for k in (1, 2, 3))]
+    views = {tuple(apply(volume, one).flatten().tolist()) for one in ORIENTATIONS["etfinder7"]}
+    assert views == {tuple(view.flatten().tolist()) for view in expected}
+
+
+def test_d2_are_the_rotations_of_d2h():
+    assert set(ORIENTATIONS["d2"]) == {one for one in ORIENTATIONS["d2h"] if one.determinant == 1}
+    assert sum(one.determinant for one in ALL) == 0
+
+
+def test_d4h_are_all_orientations_that_keep_z():
+    assert set(ORIENTATIONS["d4h"]) == {one for one in ALL if one.order[0] == 0}
+
+
+def test_every_augmentation_mode_has_a_default_group():
+    assert set(DEFAULT_GROUPS) == set(MODES)
+    assert set(DEFAULT_GROUPS.values()) <= set(ORIENTATIONS)
+
+
+# --- Windows ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "tilt_axis", "axes", "window"),
+    [
+        ("none", "y", (), (96, 80, 64)),
+        ("d2", "y", (), (96, 80, 64)),
+        ("d2h", "z", (), (96, 80, 64)),
+        ("d4h", "y", ((1, 2),), (96, 64, 64)),
+        ("d4h", "z", ((0, 2),), (64, 80, 64)),
+        ("etfinder7", "x", ((1, 2),), (96, 64, 64)),
+        ("oh", "y", ((0, 1, 2),), (64, 64, 64)),
+    ],
+)
+def test_exchanged_axes_need_equal_sides(name, tilt_axis, axes, window):
+    views = turned(ORIENTATIONS[name], tilt_axis)
+    assert exchanged_axes(views) == axes
+    assert largest_window((96, 80, 64), views) == window
+
+
+def test_exchanges_of_two_pairs_reach_all_three_axes():
+    assert exchanged_axes([FRAMES["x"], FRAMES["z"]]) == ((0, 1, 2),)
+
+
+def test_the_largest_window_keeps_its_shape_in_every_view():
+    for views in ORIENTATIONS.values():
+        window = largest_window((4, 3, 2), views)
+        assert {tuple(apply(torch.zeros(window), one).shape) for one in views} == {window}
+
+
+# --- The missing wedge --------------------------------------------------------------------------------
+def seen_missing(volume):
+    """Where the spectrum of a volume is empty, bool in the order of fftn."""
+    return np.abs(np.fft.fftn(volume.numpy())) < 0.5
+
+
+def with_wedge(missing):
+    """A volume of noise whose spectrum is 1 where measured and 0 where missing."""
+    spectrum = np.fft.fftn(seeded(*missing.shape).double().numpy())
+    return torch.from_numpy(np.fft.ifftn(np.where(missing, 0, spectrum / np.abs(spectrum))).real)
+
+
+@pytest.mark.parametrize("tilt_axis", TILT_AXES)
+@pytest.mark.parametrize("degrees", [45.0, 60.0])
+@pytest.mark.parametrize("size", [8, 9])
+def test_exactly_the_eight_of_d2h_leave_the_missing_wedge_unchanged(size, degrees, tilt_axis):
+    missing = missing_wedge((size, size, size), degrees, tilt_axis)
+    volume = with_wedge(missing)
+    assert np.array_equal(seen_missing(volume), missing)
+    unchanged = [one for one in ALL if np.array_equal(seen_missing(apply(volume, one)), missing)]
+    assert tuple(unchanged) == ORIENTATIONS["d2h"] == turned(ORIENTATIONS["d2h"], tilt_axis)
+
+
+@pytest.mark.parametrize("tilt_axis", TILT_AXES)
+def test_turns_about_the_beam_carry_the_wedge_from_one_tilt_axis_to_the_other(tilt_axis):
+    missing = missing_wedge((9, 9, 9), 60.0, tilt_axis)
+    volume = with_wedge(missing)
+    beam, tilt, across = FRAMES[tilt_axis].order
+    places = {seen_missing(apply(volume, one)).tobytes() for one in turned(ORIENTATIONS["d4h"], tilt_axis)}
+    exchanged = np.swapaxes(missing, tilt, across)
+    assert places == {missing.tobytes(), np.ascontiguousarray(exchanged).tobytes()}
+    # Beam and tilt axis by their meaning: straight along the beam is missing, along the others is measured.
+    along = {axis: missing[tuple(1 if axis == other else 0 for other in range(3))] for axis in range(3)}
+    assert along == {beam: True, tilt: False, across: False}
+    assert (missing == np.take(missing, [0], axis=tilt)).all()
+
+
+def test_at_45_degrees_beam_and_across_exchange_missing_and_measured_but_for_the_border():
+    missing = missing_wedge((9, 9, 9), 45.0)
+    exchanged = np.swapaxes(missing, 0, 2)
+    k = np.abs(np.fft.fftfreq(9))
+    border = np.broadcast_to(k[:, None, None] == k, missing.shape)
+    assert not (missing & exchanged).any()
+    assert np.array_equal(missing | exchanged, ~border)
+
+
+def test_the_wedge_of_a_flat_volume_by_hand():
+    # kz of 0, 1/4, 1/2, 1/4 and kx of 0, 1/6, 1/3, 1/2, 1/3, 1/6 cycles per voxel; tan 60 is 1.73.
+    expected = [[0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]]
+    assert np.array_equal(missing_wedge((4, 1, 6), 60.0)[:, 0], np.array(expected, bool))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 90.0, -60.0])
+def test_a_tilt_range_out_of_bounds_is_refused(degrees):
+    with pytest.raises(ValueError, match="tilt range"):
+        missing_wedge((4, 4, 4), degrees)
+
+
+@pytest.mark.parametrize("tilt_axis", TILT_AXES)
+def test_turned_views_are_the_views_of_the_turned_data(tilt_axis):
+    volume, frame = seeded(3, 3, 3), FRAMES[tilt_axis]
+    for name in SIZES:
+        views = {tuple(undo(apply(apply(volume, frame), one), frame).flatten().tolist()) for one in ORIENTATIONS[name]}
+        group = turned(ORIENTATIONS[name], tilt_axis)
+        assert {tuple(apply(volume, one).flatten().tolist()) for one in group} == views
+        assert group[0] == IDENTITY and is_group(group) == is_group(ORIENTATIONS[name])
+
+
+def test_only_turns_about_a_beam_that_is_not_along_z_change_a_group():
+    changed = {
+        (name, axis) for name in SIZES for axis in TILT_AXES if turned(ORIENTATIONS[name], axis) != ORIENTATIONS[name]
     }
-    assert products == views
+    assert changed == {("d4h", "z"), ("etfinder7", "z")}
 
 
-def missing_wedge(size=33, degrees=60.0):
-    """True where nothing was measured: |kz| > tan(range) |kx|, arrays (kz, ky, kx), zero frequency in the middle."""
-    k = np.arange(size) - size // 2
-    return torch.from_numpy(
-        np.broadcast_to(np.abs(k)[:, None, None] > np.tan(np.radians(degrees)) * np.abs(k), (size, size, size)).copy()
+# --- Merging ------------------------------------------------------------------------------------------
+def merged(answers, merge="probability"):
+    merger = ViewMerger(merge)
+    for answer in answers:
+        merger.add(answer)
+    return merger
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("name", SIZES)
+def test_a_voxelwise_network_gives_the_plain_answer(name, merge):
+    volume = seeded(1, 4, 4, 4)
+    plain = torch.cat([volume, volume**2, -volume])
+    merger = ViewMerger(merge)
+    for one in ORIENTATIONS[name]:
+        view = apply(volume, one)
+        merger.add(torch.cat([view, view**2, -view]), one)
+    torch.testing.assert_close(merger.probability, torch.softmax(plain, dim=0))
+    assert not merger.variance.any()
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_one_view_and_equal_views_are_that_view(merge):
+    logits = 5 * seeded(3, 2, 3, 4)
+    for count in (1, 2, 7):
+        merger = merged([logits] * count, merge)
+        torch.testing.assert_close(merger.probability, torch.softmax(logits, dim=0))
+        assert not merger.variance.any()
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_the_order_of_the_views_does_not_matter(merge):
+    answers = [3 * seeded(2, 3, 2, 2, 2, seed=seed) for seed in range(9)]
+    one, other = merged(answers, merge), merged(answers[::-1], merge)
+    torch.testing.assert_close(one.probability, other.probability)
+    torch.testing.assert_close(one.variance, other.variance)
+    torch.testing.assert_close(one.probability.sum(dim=1), torch.ones(2, 2, 2, 2))
+
+
+def test_two_views_by_hand():
+    # Probabilities 0.5 and 0.9 of the second class, that is odds of 1 and 9.
+    answers = [torch.tensor([0.0, odds]).log1p().view(2, 1, 1, 1) for odds in (0.0, 8.0)]
+    by_probability, by_logit = merged(answers, "probability"), merged(answers, "logit")
+    assert by_probability.probability.flatten().tolist() == pytest.approx([0.3, 0.7])
+    assert by_logit.probability.flatten().tolist() == pytest.approx([0.25, 0.75])  # odds of sqrt(1 * 9)
+    for merger in (by_probability, by_logit):
+        assert merger.variance.flatten().tolist() == pytest.approx([0.04, 0.04])
+
+
+def test_a_common_offset_of_the_logits_says_nothing():
+    answers = [seeded(3, 2, 2, 2, seed=seed) for seed in range(3)]
+    shifted = [answer + 100 * k for k, answer in enumerate(answers)]
+    torch.testing.assert_close(
+        merged(shifted, "logit").probability, merged(answers, "logit").probability, atol=1e-4, rtol=0
     )
 
 
-def test_d2h_leaves_the_missing_wedge_unchanged_and_a_quarter_turn_does_not():
-    wedge = missing_wedge()
-    assert all(torch.equal(apply(wedge, orientation), wedge) for orientation in ORIENTATIONS["d2h"])
-    assert not torch.equal(apply(wedge, TURN), wedge)
+def test_half_precision_answers_are_merged_in_single():
+    answers = [seeded(3, 2, 2, 2, seed=seed).bfloat16() for seed in range(5)]
+    merger = merged(answers)
+    assert merger.probability.dtype == merger.variance.dtype == torch.float32
+    exact = torch.stack([torch.softmax(answer.double(), dim=0) for answer in answers])
+    torch.testing.assert_close(merger.probability.double(), exact.mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(merger.variance.double(), exact.var(0, correction=0), atol=1e-7, rtol=0)
+    moments = RunningMoments()
+    moments.add(answers[0])
+    assert moments.mean.dtype == torch.float32
+
+
+def test_small_variances_survive_single_precision():
+    values = (0.9 + 1e-4 * seeded(48, 100).double()).float()
+    moments = RunningMoments()
+    for value in values:
+        moments.add(value)
+    torch.testing.assert_close(moments.variance.double(), values.double().var(0, correction=0), rtol=2e-3, atol=0)
+    subtracted = values.square().mean(0) - values.mean(0).square()
+    assert (subtracted.double() / moments.variance.double() - 1).abs().max() > 1  # why it is not done so
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_answers_stay_as_they_are(merge):
+    logits = seeded(3, 2, 2, 2)
+    before = logits.clone()
+    merged([logits, 2 * logits], merge)
+    assert torch.equal(logits, before)
+
+
+def test_no_variance_where_none_is_asked_for():
+    for merge in MERGES:
+        merger = ViewMerger(merge, with_variance=False)
+        merger.add(seeded(2, 2, 2, 2))
+        assert merger.variance is None and merger.probability.shape == (2, 2, 2, 2)
+
+
+def test_an_unknown_merge_is_refused():
+    with pytest.raises(ValueError, match="median"):
+        ViewMerger("median")

@@ -1,30 +1,107 @@
-"""Groups of orientations as data.
+"""Orientations of a volume, their algebra, and the groups of them as data.
 
 An orientation is a signed axis permutation of a (Z, Y, X) array: output axis k shows input axis ``order[k]``,
-reversed where ``flips[k]``.
+reversed where ``flips[k]``. There are 48. Every group is generated from the few orientations that define it, in
+sorted order, which puts the identity first. They are written for a beam along z and a tilt axis along y;
+tta.missing_wedge turns them for other data.
 """
 
-import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Orientation:
     """Signed axis permutation: permute to ``order``, then reverse the axes with ``flips``."""
 
     order: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
+    @property
+    def determinant(self) -> int:
+        """1 for a rotation, -1 for a mirror image, which shows a molecule's other hand."""
+        inversions = sum(self.order[i] > self.order[j] for i in range(3) for j in range(i + 1, 3))
+        return (-1) ** (inversions + sum(self.flips))
+
 
 IDENTITY = Orientation((0, 1, 2), (False, False, False))
 
 
-def axis_flips() -> tuple[Orientation, ...]:
-    """The 8 axis flips and their products, identity first: the exact symmetries of the missing wedge (D2h)."""
-    return tuple(Orientation((0, 1, 2), flips) for flips in itertools.product((False, True), repeat=3))
+def compose(first: Orientation, second: Orientation) -> Orientation:
+    """The one orientation that shows what ``first`` and then ``second`` show: apply(apply(volume, first), second)."""
+    return Orientation(
+        tuple(first.order[axis] for axis in second.order),
+        tuple(flip != first.flips[axis] for axis, flip in zip(second.order, second.flips, strict=True)),
+    )
 
+
+def inverse(orientation: Orientation) -> Orientation:
+    """The orientation that leads back: composed with the given one, on either side, it is the identity."""
+    order = tuple(orientation.order.index(axis) for axis in range(3))
+    return Orientation(order, tuple(orientation.flips[axis] for axis in order))
+
+
+def generated(*generators: Orientation) -> tuple[Orientation, ...]:
+    """The group of everything that the generators compose to, sorted: the identity is first."""
+    group, newest = {IDENTITY}, {IDENTITY}
+    while newest:
+        newest = {compose(one, generator) for one in newest for generator in generators} - group
+        group |= newest
+    return tuple(sorted(group))
+
+
+def is_group(orientations: Iterable[Orientation]) -> bool:
+    """True where the orientations compose only to one another; finite, so identity and inverses are among them."""
+    group = set(orientations)
+    return bool(group) and {compose(a, b) for a in group for b in group} == group
+
+
+def exchanged_axes(orientations: Iterable[Orientation]) -> tuple[tuple[int, ...], ...]:
+    """Sets of axes that the orientations put in one another's place: a window's sides must be equal along each set.
+
+    Axes that stay in place are left out: () for d2h, ((1, 2),) for d4h, ((0, 1, 2),) for oh.
+    """
+    sets = [{axis} for axis in range(3)]
+    for orientation in orientations:
+        for pair in enumerate(orientation.order):
+            touched = [axes for axes in sets if axes & set(pair)]
+            sets = [axes for axes in sets if axes not in touched] + [set().union(*touched)]
+    return tuple(sorted(tuple(sorted(axes)) for axes in sets if len(axes) > 1))
+
+
+def largest_window(window_zyx: Sequence[int], orientations: Iterable[Orientation]) -> tuple[int, int, int]:
+    """The largest window within the given one that keeps its shape in every orientation."""
+    sides = list(window_zyx)
+    for axes in exchanged_axes(orientations):
+        shortest = min(sides[axis] for axis in axes)
+        for axis in axes:
+            sides[axis] = shortest
+    return tuple(sides)
+
+
+def _flip(*axes: int) -> Orientation:
+    return Orientation(IDENTITY.order, tuple(axis in axes for axis in range(3)))
+
+
+Z, Y, X = range(3)
+FLIPS = (_flip(Z), _flip(Y), _flip(X))
+QUARTER_TURN = Orientation((Z, X, Y), (False, True, False))  # about z: torch.rot90(volume, dims=(-2, -1))
+CYCLE = Orientation((Y, X, Z), (False, False, False))  # a third of a turn about the space diagonal
 
 ORIENTATIONS: dict[str, tuple[Orientation, ...]] = {
     "none": (IDENTITY,),
-    "d2h": axis_flips(),
+    # The rotations among the symmetries of the missing wedge: what they show has the hand of the molecule.
+    "d2": generated(_flip(Y, X), _flip(Z, X)),
+    # All symmetries of the missing wedge.
+    "d2h": generated(*FLIPS),
+    # Turns about the beam as well, which carry the wedge along.
+    "d4h": generated(*FLIPS, QUARTER_TURN),
+    # Everything: for data without a direction of its own.
+    "oh": generated(*FLIPS, QUARTER_TURN, CYCLE),
+    # The seven views of the published method: no group.
+    "etfinder7": tuple(sorted({*FLIPS, *generated(QUARTER_TURN)})),
 }
+
+# By the checkpoint's augmentation_mode. Anisotropic training shows quarter turns about z too, but only the views of
+# d2h leave the wedge of the data in its place.
+DEFAULT_GROUPS = {"anisotropic": "d2h", "isotropic": "oh"}
