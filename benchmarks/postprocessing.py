@@ -138,9 +138,11 @@ def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
         markers = np.zeros(mask.shape, dtype=np.int32)
         markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
         parts = skimage_watershed(-depth, markers, mask=mask, connectivity=np.ones((3, 3, 3)))
-        kept = np.flatnonzero(np.bincount(parts[mask], minlength=1) >= smallest)
-        centroids = ndimage.center_of_mass(mask, parts, kept[kept > 0])
-        return np.array(centroids).reshape(-1, 3)
+        numbers, voxels = parts[mask], np.argwhere(mask)
+        sizes = np.bincount(numbers)
+        sums = np.stack([np.bincount(numbers, weights=axis) for axis in voxels.T], axis=1)
+        kept = (sizes > 0) & (sizes >= smallest)
+        return sums[kept] / sizes[kept, None]
 
     return ours, others
 

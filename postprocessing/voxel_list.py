@@ -4,6 +4,7 @@ Integers throughout, so that a CPU and a GPU give the same result to the last bi
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,16 +44,24 @@ class VoxelList:
     def selected(self, mask: Tensor) -> "VoxelList":
         return VoxelList(self.places[mask], self.shape_zyx)
 
+    @cached_property
+    def _positions(self) -> Tensor:
+        """(volume with margin,) int32: the one thing here as large as the volume, looked up but never scanned."""
+        depth, height, width = self.shape_zyx
+        table = self.places.new_full(((depth + 2) * (height + 2) * (width + 2),), len(self), dtype=torch.int32)
+        table[self.places] = torch.arange(len(self), dtype=torch.int32, device=self.places.device)
+        return table
+
     def index_of(self, places: Tensor) -> Tensor:
         """Positions in the list, N for places that are not in it; any shape."""
-        index = torch.searchsorted(self.places, places).clamp_(max=len(self) - 1)
-        return torch.where(self.places[index] == places, index, len(self))
+        return self._positions[places].long()
 
     def neighbours(self, axis: int) -> tuple[Tensor, Tensor]:
         """The voxels before and after each along an axis: positions in the list, N: not in it, N + 1: no voxel."""
-        coordinate, last = self.coordinates_zyx()[:, axis], self.shape_zyx[axis] - 1
-        before, after = (self.index_of(self.places + step) for step in (-self.strides[axis], self.strides[axis]))
-        return before.masked_fill_(coordinate == 0, len(self) + 1), after.masked_fill_(coordinate == last, len(self) + 1)
+        coordinate, stride, outside = self.coordinates_zyx()[:, axis], self.strides[axis], len(self) + 1
+        before = self.index_of(self.places - stride).masked_fill_(coordinate == 0, outside)
+        after = self.index_of(self.places + stride).masked_fill_(coordinate == self.shape_zyx[axis] - 1, outside)
+        return before, after
 
 
 def voxels_where(mask: Tensor) -> VoxelList:

@@ -1,6 +1,7 @@
 """watershed: the class mask, parted where it narrows by flooding its distance transform from the deepest voxels."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,11 +15,10 @@ from postprocessing.voxel_list import VoxelList, connected_components, squared_d
 MAX_DEPTH_FRACTION = 4.0
 # Voxels that touch at a corner are one maximum, however small the fraction.
 MIN_MARKER_DISTANCE_VOXELS = 2.0
-# Distances are smoothed as whole sixteenths of a voxel, and probabilities added as whole 2**-32.
-DISTANCE_STEPS = 16
+# Probabilities are added as whole numbers, whose sum does not depend on the order in which a GPU adds.
 PROBABILITY_STEPS = 2**32
+NEVER = 2**62
 CHUNK_VOXELS = 2**18
-NOT_REACHED = 2**62
 
 
 def detect(
@@ -51,9 +51,9 @@ def detect(
     -------
     Detections
         Centroids; scores are the mean probability of the part. What lies outside of the volume does not count as
-        background. A voxel that two parts reach at once goes to the one with the deeper marker; markers of the same
-        depth are ranked, and a flat maximum is stood for, by their first voxel in z, y, x order. Nothing above the
-        threshold: no detections.
+        background. Where two floods meet in a voxel, the one that comes from a deeper neighbour takes it, then the
+        one with the deeper marker. Of equally deep voxels near each other the first in z, y, x order is the marker,
+        so that a flat plate is one part. Nothing above the threshold: no detections.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def detect(
     if len(voxels):
         components, count = connected_components(voxels)
         # No part is larger than its component.
-        large = (torch.bincount(components, minlength=count) >= smallest)[components]
+        large = (torch.bincount(components, minlength=count).double() >= smallest)[components]
         voxels, components = voxels.selected(large), components[large]
     if len(voxels) == 0:
         return no_detections()
@@ -84,7 +84,7 @@ def detect(
 
 
 def find_markers(voxels: VoxelList, components: Tensor, depths: Tensor, distance_voxels: float) -> Tensor:
-    """(M,) positions in the list: maxima of the lightly smoothed depth, in every component at least one.
+    """(M,) positions in the list: maxima of the depth, at least one in every component.
 
     Parameters
     ----------
@@ -92,32 +92,28 @@ def find_markers(voxels: VoxelList, components: Tensor, depths: Tensor, distance
     distance_voxels : two markers of a component are at least as far apart; the deeper one stays
     """
     distance_voxels = max(distance_voxels, MIN_MARKER_DISTANCE_VOXELS)
-    sides = [voxels.neighbours(axis) for axis in range(3)]
-    height = (depths.double().sqrt() * DISTANCE_STEPS).round().long()
-    for before, after in sides:
-        known = torch.cat([height, height.new_zeros(2)])
-        height = 2 * height + known[before] + known[after]
     # No two voxels rank alike, so that a plateau has one maximum.
-    rank = height * 2**32 - torch.arange(len(voxels), device=height.device)
+    rank = depths * 2**32 - torch.arange(len(voxels), device=depths.device)
     highest = rank
-    # The cube lies inside the sphere of that radius.
-    for before, after in sides:
-        for _ in range(max(1, int(distance_voxels / math.sqrt(3)))):
-            known = torch.cat([highest, highest.new_full((2,), -1 << 62)])
+    # A cube inside the sphere of that radius, as far as steps within the mask lead.
+    for axis in range(3):
+        before, after = voxels.neighbours(axis)
+        for _ in range(int(distance_voxels / math.sqrt(3))):
+            known = torch.cat([highest, rank.new_full((2,), -NEVER)])
             highest = torch.maximum(highest, torch.maximum(known[before], known[after]))
     maxima = (highest == rank).nonzero().squeeze(1)
-    return _far_apart(voxels, components, maxima, height[maxima], distance_voxels)
+    return _far_apart(voxels, components, maxima, depths[maxima], distance_voxels)
 
 
-def _far_apart(voxels: VoxelList, components: Tensor, maxima: Tensor, height: Tensor, distance: float) -> Tensor:
-    """The maxima without those that have a higher one nearby in their component; highest first."""
+def _far_apart(voxels: VoxelList, components: Tensor, maxima: Tensor, depths: Tensor, distance: float) -> Tensor:
+    """The maxima without those that have a deeper one nearby in their component; deepest first."""
     # Components are moved apart along z, so that one suppression serves all of them.
     period = voxels.shape_zyx[0] + math.ceil(distance) + 1
     coordinates = VoxelList(voxels.places[maxima], voxels.shape_zyx).coordinates_zyx()
     coordinates[:, 0] += components[maxima] * period
     # Squared distances are whole numbers: everything below the distance goes, the distance itself stays.
     radius = math.sqrt(math.ceil(distance**2) - 0.5)
-    kept = suppress(Detections(coordinates.double().cpu().numpy(), height.double().cpu().numpy()), radius)
+    kept = suppress(Detections(coordinates.double().cpu().numpy(), depths.double().cpu().numpy()), radius)
     z, y, x = torch.from_numpy(kept.coordinates_zyx).long().to(maxima.device).T + 1
     plane, row, _ = voxels.strides
     return voxels.index_of((z - 1) % period * plane + plane + y * row + x)
@@ -134,42 +130,35 @@ def flood(voxels: VoxelList, components: Tensor, depths: Tensor, markers: Tensor
     contested = (per_component > 1)[components]
     if not contested.any():
         return parts
-    inner, depths = voxels.selected(contested), depths[contested]
-    is_inner = contested[markers]
-    starts = inner.index_of(voxels.places[markers[is_inner]])
-    # A flood comes with its urgency: the depth that it comes from, then its number. One more for voxels outside.
-    urgency = torch.full((len(inner) + 1,), NOT_REACHED, device=markers.device)
+    # A flood comes with its urgency: how far from the deepest it comes, then its number. One more for non-voxels.
     from_depth = (depths.max() - depths) * len(markers)
-    urgency[starts] = from_depth[starts] + marker_numbers[is_inner]
-    order = torch.argsort(depths, descending=True, stable=True)
+    urgency = torch.full((len(voxels) + 1,), NEVER, device=depths.device)
+    urgency[markers] = from_depth[markers] + marker_numbers
+    may_flood = torch.zeros_like(urgency, dtype=torch.bool)
+    inner = contested.nonzero().squeeze(1)
+    order = inner[torch.argsort(depths[inner], descending=True, stable=True)]
     _, level_sizes = depths[order].unique_consecutive(return_counts=True)
-    waiting = order[:0]
     for level in order.split(level_sizes.tolist()):
-        waiting = torch.cat([waiting, level])
-        waiting = waiting[urgency[waiting] == NOT_REACHED]
-        while len(waiting):
-            first = _most_urgent_beside(inner, urgency, waiting)
-            flooded = first < NOT_REACHED
-            if not flooded.any():
-                break
-            now = waiting[flooded]
-            urgency[now] = from_depth[now] + first[flooded] % len(markers)
-            waiting = waiting[~flooded]
-    parts[contested] = urgency[:-1] % len(markers)
+        beside = level[urgency[level] == NEVER]
+        may_flood[beside] = True
+        while len(beside):
+            first = torch.cat([urgency[around].amin(dim=1) for around in _neighbourhoods(voxels, beside)])
+            now = beside[first < NEVER]
+            urgency[now] = from_depth[now] + first[first < NEVER] % len(markers)
+            may_flood[now] = False
+            # A voxel that still waits has no flood beside it but those of this ring.
+            rings = [around[may_flood[around]] for around in _neighbourhoods(voxels, now)]
+            beside = torch.cat([now[:0], *rings]).unique()
+    parts[inner] = urgency[inner] % len(markers)
     return parts
 
 
-def _most_urgent_beside(voxels: VoxelList, urgency: Tensor, waiting: Tensor) -> Tensor:
-    """The lowest urgency number among the 26 neighbours of the waiting voxels."""
-    plane, row, _ = voxels.strides
-    steps = torch.tensor([-1, 0, 1], device=waiting.device)
-    around = (steps[:, None, None] * plane + steps[:, None] * row + steps).flatten()
-    return torch.cat(
-        [
-            urgency[voxels.index_of(voxels.places[chunk][:, None] + around)].amin(dim=1)
-            for chunk in waiting.split(CHUNK_VOXELS)
-        ]
-    )
+def _neighbourhoods(voxels: VoxelList, index: Tensor) -> Iterator[Tensor]:
+    """(P, 27) positions of the voxels about those of the index, N: not in the list; in pieces that fit in memory."""
+    plane, row, column = (torch.tensor([-1, 0, 1], device=index.device) * stride for stride in voxels.strides)
+    steps = (plane[:, None, None] + row[:, None] + column).flatten()
+    for piece in index.split(CHUNK_VOXELS):
+        yield voxels.index_of(voxels.places[piece][:, None] + steps)
 
 
 def _statistics(probability: Tensor, voxels: VoxelList, parts: Tensor, count: int, smallest: float) -> Detections:
@@ -177,6 +166,6 @@ def _statistics(probability: Tensor, voxels: VoxelList, parts: Tensor, count: in
     values = (probability[tuple(coordinates.T)].double() * PROBABILITY_STEPS).round().long()
     sizes = torch.bincount(parts, minlength=count)
     sums = sizes.new_zeros(count, 4).index_add_(0, parts, torch.cat([coordinates, values[:, None]], dim=1))
-    kept = sizes >= smallest
+    kept = sizes.double() >= smallest
     means = (sums[kept].double() / sizes[kept, None].double()).cpu().numpy()
     return Detections(means[:, :3], means[:, 3] / PROBABILITY_STEPS)
