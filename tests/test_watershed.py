@@ -186,6 +186,16 @@ def test_half_precision_and_other_strides_give_the_same():
         assert np.array_equal(same.scores, expected.scores)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_to_the_last_bit():
+    rng = np.random.default_rng(4)
+    noise = ndimage.gaussian_filter(rng.standard_normal((40, 60, 80)), 2.5)
+    volume = torch.from_numpy(1 / (1 + np.exp(-20 * noise))).float()
+    ours, theirs = (detect(volume.to(device), **OPTIONS) for device in ("cpu", "cuda"))
+    assert len(ours) > 20
+    assert np.array_equal(ours.coordinates_zyx, theirs.coordinates_zyx) and np.array_equal(ours.scores, theirs.scores)
+
+
 # --- Hyperparameters ----------------------------------------------------------------------------------
 def test_confidence_threshold_is_obeyed_and_exclusive():
     volume = torch.zeros(6, 6, 6)
