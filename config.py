@@ -86,3 +86,6 @@ PLM_GPU_PEAK_THRESH = 0.15
 NMS_RADIUS_FRACTION = 0.8
 CONF_THRESHOLD = 0.5
 VOL_FRAC_THRESHOLD = 0.2
+# Trained diameters between two watershed markers: half of one keeps touching particles apart, and a dent from
+# splitting one.
+CLUSTER_RADIUS_FRACTION = 0.5

@@ -5,7 +5,7 @@ Every hyperparameter is one row of HYPERPARAMETERS: parser, check and defaults a
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import config
 from errors import InputError
@@ -18,13 +18,17 @@ from postprocessing import METHODS
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A keyword of one or more detection methods, the flag that fixes it, and its default."""
+    """A keyword of one or more detection methods, the flag that fixes it, and its default.
+
+    ``specific_flags``: method -> a flag that fixes the keyword for this method only, and beats the general one.
+    """
 
     keyword: str
     methods: tuple[str, ...]
     fixed_flag: str
     default: float
     help: str
+    specific_flags: Mapping[str, str] = field(default_factory=dict)
 
 
 HYPERPARAMETERS = (
@@ -37,21 +41,29 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "conf_threshold",
-        ("cc3d",),
+        ("cc3d", "watershed"),
         "--fixed_conf_threshold",
         config.CONF_THRESHOLD,
         "probability above which a voxel belongs to the class",
     ),
     Hyperparameter(
         "vol_frac_threshold",
-        ("cc3d",),
+        ("cc3d", "watershed"),
         "--fixed_vol_frac_threshold",
         config.VOL_FRAC_THRESHOLD,
-        "smallest component, as a share of the target sphere",
+        "smallest component or part, as a share of the target sphere",
+    ),
+    Hyperparameter(
+        "cluster_radius_fraction",
+        ("watershed",),
+        "--fixed_cluster_radius_fraction",
+        config.CLUSTER_RADIUS_FRACTION,
+        "smallest distance of two centres in one component, in diameters of the target sphere",
+        {"watershed": "--fixed_ws_cluster_rad_frac"},
     ),
     Hyperparameter(
         "nms_radius_fraction",
-        ("peak_local_max_gpu", "cc3d"),
+        ("peak_local_max_gpu", "cc3d", "watershed"),
         "--fixed_nms_radius_fraction",
         config.NMS_RADIUS_FRACTION,
         "suppression radius in particle radii",
@@ -97,9 +109,13 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
             row.fixed_flag,
             type=float,
             metavar="V",
-            dest=_dest(row),
+            dest=_dest(row.fixed_flag),
             help=f"{row.help} ({', '.join(row.methods)})",
         )
+        for method, flag in row.specific_flags.items():
+            group.add_argument(
+                flag, type=float, metavar="V", dest=_dest(flag), help=f"the same for {method} alone; beats the other"
+            )
 
 
 def inference_settings(args: argparse.Namespace) -> InferenceSettings:
@@ -137,7 +153,8 @@ def resolve_hyperparameters(
 ) -> dict[str, dict[str, float]]:
     """Particle name -> keyword -> value for the chosen method.
 
-    Precedence: the fixed flag, then the mean of what the checkpoints found for the particle, then config.py.
+    Precedence: the method's own fixed flag, the general one, then the mean of what the checkpoints found for the
+    particle, then config.py.
     A fixed flag that the method does not know is an error.
 
     Parameters
@@ -146,13 +163,15 @@ def resolve_hyperparameters(
     """
     method = args.postprocessing_method
     for row in HYPERPARAMETERS:
-        if method not in row.methods and getattr(args, _dest(row)) is not None:
-            raise InputError(f"{row.fixed_flag} has no effect on --postprocessing_method {method}; leave it out")
+        foreign = [flag for other, flag in row.specific_flags.items() if other != method]
+        for flag in foreign if method in row.methods else [row.fixed_flag, *foreign]:
+            if getattr(args, _dest(flag)) is not None:
+                raise InputError(f"{flag} has no effect on --postprocessing_method {method}; leave it out")
 
     def value(row: Hyperparameter, particle: Particle) -> float:
-        fixed = getattr(args, _dest(row))
-        if fixed is not None:
-            return fixed
+        for flag in (row.specific_flags.get(method), row.fixed_flag):
+            if flag is not None and (fixed := getattr(args, _dest(flag))) is not None:
+                return fixed
         found = [one.get(method, {}).get(particle.name, {}).get(row.keyword) for one in trained]
         known = [number for number in found if number is not None]
         return sum(known) / len(known) if known else row.default
@@ -161,5 +180,5 @@ def resolve_hyperparameters(
     return {particle.name: {row.keyword: value(row, particle) for row in rows} for particle in particles}
 
 
-def _dest(row: Hyperparameter) -> str:
-    return row.fixed_flag.removeprefix("--")
+def _dest(flag: str) -> str:
+    return flag.removeprefix("--")

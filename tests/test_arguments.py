@@ -65,6 +65,20 @@ def test_a_flag_without_effect_is_an_error(row, method):
             resolve_hyperparameters(args, PARTICLES, [])
 
 
+@pytest.mark.parametrize(
+    ("row", "method", "flag"),
+    [(row, method, flag) for row in HYPERPARAMETERS for method, flag in row.specific_flags.items()],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_specific_beats_generic(row, method, flag):
+    for words in ([row.fixed_flag, "0.3", flag, "0"], [flag, "0", row.fixed_flag, "0.3"], [flag, "0"]):
+        args = parse("--postprocessing_method", method, *words)
+        assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+    for other in set(METHODS) - {method}:
+        with pytest.raises(InputError, match=flag):
+            resolve_hyperparameters(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
+
+
 def test_views_only_when_asked_for():
     assert inference_settings(parse()).tta_group == "none"
     assert inference_settings(parse("--use_tta")).tta_group == config.TTA_GROUP

@@ -1,0 +1,154 @@
+"""Detection on a full-size probability map, side by side with what people use: time, and what is found.
+
+    python -m benchmarks.postprocessing
+    python -m benchmarks.postprocessing --methods watershed --shape 92 315 315 --repeats 3
+    python -m benchmarks.postprocessing --device cuda
+
+The map holds spheres of a ribosome's target (7.5 voxels) with soft edges and noise, about 180 at full size; a third of
+them touch another one. The two sides take turns in one process; figures are medians over the turns. Ours works on
+--device, where the map already is; the others work on the CPU. CPU seconds count the work of all threads, so that
+their ratio holds on a busy machine too.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed as skimage_watershed
+from torch import Tensor
+from tqdm import tqdm
+
+import config
+from errors import run_script
+from inference.device import DEVICES, choose_device
+from postprocessing import watershed
+
+RADIUS_VOXELS = 15.0
+TRAINED_RADIUS_VOXELS = 7.5
+PARTICLES_AT_FULL_SIZE = 180
+TOUCHING_SHARE = 1 / 6  # of the particles that get a partner placed at their side
+EDGE_VOXELS = 0.8
+NOISE = 0.05
+
+# One turn: the coordinates of what is found.
+Side = Callable[[], np.ndarray]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.postprocessing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE)
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
+    parser.add_argument("--methods", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    device = choose_device(args.device, "fp32")
+    centres = particle_centres(tuple(args.shape))
+    probability = make_map(tuple(args.shape), centres)
+    print(f"{len(centres)} particles in {' x '.join(map(str, args.shape))} voxels; ours on {device.type}\n")
+    print("| method | found | by the others | ours, s | others, s | ratio | ours, CPU s | others, CPU s | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in args.methods:
+        ours, others = SIDES[name](probability, device)
+        report(name, *(turns(side, args.repeats, device) for side in (ours, others)))
+
+
+# --- Measuring ----------------------------------------------------------------------------------------
+def turns(side: Side, repeats: int, device: torch.device) -> tuple[int, float, float]:
+    """Particles found, seconds and CPU seconds; the first turn on a GPU warms up and does not count."""
+    if device.type == "cuda":
+        side()
+    found, seconds, cpu_seconds = np.empty((0, 3)), [], []
+    for _ in tqdm(range(repeats), leave=False):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        found = side()
+        seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
+    return len(found), statistics.median(seconds), statistics.median(cpu_seconds)
+
+
+def report(name: str, ours: tuple[int, float, float], others: tuple[int, float, float]) -> None:
+    times = [f"{a:.3g} | {b:.3g} | {b / a:.3g}" for a, b in zip(ours[1:], others[1:], strict=True)]
+    print(f"| {name} | {ours[0]} | {others[0]} | {' | '.join(times)} |", flush=True)
+
+
+# --- The map ------------------------------------------------------------------------------------------
+def particle_centres(shape_zyx: tuple[int, int, int]) -> np.ndarray:
+    """(N, 3) anywhere in the volume; N goes with its size."""
+    rng = np.random.default_rng(0)
+    wanted = max(2, round(PARTICLES_AT_FULL_SIZE * np.prod(shape_zyx) / np.prod(config.PHANTOM_SHAPE)))
+    pairs = round(wanted * TOUCHING_SHARE)
+    centres = rng.uniform(0, np.subtract(shape_zyx, 1), (wanted - pairs, 3))
+    directions = rng.standard_normal((pairs, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    partners = centres[:pairs] + directions * 2 * TRAINED_RADIUS_VOXELS * 0.95
+    return np.concatenate([centres, partners.clip(0, np.subtract(shape_zyx, 1))])
+
+
+def make_map(shape_zyx: tuple[int, int, int], centres_zyx: np.ndarray) -> Tensor:
+    """(Z, Y, X) float32 in 0..1: a logistic edge about each sphere, noise in and about it."""
+    rng, reach = np.random.default_rng(1), int(TRAINED_RADIUS_VOXELS + 10 * EDGE_VOXELS)
+    probability = np.zeros(shape_zyx, dtype=np.float32)
+    for centre in centres_zyx:
+        low = np.maximum(np.rint(centre).astype(int) - reach, 0)
+        box = tuple(slice(a, a + 2 * reach + 1) for a in low)
+        z, y, x = (np.arange(side)[part] for side, part in zip(shape_zyx, box, strict=True))
+        distance = np.sqrt(sum((g - c) ** 2 for g, c in zip(np.ix_(z, y, x), centre, strict=True)))
+        sphere = 1 / (1 + np.exp((distance - TRAINED_RADIUS_VOXELS) / EDGE_VOXELS))
+        noisy = (sphere + NOISE * rng.standard_normal(sphere.shape)).clip(0, 1)
+        probability[box] = np.maximum(probability[box], noisy)
+    return torch.from_numpy(probability)
+
+
+# --- The two sides of each method ---------------------------------------------------------------------
+def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Ours, and scipy's distance transform with scikit-image's peaks and watershed on the whole volume."""
+    on_device = probability.to(device)
+    distance_voxels = 2 * config.CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
+    smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
+
+    def ours() -> np.ndarray:
+        return watershed.detect(
+            on_device,
+            radius_voxels=RADIUS_VOXELS,
+            trained_radius_voxels=TRAINED_RADIUS_VOXELS,
+            conf_threshold=config.CONF_THRESHOLD,
+            vol_frac_threshold=config.VOL_FRAC_THRESHOLD,
+            cluster_radius_fraction=config.CLUSTER_RADIUS_FRACTION,
+            nms_radius_fraction=0.0,
+        ).coordinates_zyx
+
+    def others() -> np.ndarray:
+        mask = probability.numpy() > config.CONF_THRESHOLD
+        depth = ndimage.distance_transform_edt(mask)
+        peaks = peak_local_max(depth, min_distance=round(distance_voxels), threshold_abs=0.5, exclude_border=False)
+        markers = np.zeros(mask.shape, dtype=np.int32)
+        markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+        parts = skimage_watershed(-depth, markers, mask=mask, connectivity=np.ones((3, 3, 3)))
+        numbers, voxels = parts[mask], np.argwhere(mask)
+        sizes = np.bincount(numbers)
+        sums = np.stack([np.bincount(numbers, weights=axis) for axis in voxels.T], axis=1)
+        kept = (sizes > 0) & (sizes >= smallest)
+        return sums[kept] / sizes[kept, None]
+
+    return ours, others
+
+
+SIDES: dict[str, Callable[[Tensor, torch.device], tuple[Side, Side]]] = {"watershed": watershed_sides}
+
+
+if __name__ == "__main__":
+    run_script(main)
