@@ -86,3 +86,7 @@ PLM_GPU_PEAK_THRESH = 0.15
 NMS_RADIUS_FRACTION = 0.8
 CONF_THRESHOLD = 0.5
 VOL_FRAC_THRESHOLD = 0.2
+# A little wider than the targets: where a network answers with more than the sphere, a kernel that fits into the blob
+# finds no single centre. Still two modes for two spheres that touch.
+CLUSTER_RADIUS_FRACTION = 1.2
+MIN_CLUSTER_VOL_FRAC = 0.2

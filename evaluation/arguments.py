@@ -37,7 +37,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "conf_threshold",
-        ("cc3d",),
+        ("cc3d", "meanshift"),
         "--fixed_conf_threshold",
         config.CONF_THRESHOLD,
         "probability above which a voxel belongs to the class",
@@ -50,8 +50,22 @@ HYPERPARAMETERS = (
         "smallest component, as a share of the target sphere",
     ),
     Hyperparameter(
+        "cluster_radius_fraction",
+        ("meanshift",),
+        "--fixed_cluster_radius_fraction",
+        config.CLUSTER_RADIUS_FRACTION,
+        "bandwidth in radii of the target sphere",
+    ),
+    Hyperparameter(
+        "min_cluster_vol_frac",
+        ("meanshift",),
+        "--fixed_min_cluster_vol_frac",
+        config.MIN_CLUSTER_VOL_FRAC,
+        "smallest cluster, as a share of the target sphere",
+    ),
+    Hyperparameter(
         "nms_radius_fraction",
-        ("peak_local_max_gpu", "cc3d"),
+        ("peak_local_max_gpu", "cc3d", "meanshift"),
         "--fixed_nms_radius_fraction",
         config.NMS_RADIUS_FRACTION,
         "suppression radius in particle radii",

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from particle_config import Particle
-from postprocessing import connected_components, peak_local_max
+from postprocessing import connected_components, mean_shift, peak_local_max
 from postprocessing.detections import Detections
 
 METHODS = {
     "peak_local_max_gpu": peak_local_max.detect,
     "cc3d": connected_components.detect,
+    "meanshift": mean_shift.detect,
 }
 
 
