@@ -54,17 +54,20 @@ class BallMeans:
         z, y, x = voxels.unbind(1)
         width = self.tile + 2 * self.reach
         self.x_bits = (width * width // 2).bit_length()
-        tiles = torch.stack([(x - self.reach) // self.tile, (x + self.reach) // self.tile])  # often the same one
-        keys, grid = self._key(z, y, tiles), (*self.shape[:2], self.tiles_per_row)
+        tile = (x - self.reach) // self.tile
+        again = ((x + self.reach) // self.tile > tile).nonzero().squeeze(1)  # also in the overlap of the next tile
+        keys, grid = self._key(z, y, tile), (*self.shape[:2], self.tiles_per_row)
+        keys = torch.cat([keys, keys[again] + 1])
+        x_in_tile = x - tile * self.tile + self.reach
+        x_in_tile = torch.cat([x_in_tile, x_in_tile[again] - self.tile])
         occupied = torch.zeros(math.prod(grid), dtype=torch.bool, device=x.device)
         occupied[keys] = True
         occupied = occupied.nonzero().squeeze(1)
         self.start_of_key = torch.zeros(math.prod(grid), dtype=torch.int64, device=x.device)
         self.start_of_key[occupied] = torch.arange(1, len(occupied) + 1, device=x.device) * (width + 1)
-        x_in_tile = x - tiles * self.tile + self.reach
         dtype = torch.int32 if self.x_bits + (width + 1).bit_length() < 31 else torch.int64
         sums = torch.zeros((len(occupied) + 1) * (width + 1), dtype=dtype, device=x.device)
-        sums[self.start_of_key[keys] + x_in_tile + 1] = ((1 << self.x_bits) + x_in_tile).to(dtype)
+        sums[_take(self.start_of_key, keys) + x_in_tile + 1] = ((1 << self.x_bits) + x_in_tile).to(dtype)
         self.sums = sums.view(-1, width + 1).cumsum(1, dtype=dtype).flatten()
 
     def _key(self, z: Tensor, y: Tensor, tile: Tensor) -> Tensor:
@@ -110,10 +113,10 @@ class BallMeans:
         z, y, x = corner.unbind(1)
         tile = x // self.tile
         keys = self._key(z, y, tile)[:, None] + self._key(rows[:, 0], rows[:, 1], 0)
-        return self.start_of_key[keys], (x - tile * self.tile + self.reach)[:, None]
+        return _take(self.start_of_key, keys), (x - tile * self.tile + self.reach)[:, None]
 
     def _means(self, corner: Tensor, rows: Tensor, first: Tensor, behind: Tensor) -> tuple[Tensor, Tensor]:
-        packed = self.sums[behind] - self.sums[first]
+        packed = _take(self.sums, behind) - _take(self.sums, first)
         in_row = (packed >> self.x_bits).double()
         number, sum_z, sum_y = (in_row @ torch.cat([torch.ones_like(rows[:, :1]), rows], dim=1).double()).unbind(1)
         sum_x = packed.sum(1) - (number.long() << self.x_bits)
@@ -121,3 +124,8 @@ class BallMeans:
         tile_x = x - corner[:, 2] % self.tile - self.reach
         sums = torch.stack([sum_z + number * z, sum_y + number * y, sum_x + number * tile_x], dim=1)
         return sums / number[:, None], number.long()
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    # On a CPU three times as fast as values[index].
+    return values.index_select(0, index.flatten()).view(index.shape)

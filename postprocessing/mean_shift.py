@@ -74,10 +74,10 @@ def voxels_above(probability: Tensor, threshold: float) -> tuple[Tensor, Tensor]
     runs = flat[:whole].view(-1, SCAN_VOXELS)
     # "Not at most" instead of "above": NaN must not pass unseen.
     busy = (~(runs.amax(1) <= threshold)).nonzero().squeeze(1)
-    run, place = (~(runs[busy] <= threshold)).nonzero().unbind(1)
+    run, place = (~(runs.index_select(0, busy) <= threshold)).nonzero().unbind(1)
     rest = (~(flat[whole:] <= threshold)).nonzero().squeeze(1)
     index = torch.cat([busy[run] * SCAN_VOXELS + place, whole + rest])
-    values = flat[index].float()
+    values = flat.index_select(0, index).float()
     if values.isnan().any():
         raise InputError("the probability map holds NaN; look for it in the tomogram or the network's weights")
     _, rows, columns = probability.shape
@@ -107,43 +107,55 @@ def mean_shift(
     (K, 3) float64 modes, those with most voxels within the bandwidth first, and (N,) int64 index of each voxel's
     nearest mode
     """
-    ends, numbers = _follow_paths(voxels_zyx, bandwidth_voxels, cell_fraction)
+    side = max(cell_fraction, STOP_FRACTION) * bandwidth_voxels
+    cells = Cells(voxels_zyx, side)
+    ends, numbers = _follow_paths(voxels_zyx[cells.first], BallMeans(voxels_zyx, bandwidth_voxels), side)
     modes = _merge(ends.cpu().numpy(), numbers.cpu().numpy(), bandwidth_voxels)
-    return modes, _nearest_mode(voxels_zyx, modes, CELL_FRACTION * bandwidth_voxels)
+    return modes, _nearest_mode(voxels_zyx, cells, modes)
 
 
-def _follow_paths(voxels_zyx: Tensor, bandwidth: float, cell_fraction: float) -> tuple[Tensor, Tensor]:
+def _follow_paths(paths: Tensor, ball_means: BallMeans, side: float) -> tuple[Tensor, Tensor]:
     """Ends of the paths, and the number of voxels around the last place before."""
-    ball_means = BallMeans(voxels_zyx, bandwidth)
-    paths, ends, numbers = voxels_zyx, [], []
+    ends, numbers = [], []
+    stop = STOP_FRACTION * ball_means.radius
     for step in range(MAX_STEPS + 1):
-        first, _, _ = _cells(paths, max(cell_fraction, STOP_FRACTION) * bandwidth)
-        means, number = ball_means(paths[first])
-        squares = (means - paths[first]).square()
-        moving = squares[:, 0] + squares[:, 1] + squares[:, 2] > (STOP_FRACTION * bandwidth) ** 2
+        means, number = ball_means(paths)
+        squares = (means - paths).square()
+        moving = squares[:, 0] + squares[:, 1] + squares[:, 2] > stop**2
         ended = ~moving if step < MAX_STEPS else torch.ones_like(moving)
         ends.append(means[ended])
         numbers.append(number[ended])
         paths = means[moving]
         if len(paths) == 0:
             break
+        paths = paths[Cells(paths, side).first]
     return torch.cat(ends), torch.cat(numbers)
 
 
-def _cells(points_zyx: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Index of the first point in each occupied cell of a grid, centres of these cells, and cell of each point."""
-    # The grid begins at the points: a map that is moved or cut gives the same.
-    origin = points_zyx.amin(0)
-    place = ((points_zyx - origin).double() / side).floor().long()
-    shape = place.amax(0) + 1
-    keys = (place[:, 0] * shape[1] + place[:, 1]) * shape[2] + place[:, 2]
-    # Neighbours in the list share cells: the sort sees each run of them once.
-    begins = torch.ones_like(keys, dtype=torch.bool)
-    begins[1:] = keys[1:] != keys[:-1]
-    begin = begins.nonzero().squeeze(1)
-    distinct, cell_of_run = keys[begin].unique(return_inverse=True)
-    first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, cell_of_run, begin, "amin")
-    return first, origin + (place[first] + 0.5) * side, cell_of_run[begins.cumsum(0) - 1]
+class Cells:
+    """Points sorted into the cells of a grid that begins at the points: a map that is moved or cut gives the same.
+
+    Attributes
+    ----------
+    first : (C,) index of the first point in each occupied cell
+    of_point : (N,) index of each point's cell
+    centres_zyx : (C, 3) float64
+    """
+
+    def __init__(self, points_zyx: Tensor, side: float) -> None:
+        origin = points_zyx.amin(0)
+        place = ((points_zyx - origin).double() / side).floor().long()
+        shape = place.amax(0) + 1
+        keys = (place[:, 0] * shape[1] + place[:, 1]) * shape[2] + place[:, 2]
+        # Neighbours in the list share cells: the sort sees each run of them once.
+        begins = torch.ones_like(keys, dtype=torch.bool)
+        begins[1:] = keys[1:] != keys[:-1]
+        begin = begins.nonzero().squeeze(1)
+        distinct, cell_of_run = keys[begin].unique(return_inverse=True)
+        self.first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, cell_of_run, begin, "amin")
+        self.of_point = cell_of_run.index_select(0, begins.cumsum(0) - 1)
+        self.centres_zyx = origin + (place[self.first].double() + 0.5) * side
+        self.diagonal = math.sqrt(3) * side
 
 
 def _merge(ends_zyx: np.ndarray, numbers: np.ndarray, bandwidth: float) -> np.ndarray:
@@ -159,15 +171,14 @@ def _merge(ends_zyx: np.ndarray, numbers: np.ndarray, bandwidth: float) -> np.nd
     return ends_zyx[kept]
 
 
-def _nearest_mode(voxels_zyx: Tensor, modes_zyx: np.ndarray, side: float) -> Tensor:
+def _nearest_mode(voxels_zyx: Tensor, cells: Cells, modes_zyx: np.ndarray) -> Tensor:
     """Cell by cell where the second mode is farther from the cell's centre by its diagonal, else voxel by voxel."""
     tree = KDTree(modes_zyx)
-    _, centres, cell = _cells(voxels_zyx, side)
-    distances, modes = tree.query(centres.cpu().numpy(), k=2)
-    same = torch.from_numpy(distances[:, 1] - distances[:, 0] > math.sqrt(3) * side * (1 + 1e-6))
-    nearest = torch.from_numpy(modes[:, 0]).to(cell.device)[cell]
-    mixed = (~same.to(cell.device)[cell]).nonzero().squeeze(1)
-    nearest[mixed] = torch.from_numpy(tree.query(voxels_zyx[mixed].cpu().numpy())[1]).to(cell.device)
+    distances, modes = tree.query(cells.centres_zyx.cpu().numpy(), k=2)
+    mixed_cells = torch.from_numpy(distances[:, 1] - distances[:, 0] <= cells.diagonal * (1 + 1e-6))
+    nearest = torch.from_numpy(modes[:, 0]).to(voxels_zyx.device).index_select(0, cells.of_point)
+    mixed = mixed_cells.to(voxels_zyx.device).index_select(0, cells.of_point).nonzero().squeeze(1)
+    nearest[mixed] = torch.from_numpy(tree.query(voxels_zyx[mixed].cpu().numpy())[1]).to(voxels_zyx.device)
     return nearest
 
 
@@ -179,7 +190,7 @@ def sizes_and_scores(cluster: Tensor, values: Tensor, count: int) -> tuple[np.nd
     ordered = torch.cat(
         [ordered.int().view(torch.float32).double(), ordered.new_full((1,), torch.nan, dtype=torch.float64)]
     )
-    rank = (sizes - 1) * (SCORE_PERCENTILE / 100)
+    rank = (sizes - 1).double() * (SCORE_PERCENTILE / 100)
     begin = sizes.cumsum(0) - sizes
     below = ordered[torch.where(sizes > 0, begin + rank.floor().long(), -1)]
     above = ordered[torch.where(sizes > 0, begin + rank.ceil().long(), -1)]
