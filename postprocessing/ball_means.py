@@ -8,8 +8,8 @@ from torch import Tensor
 # A voxel at exactly the radius belongs to the ball, whatever the last bit of the distance says.
 TOLERANCE = 1e-9
 MIN_TILE_VOXELS = 64
-# (centre, row) pairs at a time: what stays in a core's cache, and a small share of a GPU's memory.
-CPU_PAIRS, GPU_PAIRS = 2**15, 2**23
+# (centre, row) pairs at a time: what stays in a cache, and a small share of a GPU's memory.
+CPU_PAIRS, GPU_PAIRS = 2**17, 2**23
 
 
 class BallMeans:
@@ -96,7 +96,8 @@ class BallMeans:
         rows = self.rows_of_voxels
         reach_x = (self.radius**2 - rows.double().square().sum(1)).sqrt().long()
         start, x = self._starts(centres, rows)
-        return self._means(centres, rows, start + (x - reach_x), start + (x + reach_x + 1))
+        first = (start + x).sub_(reach_x)
+        return self._means(centres, rows, first, first + (2 * reach_x + 1))
 
     def _around_points(self, centres: Tensor) -> tuple[Tensor, Tensor]:
         corner, rows = centres.floor().long(), self.rows_of_points
