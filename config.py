@@ -88,4 +88,8 @@ CONF_THRESHOLD = 0.5
 VOL_FRAC_THRESHOLD = 0.2
 # Trained diameters between two watershed markers: half of one keeps touching particles apart, and a dent from
 # splitting one.
-CLUSTER_RADIUS_FRACTION = 0.5
+WS_CLUSTER_RADIUS_FRACTION = 0.5
+# A little wider than the targets: where a network answers with more than the sphere, a kernel that fits into the blob
+# finds no single centre. Still two modes for two spheres that touch.
+MS_CLUSTER_RADIUS_FRACTION = 1.2
+MIN_CLUSTER_VOL_FRAC = 0.2

@@ -18,7 +18,7 @@ from postprocessing import METHODS
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A keyword of one or more detection methods, the flag that fixes it, and its default.
+    """A keyword of one or more detection methods, the flag that fixes it, and its default (by method, or for all).
 
     ``specific_flags``: method -> a flag that fixes the keyword for this method only, and beats the general one.
     """
@@ -26,9 +26,12 @@ class Hyperparameter:
     keyword: str
     methods: tuple[str, ...]
     fixed_flag: str
-    default: float
+    default: float | Mapping[str, float]
     help: str
     specific_flags: Mapping[str, str] = field(default_factory=dict)
+
+    def default_for(self, method: str) -> float:
+        return self.default[method] if isinstance(self.default, Mapping) else self.default
 
 
 HYPERPARAMETERS = (
@@ -41,7 +44,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "conf_threshold",
-        ("cc3d", "watershed"),
+        ("cc3d", "watershed", "meanshift"),
         "--fixed_conf_threshold",
         config.CONF_THRESHOLD,
         "probability above which a voxel belongs to the class",
@@ -55,15 +58,22 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "cluster_radius_fraction",
-        ("watershed",),
+        ("watershed", "meanshift"),
         "--fixed_cluster_radius_fraction",
-        config.CLUSTER_RADIUS_FRACTION,
-        "smallest distance of two centres in one component, in diameters of the target sphere",
+        {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},
+        "smallest distance of two centres in diameters of the target sphere, or bandwidth in its radii",
         {"watershed": "--fixed_ws_cluster_rad_frac"},
     ),
     Hyperparameter(
+        "min_cluster_vol_frac",
+        ("meanshift",),
+        "--fixed_min_cluster_vol_frac",
+        config.MIN_CLUSTER_VOL_FRAC,
+        "smallest cluster, as a share of the target sphere",
+    ),
+    Hyperparameter(
         "nms_radius_fraction",
-        ("peak_local_max_gpu", "cc3d", "watershed"),
+        ("peak_local_max_gpu", "cc3d", "watershed", "meanshift"),
         "--fixed_nms_radius_fraction",
         config.NMS_RADIUS_FRACTION,
         "suppression radius in particle radii",
@@ -174,7 +184,7 @@ def resolve_hyperparameters(
                 return fixed
         found = [one.get(method, {}).get(particle.name, {}).get(row.keyword) for one in trained]
         known = [number for number in found if number is not None]
-        return sum(known) / len(known) if known else row.default
+        return sum(known) / len(known) if known else row.default_for(method)
 
     rows = [row for row in HYPERPARAMETERS if method in row.methods]
     return {particle.name: {row.keyword: value(row, particle) for row in rows} for particle in particles}

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from particle_config import Particle
-from postprocessing import connected_components, peak_local_max, watershed
+from postprocessing import connected_components, mean_shift, peak_local_max, watershed
 from postprocessing.detections import Detections
 
 METHODS = {
     "peak_local_max_gpu": peak_local_max.detect,
     "cc3d": connected_components.detect,
     "watershed": watershed.detect,
+    "meanshift": mean_shift.detect,
 }
 
 

@@ -13,7 +13,7 @@ from postprocessing.detections import Detections
 
 
 def defaults(method):
-    values = {row.keyword: row.default for row in HYPERPARAMETERS if method in row.methods}
+    values = {row.keyword: row.default_for(method) for row in HYPERPARAMETERS if method in row.methods}
     return {particle.name: values for particle in PARTICLES}
 
 

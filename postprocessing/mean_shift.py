@@ -1,0 +1,198 @@
+"""meanshift: clusters of the class voxels by flat-kernel mean shift, on the map's own device."""
+
+import math
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from errors import InputError
+from postprocessing.ball_means import BallMeans
+from postprocessing.detections import Detections, no_detections
+from postprocessing.suppression import suppress
+
+# Side in bandwidths of the cells in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
+# take longer and end in places of ever smaller basins, such as the saddle between two particles that touch.
+CELL_FRACTION = 0.5
+# Where a path ends, as in scikit-learn: at a step below this share of the bandwidth, or after so many.
+STOP_FRACTION = 1e-3
+MAX_STEPS = 300
+SCORE_PERCENTILE = 90
+SCAN_VOXELS = 64
+
+
+def detect(
+    probability: Tensor,
+    *,
+    radius_voxels: float,
+    trained_radius_voxels: float,
+    conf_threshold: float,
+    cluster_radius_fraction: float,
+    min_cluster_vol_frac: float,
+    nms_radius_fraction: float,
+) -> Detections:
+    """Modes of the density of the voxels with ``probability > conf_threshold``.
+
+    Parameters
+    ----------
+    probability : (Z, Y, X) float tensor in 0..1, on any device
+    radius_voxels : physical particle radius
+    trained_radius_voxels : radius of the targets that the network was trained on
+    conf_threshold : voxels above it belong to the class
+    cluster_radius_fraction : bandwidth of the mean shift in units of ``trained_radius_voxels``; above 0
+    min_cluster_vol_frac : smallest accepted cluster, as a share of the trained sphere's volume
+    nms_radius_fraction : suppression radius in units of ``radius_voxels``
+
+    Returns
+    -------
+    Detections
+        Converged modes, sub-voxel; scores are the 90th percentile of the probability over the voxels nearest to the
+        mode. Nothing above the threshold: no detections. The same on every device.
+
+    Raises
+    ------
+    InputError : the map holds NaN, or the bandwidth is not above 0
+    """
+    bandwidth = cluster_radius_fraction * trained_radius_voxels
+    if not bandwidth > 0:
+        raise InputError(f"cluster_radius_fraction must be above 0, got {cluster_radius_fraction}")
+    voxels, values = voxels_above(probability, conf_threshold)
+    if len(voxels) == 0:
+        return no_detections()
+    modes, cluster = mean_shift(voxels, bandwidth)
+    sizes, scores = sizes_and_scores(cluster, values, len(modes))
+    kept = (sizes > 0) & (sizes >= min_cluster_vol_frac * 4 / 3 * math.pi * trained_radius_voxels**3)
+    return suppress(Detections(modes[kept], scores[kept]), nms_radius_fraction * radius_voxels)
+
+
+def voxels_above(probability: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Places (N, 3) int64, in the order of z, y, x, and values (N,) float32 of the voxels above the threshold."""
+    flat = probability.reshape(-1)
+    # Maxima of short runs first: nearly all of a map is far below, and comparing them costs a fraction.
+    whole = flat.numel() // SCAN_VOXELS * SCAN_VOXELS
+    runs = flat[:whole].view(-1, SCAN_VOXELS)
+    # "Not at most" instead of "above": NaN must not pass unseen.
+    busy = (~(runs.amax(1) <= threshold)).nonzero().squeeze(1)
+    run, place = (~(runs.index_select(0, busy) <= threshold)).nonzero().unbind(1)
+    rest = (~(flat[whole:] <= threshold)).nonzero().squeeze(1)
+    index = torch.cat([busy[run] * SCAN_VOXELS + place, whole + rest])
+    values = flat.index_select(0, index).float()
+    if values.isnan().any():
+        raise InputError("the probability map holds NaN; look for it in the tomogram or the network's weights")
+    _, rows, columns = probability.shape
+    plane = index // columns
+    return torch.stack([plane // rows, plane % rows, index % columns], dim=1), values
+
+
+def mean_shift(
+    voxels_zyx: Tensor, bandwidth_voxels: float, cell_fraction: float = CELL_FRACTION
+) -> tuple[np.ndarray, Tensor]:
+    """Clusters of voxels by flat-kernel mean shift (Comaniciu & Meer, doi 10.1109/34.1000236).
+
+    A path starts at every voxel and steps to the mean of the voxels within the bandwidth until it stays; its end is a
+    mode. As in scikit-learn, of two modes within the bandwidth the one with fewer voxels around it goes, of equals
+    the one that comes first in z, y, x.
+
+    Parameters
+    ----------
+    voxels_zyx : (N, 3) int64 tensor, distinct, N at least 1
+    bandwidth_voxels : radius of the kernel, inclusive; above 0
+    cell_fraction : of the paths in a cell of this side, in bandwidths, one is followed. With 0 all of them are, and
+        the clusters are those of scikit-learn's MeanShift with all points as seeds. Clear modes do not depend on it;
+        where the kernel fits into a blob of even density with room to spare, the mode is any of many places.
+
+    Returns
+    -------
+    (K, 3) float64 modes, those with most voxels within the bandwidth first, and (N,) int64 index of each voxel's
+    nearest mode
+    """
+    side = max(cell_fraction, STOP_FRACTION) * bandwidth_voxels
+    cells = Cells(voxels_zyx, side)
+    ends, numbers = _follow_paths(voxels_zyx[cells.first], BallMeans(voxels_zyx, bandwidth_voxels), side)
+    modes = _merge(ends.cpu().numpy(), numbers.cpu().numpy(), bandwidth_voxels)
+    return modes, _nearest_mode(voxels_zyx, cells, modes)
+
+
+def _follow_paths(paths: Tensor, ball_means: BallMeans, side: float) -> tuple[Tensor, Tensor]:
+    """Ends of the paths, and the number of voxels around the last place before."""
+    ends, numbers = [], []
+    stop = STOP_FRACTION * ball_means.radius
+    for step in range(MAX_STEPS + 1):
+        means, number = ball_means(paths)
+        squares = (means - paths).square()
+        moving = squares[:, 0] + squares[:, 1] + squares[:, 2] > stop**2
+        ended = ~moving if step < MAX_STEPS else torch.ones_like(moving)
+        ends.append(means[ended])
+        numbers.append(number[ended])
+        paths = means[moving]
+        if len(paths) == 0:
+            break
+        paths = paths[Cells(paths, side).first]
+    return torch.cat(ends), torch.cat(numbers)
+
+
+class Cells:
+    """Points sorted into the cells of a grid that begins at the points: a map that is moved or cut gives the same.
+
+    Attributes
+    ----------
+    first : (C,) index of the first point in each occupied cell
+    of_point : (N,) index of each point's cell
+    centres_zyx : (C, 3) float64
+    """
+
+    def __init__(self, points_zyx: Tensor, side: float) -> None:
+        origin = points_zyx.amin(0)
+        place = ((points_zyx - origin).double() / side).floor().long()
+        shape = place.amax(0) + 1
+        keys = (place[:, 0] * shape[1] + place[:, 1]) * shape[2] + place[:, 2]
+        # Neighbours in the list share cells: the sort sees each run of them once.
+        begins = torch.ones_like(keys, dtype=torch.bool)
+        begins[1:] = keys[1:] != keys[:-1]
+        begin = begins.nonzero().squeeze(1)
+        distinct, cell_of_run = keys[begin].unique(return_inverse=True)
+        self.first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, cell_of_run, begin, "amin")
+        self.of_point = cell_of_run.index_select(0, begins.cumsum(0) - 1)
+        self.centres_zyx = origin + (place[self.first].double() + 0.5) * side
+        self.diagonal = math.sqrt(3) * side
+
+
+def _merge(ends_zyx: np.ndarray, numbers: np.ndarray, bandwidth: float) -> np.ndarray:
+    z, y, x = ends_zyx.T
+    ends_zyx = ends_zyx[np.lexsort((x, y, z, numbers))[::-1]]
+    tree = KDTree(ends_zyx)
+    left = np.ones(len(ends_zyx), dtype=bool)
+    kept = []
+    for index in range(len(ends_zyx)):
+        if left[index]:
+            kept.append(index)
+            left[tree.query_ball_point(ends_zyx[index], bandwidth)] = False
+    return ends_zyx[kept]
+
+
+def _nearest_mode(voxels_zyx: Tensor, cells: Cells, modes_zyx: np.ndarray) -> Tensor:
+    """Cell by cell where the second mode is farther from the cell's centre by its diagonal, else voxel by voxel."""
+    tree = KDTree(modes_zyx)
+    distances, modes = tree.query(cells.centres_zyx.cpu().numpy(), k=2)
+    mixed_cells = torch.from_numpy(distances[:, 1] - distances[:, 0] <= cells.diagonal * (1 + 1e-6))
+    nearest = torch.from_numpy(modes[:, 0]).to(voxels_zyx.device).index_select(0, cells.of_point)
+    mixed = mixed_cells.to(voxels_zyx.device).index_select(0, cells.of_point).nonzero().squeeze(1)
+    nearest[mixed] = torch.from_numpy(tree.query(voxels_zyx[mixed].cpu().numpy())[1]).to(voxels_zyx.device)
+    return nearest
+
+
+def sizes_and_scores(cluster: Tensor, values: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels of each cluster and the percentile of their values, linear between neighbours; NaN without voxels."""
+    sizes = torch.bincount(cluster, minlength=count)
+    # The bits of floats from 0 up sort like the floats: one sort orders by cluster and value.
+    ordered = ((cluster << 32) + values.view(torch.int32)).sort().values & 0xFFFFFFFF
+    ordered = torch.cat(
+        [ordered.int().view(torch.float32).double(), ordered.new_full((1,), torch.nan, dtype=torch.float64)]
+    )
+    rank = (sizes - 1).double() * (SCORE_PERCENTILE / 100)
+    begin = sizes.cumsum(0) - sizes
+    below = ordered[torch.where(sizes > 0, begin + rank.floor().long(), -1)]
+    above = ordered[torch.where(sizes > 0, begin + rank.ceil().long(), -1)]
+    scores = below + (above - below) * (rank - rank.floor())
+    return sizes.cpu().numpy(), scores.cpu().numpy()
