@@ -20,13 +20,14 @@ import torch
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed as skimage_watershed
+from sklearn.cluster import MeanShift
 from torch import Tensor
 from tqdm import tqdm
 
 import config
 from errors import run_script
 from inference.device import DEVICES, choose_device
-from postprocessing import watershed
+from postprocessing import mean_shift, watershed
 
 RADIUS_VOXELS = 15.0
 TRAINED_RADIUS_VOXELS = 7.5
@@ -117,7 +118,7 @@ def make_map(shape_zyx: tuple[int, int, int], centres_zyx: np.ndarray) -> Tensor
 def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
     """Ours, and scipy's distance transform with scikit-image's peaks and watershed on the whole volume."""
     on_device = probability.to(device)
-    distance_voxels = 2 * config.CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
+    distance_voxels = 2 * config.WS_CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
     smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
 
     def ours() -> np.ndarray:
@@ -127,7 +128,7 @@ def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
             trained_radius_voxels=TRAINED_RADIUS_VOXELS,
             conf_threshold=config.CONF_THRESHOLD,
             vol_frac_threshold=config.VOL_FRAC_THRESHOLD,
-            cluster_radius_fraction=config.CLUSTER_RADIUS_FRACTION,
+            cluster_radius_fraction=config.WS_CLUSTER_RADIUS_FRACTION,
             nms_radius_fraction=0.0,
         ).coordinates_zyx
 
@@ -147,7 +148,36 @@ def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
     return ours, others
 
 
-SIDES: dict[str, Callable[[Tensor, torch.device], tuple[Side, Side]]] = {"watershed": watershed_sides}
+def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Ours from the map; scikit-learn's with bin seeding from a ready list of the same voxels."""
+    on_device = probability.to(device)
+    voxels = (probability > config.CONF_THRESHOLD).nonzero().numpy()
+    bandwidth = config.MS_CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
+    smallest = config.MIN_CLUSTER_VOL_FRAC * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
+
+    def ours() -> np.ndarray:
+        return mean_shift.detect(
+            on_device,
+            radius_voxels=RADIUS_VOXELS,
+            trained_radius_voxels=TRAINED_RADIUS_VOXELS,
+            conf_threshold=config.CONF_THRESHOLD,
+            cluster_radius_fraction=config.MS_CLUSTER_RADIUS_FRACTION,
+            min_cluster_vol_frac=config.MIN_CLUSTER_VOL_FRAC,
+            nms_radius_fraction=0.0,
+        ).coordinates_zyx
+
+    def others() -> np.ndarray:
+        found = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels)
+        sizes = np.bincount(found.labels_, minlength=len(found.cluster_centers_))
+        return found.cluster_centers_[sizes >= smallest]
+
+    return ours, others
+
+
+SIDES: dict[str, Callable[[Tensor, torch.device], tuple[Side, Side]]] = {
+    "watershed": watershed_sides,
+    "meanshift": mean_shift_sides,
+}
 
 
 if __name__ == "__main__":
