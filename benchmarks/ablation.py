@@ -41,6 +41,7 @@ ROWS = {
     "output stride 2, loss ce": ["--output_stride", "2", "--loss_type", "ce"],
     "output stride 2, radius fraction 0.3": ["--output_stride", "2", "--radius_fraction", "0.3"],
     "output stride 2, single voxel, ce 1:128": ["--output_stride", "2", "--single_pixel_mask", "--loss_type", "ce"],
+    "no quarter turns": ["--augmentation_mode", "wedge"],
     "isotropic augmentation": ["--augmentation_mode", "isotropic"],
     "no augmentation": ["--augmentation_level", "none"],
     "advanced augmentation": ["--augmentation_level", "advanced"],

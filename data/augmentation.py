@@ -36,7 +36,7 @@ def augment(
     image : (B, 1, Z, Y, X) float of any range; left as it is
     label : (B, Z, Y, X) integer, 0 for background; left as it is
     level : none (both are returned unchanged), base or advanced
-    mode : anisotropic (z is never mixed with x or y) or isotropic
+    mode : anisotropic (z is never mixed with x or y), wedge (and no quarter turns) or isotropic
     generator : CPU generator of everything drawn. The values of noise come from a generator of the image's device
         that is seeded by it: repeatable on one device, not equal between a CPU and a GPU.
     single_voxels : labels are single voxels, to be moved as points

@@ -1,6 +1,7 @@
 """Moving patches: flips and quarter turns without blurring, small affine maps in one resampling with them.
 
 ``anisotropic`` treats z apart, as the missing wedge does: z is flipped but never mixed with x or y.
+``wedge`` leaves out the quarter turns as well, which turn the missing wedge: flips alone map it onto itself.
 ``isotropic`` treats the three axes alike. A matrix M moves a patch so that output voxel p shows input voxel M p, both
 counted from the centre of the patch, zyx. Matrices stay on the CPU, so that nothing here makes a GPU wait.
 """
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MODES = ("anisotropic", "isotropic")
+MODES = ("anisotropic", "wedge", "isotropic")
 
 # Small affine: large enough to blur the grid, small enough to keep particles what they are.
 AFFINE_PROBABILITY = 0.3
@@ -27,16 +28,16 @@ def lattice_transforms(mode: str, patch_size_zyx: tuple[int, int, int]) -> Tenso
 
     Parameters
     ----------
-    mode : anisotropic (z stays z, up to its sign) or isotropic
+    mode : anisotropic (z stays z, up to its sign), wedge (every axis stays itself) or isotropic
     patch_size_zyx : voxels; axes of unequal length are never exchanged
 
     Returns
     -------
-    (N, 3, 3) signed permutation matrices acting on zyx vectors; 16 for an anisotropic patch with Y = X.
+    (N, 3, 3) signed permutation matrices acting on zyx vectors; 16 for an anisotropic patch with Y = X, 8 for wedge.
     """
     matrices = []
     for order in itertools.permutations(range(3)):
-        if mode == "anisotropic" and order[0] != 0:
+        if (mode != "isotropic" and order[0] != 0) or (mode == "wedge" and order != (0, 1, 2)):
             continue
         if any(patch_size_zyx[axis] != patch_size_zyx[order[axis]] for axis in range(3)):
             continue
@@ -49,13 +50,13 @@ def lattice_transforms(mode: str, patch_size_zyx: tuple[int, int, int]) -> Tenso
 
 
 def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
-    """Random small rotations (about z only when anisotropic) with isotropic scaling.
+    """Random small rotations (about z only, unless isotropic) with isotropic scaling.
 
     Returns
     -------
     (count, 3, 3) matrices acting on zyx vectors; identity for those not drawn.
     """
-    axes = 1 if mode == "anisotropic" else 3
+    axes = 3 if mode == "isotropic" else 1
     angles = torch.deg2rad((2 * torch.rand(count, axes, generator=generator) - 1) * MAX_ROTATION_DEGREES)
     scale = 1 + (2 * torch.rand(count, generator=generator) - 1) * MAX_SCALE
     drawn = torch.rand(count, generator=generator) < AFFINE_PROBABILITY

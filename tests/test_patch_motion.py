@@ -40,6 +40,8 @@ def rotation(degrees, axes=(1, 2)):
 def test_number_of_lattice_moves():
     assert len(lattice_transforms("anisotropic", (6, 8, 8))) == 16
     assert len(lattice_transforms("anisotropic", (6, 8, 10))) == 8
+    assert len(lattice_transforms("wedge", (8, 8, 8))) == 8
+    assert all(torch.equal(matrix.abs(), torch.eye(3)) for matrix in lattice_transforms("wedge", (8, 8, 8)))
     assert len(lattice_transforms("isotropic", (8, 8, 8))) == 48
     assert len({tuple(m.flatten().tolist()) for m in lattice_transforms("isotropic", (8, 8, 8))}) == 48
 

@@ -122,7 +122,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--augmentation_mode",
         choices=MODES,
         default=config.AUGMENTATION_MODE,
-        help="anisotropic: z is never mixed with x or y",
+        help="anisotropic: z is never mixed with x or y; wedge: nor y with x by quarter turns",
     )
     group.add_argument("--use_mixup", action=SWITCH, default=config.USE_MIXUP, help="blend patches of a batch")
     group.add_argument(

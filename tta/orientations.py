@@ -104,4 +104,4 @@ ORIENTATIONS: dict[str, tuple[Orientation, ...]] = {
 
 # By the checkpoint's augmentation_mode. Anisotropic training shows quarter turns about z too, but only the views of
 # d2h leave the wedge of the data in its place.
-DEFAULT_GROUPS = {"anisotropic": "d2h", "isotropic": "oh"}
+DEFAULT_GROUPS = {"anisotropic": "d2h", "wedge": "d2h", "isotropic": "oh"}
