@@ -15,12 +15,12 @@ from pathlib import Path
 import config
 from data.czi import find_runs
 from errors import run_script
-from evaluation.arguments import (
+from evaluation.arguments import add_postprocessing_arguments, resolve_hyperparameters
+from evaluation.inference_arguments import (
     add_inference_arguments,
-    add_postprocessing_arguments,
     inference_settings,
-    resolve_hyperparameters,
     resolve_norm_percentiles,
+    resolve_tomo_type,
 )
 from evaluation.runs import Evaluation, evaluate_runs
 from evaluation.tomograms import DetectionSettings, TomogramSettings
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     check_agreement(paths, descriptions)
     trained = descriptions[0]
     tomograms = TomogramSettings(
-        tomo_type=args.tomo_type or trained.tomo_types[0],
+        tomo_type=resolve_tomo_type(args, descriptions),
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
     )
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
-    predictor = Predictor(networks, inference_settings(args), choose_device(args.device, args.precision))
+    predictor = Predictor(networks, inference_settings(args, descriptions), choose_device(args.device, args.precision))
     output_dir = args.output_dir or default_output_dir(paths[0])
     print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
     evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)

@@ -37,6 +37,8 @@ class Description:
     hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
+    augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
+        suit every network
     """
 
     architecture: Mapping[str, Any]
@@ -50,6 +52,7 @@ class Description:
     validation_run: str
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
+    augmentation_mode: str = "anisotropic"
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""

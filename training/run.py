@@ -155,6 +155,7 @@ def _build_module(
         validation_run=held_out.run_name,
         hyperparameters={},
         f4=0.0,
+        augmentation_mode=settings.augmentation_mode,
     )
     truth = {
         particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing
