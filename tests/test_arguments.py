@@ -1,4 +1,4 @@
-"""Flags of the evaluation: precedence, and no flag that does nothing."""
+"""Flags of the detection: precedence, and no flag that does nothing."""
 
 import argparse
 
@@ -8,11 +8,8 @@ import config
 from errors import InputError
 from evaluation.arguments import (
     HYPERPARAMETERS,
-    add_inference_arguments,
     add_postprocessing_arguments,
-    inference_settings,
     resolve_hyperparameters,
-    resolve_norm_percentiles,
 )
 from particle_config import PARTICLES
 from postprocessing import METHODS
@@ -20,7 +17,6 @@ from postprocessing import METHODS
 
 def parse(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     return parser.parse_args(words)
 
@@ -77,26 +73,3 @@ def test_specific_beats_generic(row, method, flag):
     for other in set(METHODS) - {method}:
         with pytest.raises(InputError, match=flag):
             resolve_hyperparameters(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
-
-
-def test_views_only_when_asked_for():
-    assert inference_settings(parse()).tta_group == "none"
-    assert inference_settings(parse("--use_tta")).tta_group == config.TTA_GROUP
-    with pytest.raises(InputError, match="sw_batch_size"):
-        inference_settings(parse("--sw_batch_size", "0"))
-
-
-@pytest.mark.parametrize(
-    ("words", "trained_with", "expected"),
-    [
-        ([], (1.0, 99.0), (1.0, 99.0)),
-        ([], None, None),
-        (["--use_global_norm"], (1.0, 99.0), (1.0, 99.0)),
-        (["--use_global_norm"], None, (config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE)),
-        (["--norm_percentiles", "0", "95"], (1.0, 99.0), (0.0, 95.0)),
-        (["--norm_percentiles", "0", "95"], None, (0.0, 95.0)),
-        (["--norm_percentiles", "0", "95", "--use_global_norm"], None, (0.0, 95.0)),
-    ],
-)
-def test_grey_values_are_clipped_as_told_then_as_trained(words, trained_with, expected):
-    assert resolve_norm_percentiles(parse(*words), trained_with) == expected
