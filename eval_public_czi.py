@@ -20,6 +20,7 @@ from evaluation.arguments import (
     add_postprocessing_arguments,
     inference_settings,
     resolve_hyperparameters,
+    resolve_internal_downsample,
     resolve_norm_percentiles,
 )
 from evaluation.tomograms import DetectionSettings, Evaluation, evaluate_runs
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         method=args.postprocessing_method,
         hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
         voxel_spacing_angstrom=args.voxel_spacing,
+        internal_downsample=resolve_internal_downsample(args),
     )
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type, names=args.limit_tomos_by_id)
     predictor = Predictor(networks, inference_settings(args), choose_device(args.device, args.precision))

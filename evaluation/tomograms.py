@@ -36,6 +36,7 @@ class DetectionSettings:
     trained_radius_fraction, trained_spacing_angstrom : of the network's training
     method : post-processing method; hyperparameters: particle name -> keyword -> value
     voxel_spacing_angstrom : overrides the files'
+    internal_downsample : voxels of the map in a cell of the one that is searched
     """
 
     tomo_type: str
@@ -45,6 +46,7 @@ class DetectionSettings:
     method: str
     hyperparameters: Mapping[str, Mapping[str, float]]
     voxel_spacing_angstrom: float | None = None
+    internal_downsample: int = 1
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _pick(run, tomogram, volume: np.ndarray, predictor, settings, particles, pro
         trained_radius_fraction=settings.trained_radius_fraction,
         hyperparameters=settings.hyperparameters,
         map_stride=predictor.output_stride,
+        internal_downsample=settings.internal_downsample,
     )
     return pd.concat(
         [

@@ -49,11 +49,19 @@ def runs(tmp_path):
 
 
 @pytest.mark.parametrize("norm_percentiles", [(0.0, 100.0), None])
-@pytest.mark.parametrize("output_stride", [1, 2])
-def test_a_dark_blob_is_picked_where_it_lies(runs, tmp_path, output_stride, norm_percentiles):
+@pytest.mark.parametrize(("output_stride", "internal_downsample"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_a_dark_blob_is_picked_where_it_lies(runs, tmp_path, output_stride, internal_downsample, norm_percentiles):
     inference = InferenceSettings((64, 64, 64), 0.25, "gaussian", 1, "none", "fp32")
     hyperparameters = {p.name: {"peak_threshold": 0.3, "nms_radius_fraction": 0.8} for p in PARTICLES}
-    settings = DetectionSettings("denoised", norm_percentiles, 0.5, SPACING, "peak_local_max_gpu", hyperparameters)
+    settings = DetectionSettings(
+        "denoised",
+        norm_percentiles,
+        0.5,
+        SPACING,
+        "peak_local_max_gpu",
+        hyperparameters,
+        internal_downsample=internal_downsample,
+    )
     evaluate_runs(
         runs,
         Predictor([Darkness(output_stride)], inference, torch.device("cpu")),
@@ -63,4 +71,4 @@ def test_a_dark_blob_is_picked_where_it_lies(runs, tmp_path, output_stride, norm
     )
     picks = pd.read_csv(tmp_path / "out" / "submission.csv")
     assert picks["particle_type"].tolist() == ["ribosome"]
-    assert picks[["z", "y", "x"]].to_numpy()[0] == pytest.approx(CENTRE * SPACING, abs=0.1 * SPACING)
+    assert picks[["z", "y", "x"]].to_numpy()[0] == pytest.approx(CENTRE * SPACING, abs=0.15 * SPACING)
