@@ -1,60 +1,50 @@
 """peak_local_max_gpu: peaks of the smoothed probability map, found by max-pooling on the map's own device."""
 
+import itertools
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
+from postprocessing.detections import Detections
 
 # Width of the smoothing in units of the trained target radius: wide enough to turn the plateau that a sphere
 # target teaches into one peak at its centre, narrow enough to keep neighbours apart.
 SMOOTHING_FRACTION = 0.4
 MIN_SIGMA_VOXELS = 0.5
+# (peak, voxel) pairs at a time when sizes are counted.
+CHUNK_PAIRS = 2**22
 
 
-def detect(
-    probability: Tensor,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    peak_threshold: float,
-    nms_radius_fraction: float,
-) -> Detections:
+def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: float) -> Detections:
     """Peaks of one class's probability map.
 
-    The map is smoothed with a Gaussian, a voxel is a peak when it equals the maximum of its neighbourhood and
-    reaches the threshold, its place is refined by a parabola along each axis, and the weaker of two peaks within
-    the suppression radius goes.
+    The map is smoothed with a Gaussian; a voxel is a peak when it equals the maximum of the cube that fits into the
+    trained sphere about it: no second particle can have its centre there. Its place is refined by a parabola along
+    each axis.
 
     Parameters
     ----------
     probability : (Z, Y, X) float tensor in 0..1, on any device
-    radius_voxels : physical particle radius
     trained_radius_voxels : radius of the targets that the network was trained on
-    peak_threshold : lowest accepted value of the smoothed map; above 0
-    nms_radius_fraction : suppression radius in units of ``radius_voxels``
+    floor : lowest value of the smoothed map at a peak; above 0
 
     Returns
     -------
     Detections
-        Scores are the smoothed probability at the peak. Peaks at the border count; on a plateau the first voxel
-        in z, y, x order within the suppression radius stays. Empty map: no detections.
+        Scores are the smoothed probability at the peak, sizes the voxels of the trained sphere about it whose
+        probability is above half of the score. Peaks at the border count; a plateau is one peak, at its first voxel
+        in z, y, x order. Nothing from the floor up: no detections.
     """
-    if probability.numel() == 0:
-        return no_detections()
     smoothed = gaussian_smooth(probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
-    suppression_radius = nms_radius_fraction * radius_voxels
-    # The cube lies inside the suppression sphere: pooling never removes a peak that suppression would keep.
-    reach = max(1, int(suppression_radius / math.sqrt(3)))
-    is_peak = (smoothed == max_pool(smoothed, reach)) & (smoothed >= max(peak_threshold, torch.finfo().tiny))
-    voxels = is_peak.nonzero()
-    scores = smoothed[is_peak]
+    reach = max(1, int(trained_radius_voxels / math.sqrt(3)))
+    is_peak = (smoothed == max_pool(smoothed, reach)) & (smoothed >= max(floor, torch.finfo().tiny))
+    voxels = first_of_plateaus(smoothed, is_peak.nonzero())
+    scores = smoothed[tuple(voxels.T)]
     places = voxels + parabola_offsets(smoothed, voxels)
-    found = Detections(places.double().cpu().numpy(), scores.double().cpu().numpy())
-    return suppress(found, suppression_radius)
+    sizes = filled_voxels(probability, voxels, scores / 2, trained_radius_voxels)
+    return Detections(*(values.double().cpu().numpy() for values in (places, scores, sizes)))
 
 
 def gaussian_smooth(volume: Tensor, sigma_voxels: float) -> Tensor:
@@ -120,3 +110,30 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
         vertex = 0.5 * (before - after) / torch.where(inside, curvature, torch.ones_like(curvature))
         offsets[:, axis] = torch.where(inside, vertex.clamp(-0.5, 0.5), torch.zeros_like(vertex))
     return offsets
+
+
+def first_of_plateaus(volume: Tensor, peaks: Tensor) -> Tensor:
+    """The (N, 3) peaks without those that have an equal neighbour ahead of them in the order of z, y, x."""
+    heights = volume[tuple(peaks.T)]
+    first = torch.ones_like(heights, dtype=torch.bool)
+    last = torch.tensor(volume.shape, device=peaks.device) - 1
+    for step in itertools.islice(itertools.product((-1, 0, 1), repeat=3), 13):  # the other 13 lie behind
+        before = peaks + torch.tensor(step, device=peaks.device)
+        inside = ((before >= 0) & (before <= last)).all(dim=1)
+        first &= ~inside | (volume[tuple(torch.minimum(before.clamp(min=0), last).T)] != heights)
+    return peaks[first]
+
+
+def filled_voxels(volume: Tensor, centres: Tensor, levels: Tensor, radius_voxels: float) -> Tensor:
+    """(N,) number of voxels above each level in the sphere about each of the (N, 3) voxels."""
+    steps = torch.arange(-int(radius_voxels), int(radius_voxels) + 1, device=centres.device)
+    ball = torch.cartesian_prod(steps, steps, steps)
+    ball = ball[ball.square().sum(dim=1) <= radius_voxels**2]
+    shape = torch.tensor(volume.shape, device=centres.device)
+    numbers = [levels.new_zeros(0)]
+    for centre, level in zip(*(t.split(max(1, CHUNK_PAIRS // len(ball))) for t in (centres, levels)), strict=True):
+        around = centre[:, None] + ball
+        inside = ((around >= 0) & (around < shape)).all(dim=2)
+        above = volume[tuple(torch.minimum(around.clamp(min=0), shape - 1).unbind(2))] > level[:, None]
+        numbers.append((above & inside).sum(dim=1))
+    return torch.cat(numbers)

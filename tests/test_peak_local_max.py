@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from one_class import find
 from skimage.feature import peak_local_max as skimage_peaks
 
-from postprocessing.peak_local_max import detect, gaussian_smooth, max_pool, parabola_offsets
+from postprocessing.peak_local_max import gaussian_smooth, max_pool, parabola_offsets
 
 OPTIONS = {"radius_voxels": 6.0, "trained_radius_voxels": 3.0, "peak_threshold": 0.1, "nms_radius_fraction": 0.8}
+
+
+def run(volume, **changes):
+    return find(volume, "peak_local_max_gpu", **{**OPTIONS, **changes})
 
 
 def spheres(*centres, shape=(24, 28, 32), radius=3.0):
@@ -19,13 +24,13 @@ def spheres(*centres, shape=(24, 28, 32), radius=3.0):
 
 
 def test_empty_map():
-    found = detect(torch.zeros(8, 9, 10), **OPTIONS)
+    found = run(torch.zeros(8, 9, 10))
     assert found.coordinates_zyx.shape == (0, 3) and found.scores.shape == (0,)
-    assert len(detect(torch.zeros(0, 4, 4), **OPTIONS)) == 0
+    assert len(run(torch.zeros(0, 4, 4))) == 0
 
 
 def test_sphere_centres_are_found_in_zyx_order():
-    found = detect(spheres((5, 9, 20), (16, 20, 8)), **OPTIONS)
+    found = run(spheres((5, 9, 20), (16, 20, 8)))
     assert sorted(map(tuple, np.rint(found.coordinates_zyx))) == [(5, 9, 20), (16, 20, 8)]
 
 
@@ -33,36 +38,36 @@ def test_places_are_finer_than_a_voxel():
     grid = np.stack(np.meshgrid(*[np.arange(24)] * 3, indexing="ij"), -1)
     centre = np.array([11.3, 12.6, 10.8])
     blob = torch.from_numpy(np.exp(-((grid - centre) ** 2).sum(-1) / 18).astype(np.float32))
-    found = detect(blob, **OPTIONS)
+    found = run(blob)
     assert len(found) == 1 and np.abs(found.coordinates_zyx[0] - centre).max() < 0.05
 
 
 def test_one_voxel_and_the_corner():
     volume = torch.zeros(12, 12, 12)
     volume[0, 0, 11] = 1.0
-    found = detect(volume, **{**OPTIONS, "trained_radius_voxels": 1.0, "peak_threshold": 0.01})
+    found = run(volume, trained_radius_voxels=1.0, peak_threshold=0.01)
     assert np.abs(found.coordinates_zyx - [[0, 0, 11]]).max() <= 0.5
 
 
 def test_a_plateau_gives_one_detection():
     volume = torch.zeros(20, 20, 20)
     volume[8:12, 8:12, 8:12] = 1.0
-    assert len(detect(volume, **OPTIONS)) == 1
-    assert len(detect(torch.ones(9, 9, 9), **{**OPTIONS, "nms_radius_fraction": 3.0})) == 1
+    assert len(run(volume)) == 1
+    assert len(run(torch.ones(9, 9, 9), nms_radius_fraction=3.0)) == 1
 
 
 def test_threshold_is_on_the_smoothed_map():
     volume = spheres((10, 10, 10))
-    height = detect(volume, **OPTIONS).scores[0]
+    height = run(volume).scores[0]
     assert 0.5 < height < 1
-    assert len(detect(volume, **{**OPTIONS, "peak_threshold": float(height) - 1e-4})) == 1
-    assert len(detect(volume, **{**OPTIONS, "peak_threshold": float(height) + 1e-4})) == 0
+    assert len(run(volume, peak_threshold=float(height) - 1e-4)) == 1
+    assert len(run(volume, peak_threshold=float(height) + 1e-4)) == 0
 
 
 def test_neighbours_within_the_suppression_radius_become_one():
     pair = spheres((10, 10, 8), (10, 10, 15), radius=2.0)
-    assert len(detect(pair, **OPTIONS)) == 2  # 7 voxels apart, 4.8 suppressed
-    assert len(detect(pair, **{**OPTIONS, "nms_radius_fraction": 1.2})) == 1
+    assert len(run(pair)) == 2  # 7 voxels apart, 4.8 suppressed
+    assert len(run(pair, nms_radius_fraction=1.2)) == 1
 
 
 def test_same_peaks_as_scikit_image():

@@ -75,8 +75,9 @@ def test_voxel_centres_survive_the_way_from_angstrom_to_map_and_back(method):
 def test_the_centre_of_a_cell_is_the_mean_of_its_voxels():
     coarse = np.arange(5.0)
     for stride in (1, 2, 3):
-        moved = Detections(np.stack([coarse] * 3, axis=1), np.ones(5)).on_fine_grid(stride).coordinates_zyx
-        assert np.array_equal(moved[:, 2], np.arange(5 * stride).reshape(5, stride).mean(axis=1))
+        moved = Detections(np.stack([coarse] * 3, axis=1), np.ones(5), np.ones(5)).on_fine_grid(stride)
+        assert moved.sizes.tolist() == [stride**3] * 5
+        assert np.array_equal(moved.coordinates_zyx[:, 2], np.arange(5 * stride).reshape(5, stride).mean(axis=1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -85,7 +86,7 @@ def test_a_coarse_map_is_a_map_of_larger_voxels(method, fraction):
     """Radii, sizes and suppression are those of a tomogram of that spacing; only the places are told otherwise."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((1, 7, 12, 12, 12), generator=generator)
-    probability = functional.interpolate(noise, scale_factor=3, mode="trilinear")[0].softmax(dim=0) * 3
+    probability = functional.interpolate(noise, scale_factor=3, mode="trilinear")[0].mul(8).softmax(dim=0)
     options = {
         "method": method,
         "particles": PARTICLES,
