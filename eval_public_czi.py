@@ -22,15 +22,15 @@ import config
 from data.czi import find_runs
 from errors import run_script
 from evaluation.arguments import (
-    add_inference_arguments,
-    inference_settings,
-    resolve_norm_percentiles,
-)
-from evaluation.hyperparameters import (
     add_postprocessing_arguments,
     add_search_arguments,
     resolve_hyperparameters,
     search_grid,
+)
+from evaluation.inference_arguments import (
+    add_inference_arguments,
+    inference_settings,
+    resolve_norm_percentiles,
 )
 from evaluation.runs import Evaluation, evaluate_runs
 from evaluation.search import SearchSettings

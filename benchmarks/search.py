@@ -20,8 +20,8 @@ import torch
 import config
 from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres
 from errors import run_script
+from evaluation.arguments import HYPERPARAMETERS
 from evaluation.evidence import Grid
-from evaluation.hyperparameters import HYPERPARAMETERS
 from evaluation.search import PER_CLASS, SearchSettings, look_at
 from evaluation.search_result import choose
 from evaluation.tomograms import PredictedTomogram

@@ -64,7 +64,7 @@ def _draw(panel: Axes, result: SearchResult, name: str, colour: str) -> None:
         panel.set_title(f"{title}: no hit, the default stays", fontsize=10, loc="left")
     else:
         panel.plot(thresholds, values[place[:-1]], color=colour, lw=2.6, path_effects=OUTLINE, zorder=3)
-        panel.plot(thresholds, result.expected_f4[name][place[:-1]], zorder=4, **SMOOTHED)
+        panel.plot(thresholds, result.smoothed_f4[name][place[:-1]], zorder=4, **SMOOTHED)
         x, y = thresholds[place[-1]], values[place]
         panel.plot([x], [y], marker="o", ms=10, mfc=colour, mec="0.15", mew=1.8, ls="", zorder=5)
         panel.set_title(f"{title}: F4 {y:.3f}\nat {x:g} with {_setting(grid, place)}", fontsize=10, loc="left")
@@ -107,7 +107,7 @@ def _handles(result: SearchResult) -> list[Line2D]:
         ]
     chosen = Line2D([], [], color="0.8", lw=2.6, path_effects=OUTLINE, marker="o", ms=9, mec="0.15", mew=1.5)
     chosen.set_label("chosen")
-    return [*handles, chosen, Line2D([], [], label="expected on others", **SMOOTHED)]
+    return [*handles, chosen, Line2D([], [], label="chosen, smoothed", **SMOOTHED)]
 
 
 def _set_ticks(panel: Axes, thresholds: np.ndarray) -> None:

@@ -10,10 +10,10 @@ import pandas as pd
 from evaluation.search import GLOBAL, SearchedTomogram, SearchSettings
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
-from metrics.threshold_curve import mean_expected_f_beta
+from metrics.threshold_curve import mean_smoothed_f_beta
 from particle_config import Particle
 
-# An expected F4 that is lower by less is the same.
+# A smoothed F4 that is lower by less is the same.
 PLATEAU_TOLERANCE = 0.001
 # Stands for all particles with one set of values, weighted as in the score.
 ALL = "all"
@@ -26,7 +26,7 @@ class SearchResult:
     Attributes
     ----------
     counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
-    expected_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
+    smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
     chosen : particle name -> place in the grid; None: it keeps its default
     """
 
@@ -34,7 +34,7 @@ class SearchResult:
     particles: tuple[Particle, ...]
     run_names: tuple[str, ...]
     counts: Mapping[str, np.ndarray]
-    expected_f4: Mapping[str, np.ndarray]
+    smoothed_f4: Mapping[str, np.ndarray]
     chosen: Mapping[str, tuple[int, ...] | None]
 
     @property
@@ -94,7 +94,7 @@ class SearchResult:
                 table[column] = pd.array(numbers, dtype="Int64")
             table["f4_pooled"] = self.pooled_f4(name).ravel()
             table["f4_mean"] = self.mean_f4(name).ravel()
-            table["f4_expected"] = self.expected_f4[name].ravel()
+            table["f4_smoothed"] = self.smoothed_f4[name].ravel()
             place = self.chosen.get(name)
             table["chosen"] = 0
             if place is not None:
@@ -106,20 +106,20 @@ class SearchResult:
 def choose(
     searched: Sequence[SearchedTomogram], settings: SearchSettings, particles: Sequence[Particle]
 ) -> SearchResult:
-    """The best place of the grid for every particle, or one for all of them; a particle without any hit keeps its
-    default, with a warning.
+    """The best place of the grid for every particle, or one for all of them.
 
-    The best place has the highest expected F4: the F4 curve over the thresholds, smoothed by how few hits it rests on
-    and averaged over the tomograms that have the particle; in the middle of the plateau where there is one.
+    The best place has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
+    thresholds, smoothed the more the fewer hits it rests on, averaged over the tomograms that have the particle. A
+    particle without any hit keeps its default, with a warning.
     """
     evidence = {particle.name: [one.evidence[particle.name] for one in searched] for particle in particles}
-    expected = {name: _expected_f4(found, settings) for name, found in evidence.items()}
+    smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
     weights = _weights(particles) * has_truth
     # Where none of them scores, all count alike.
-    expected[ALL] = _weighted(list(expected.values()), weights if weights.any() else has_truth.astype(float))
+    smoothed[ALL] = _weighted(list(smoothed.values()), weights if weights.any() else has_truth.astype(float))
     chosen = {
-        particle.name: _best(expected[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
+        particle.name: _best(smoothed[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
     }
     if unknown := [name for name, place in chosen.items() if place is None]:
         warnings.warn(
@@ -128,17 +128,17 @@ def choose(
         )
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
     names = tuple(one.name for one in searched)
-    return SearchResult(settings, tuple(particles), names, counts, expected, chosen)
+    return SearchResult(settings, tuple(particles), names, counts, smoothed, chosen)
 
 
-def _expected_f4(evidence, settings: SearchSettings) -> np.ndarray:
+def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:
     curves = zip(*(one.curves for one in evidence), strict=True)
-    values = [mean_expected_f_beta(runs, settings.grid.thresholds) for runs in curves]
+    values = [mean_smoothed_f_beta(runs, settings.grid.thresholds) for runs in curves]
     return np.array(values).reshape(settings.grid.shape)
 
 
-def _best(expected_f4: np.ndarray) -> tuple[int, ...] | None:
-    return middle_of_plateau(expected_f4, PLATEAU_TOLERANCE) if expected_f4.max() > 0 else None
+def _best(smoothed_f4: np.ndarray) -> tuple[int, ...] | None:
+    return middle_of_plateau(smoothed_f4, PLATEAU_TOLERANCE) if smoothed_f4.max() > 0 else None
 
 
 def _f4(counts: np.ndarray) -> np.ndarray:

@@ -65,15 +65,15 @@ class ThresholdCurve:
         return np.stack([hits, kept - hits, self.references - hits], axis=-1)
 
     def bandwidth(self, factor: float = BANDWIDTH_FACTOR) -> float:
-        """Of the kernel for :meth:`expected_f_beta`, on the logit scale: the fewer hits, the wider.
+        """Of the kernel for :meth:`smoothed_f_beta`, on the logit scale: the fewer hits, the wider.
 
         ``factor`` times their standard deviation over the fifth root of their number; 0 without hits.
         """
         hits = _logit(self.hit_scores[np.isfinite(self.hit_scores)])
         return factor * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2 if len(hits) else 0.0
 
-    def expected_f_beta(self, thresholds: np.ndarray, bandwidth: float, beta: float = BETA) -> np.ndarray:
-        """(T,) F-beta that the thresholds would have on other tomograms: the smoothed curve.
+    def smoothed_f_beta(self, thresholds: np.ndarray, bandwidth: float, beta: float = BETA) -> np.ndarray:
+        """(T,) the curve to choose a threshold for other tomograms by.
 
         The maximum of the curve itself sits just below the weakest hit of a handful: on the next tomogram hits
         fall below it. So hits and candidates are spread with a Gaussian kernel on the logit scale before they are
@@ -90,18 +90,18 @@ class ThresholdCurve:
         """The threshold to use on other tomograms: the maximum of the smoothed curve. Without hits: 0.5."""
         if not np.isfinite(self.hit_scores).any():
             return 0.5
-        values = self.expected_f_beta(THRESHOLDS, self.bandwidth(bandwidth_factor), beta)
+        values = self.smoothed_f_beta(THRESHOLDS, self.bandwidth(bandwidth_factor), beta)
         return float(THRESHOLDS[np.argmax(values)])
 
 
-def mean_expected_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray) -> np.ndarray:
+def mean_smoothed_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray) -> np.ndarray:
     """(T,) mean of the runs' smoothed curves, over the runs that have references; without any hit: 0.
 
     All are smoothed alike, by the kernel that fits the hits of all runs together.
     """
     scores, hit_scores = zip(*((curve.scores, curve.hit_scores) for curve in curves), strict=True)
     bandwidth = ThresholdCurve(np.concatenate(scores), np.concatenate(hit_scores)).bandwidth()
-    values = [curve.expected_f_beta(thresholds, bandwidth) for curve in curves if curve.references]
+    values = [curve.smoothed_f_beta(thresholds, bandwidth) for curve in curves if curve.references]
     return np.mean(values, axis=0) if values else np.zeros(len(thresholds))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from data.masks import make_mask
-from evaluation.hyperparameters import HYPERPARAMETERS
+from evaluation.arguments import HYPERPARAMETERS
 from particle_config import PARTICLES
 from postprocessing import METHODS, detect
 from postprocessing.detections import Detections
