@@ -43,6 +43,15 @@ def test_one_voxel():
     assert found.coordinates_zyx.tolist() == [[1, 2, 6]] and found.scores.tolist() == [pytest.approx(0.8)]
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_two_voxels_with_one_between(axis):
+    volume = torch.zeros(7, 7, 7)
+    first, second = [3, 3, 3], [3, 3, 3]
+    second[axis] = 5
+    volume[tuple(first)], volume[tuple(second)] = 0.9, 0.8
+    assert run(volume).coordinates_zyx.tolist() == [first, second]
+
+
 def test_touching_at_a_corner_is_one_component():
     volume = torch.zeros(6, 6, 6)
     volume[1:3, 1:3, 1:3] = volume[3:5, 3:5, 3:5] = 0.9
