@@ -37,6 +37,8 @@ class Description:
     hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
+    augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
+        suit every network
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
     """
 
@@ -51,6 +53,7 @@ class Description:
     validation_run: str
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
+    augmentation_mode: str = "anisotropic"
     training_runs: tuple[str, ...] | None = None
 
     def as_plain(self) -> dict:
