@@ -22,7 +22,8 @@ from evaluation.arguments import (
     resolve_hyperparameters,
     resolve_norm_percentiles,
 )
-from evaluation.tomograms import DetectionSettings, Evaluation, evaluate_runs
+from evaluation.runs import Evaluation, evaluate_runs
+from evaluation.tomograms import DetectionSettings, TomogramSettings
 from inference.checkpoints import check_agreement, find_checkpoints, load_checkpoint
 from inference.device import choose_device
 from inference.predictor import Predictor
@@ -51,20 +52,22 @@ def main(argv: list[str] | None = None) -> None:
     networks, descriptions = zip(*(load_checkpoint(path, PARTICLES) for path in paths), strict=True)
     check_agreement(paths, descriptions)
     trained = descriptions[0]
-    settings = DetectionSettings(
+    tomograms = TomogramSettings(
         tomo_type=args.tomo_type or trained.tomo_types[0],
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
-        trained_radius_fraction=trained.radius_fraction,
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
-        method=args.postprocessing_method,
-        hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
         voxel_spacing_angstrom=args.voxel_spacing,
     )
-    runs = find_runs(args.data_root, tomo_type=settings.tomo_type, names=args.limit_tomos_by_id)
+    detection = DetectionSettings(
+        trained_radius_fraction=trained.radius_fraction,
+        method=args.postprocessing_method,
+        hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
+    )
+    runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
     predictor = Predictor(networks, inference_settings(args), choose_device(args.device, args.precision))
     output_dir = args.output_dir or default_output_dir(paths[0])
     print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
-    evaluation = evaluate_runs(runs, predictor, settings, particles=PARTICLES, output_dir=output_dir)
+    evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)
     report(evaluation, output_dir)
 
 

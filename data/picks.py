@@ -4,6 +4,7 @@ Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i *
 """
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from data.czi import Run
 
 TABLE_COLUMNS = ("experiment", "particle_type", "x", "y", "z")
+# What a table of our own picks has besides; a value may be missing in those that are not the score.
+PICK_COLUMNS = ("score", "uncertainty")
 POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 
 
@@ -87,6 +90,7 @@ def write_picks(
     coordinates_zyx_angstrom: np.ndarray,
     rotations_xyz: np.ndarray | None = None,
     scores: np.ndarray | None = None,
+    uncertainties: np.ndarray | None = None,
     user_id: str = "curation",
     session_id: str = "0",
     trust_orientation: bool = False,
@@ -97,7 +101,7 @@ def write_picks(
     ----------
     coordinates_zyx_angstrom : (N, 3), angstrom; N = 0 is legal.
     rotations_xyz : (N, 3, 3) rotation matrices acting on xyz column vectors, identity when None.
-    scores : (N,), or None to leave the field out.
+    scores, uncertainties : (N,), or None to leave the field out; NaN is written as null.
     """
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     transformations = np.tile(np.eye(4), (len(coordinates), 1, 1))
@@ -111,9 +115,10 @@ def write_picks(
         }
         for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
     ]
-    if scores is not None:
-        for point, score in zip(points, np.asarray(scores, dtype=np.float64).tolist(), strict=True):
-            point["score"] = score
+    for name, values in (("score", scores), ("uncertainty", uncertainties)):
+        if values is not None:
+            for point, value in zip(points, np.asarray(values, dtype=np.float64).tolist(), strict=True):
+                point[name] = None if math.isnan(value) else value
     content = {
         "pickable_object_name": particle_name,
         "user_id": user_id,
@@ -219,15 +224,20 @@ def object_name_of_annotation(path: str | Path) -> str:
 
 # --- Tables -------------------------------------------------------------------------------------------
 def picks_table(
-    run_name: str, particle_name: str, coordinates_zyx_angstrom: np.ndarray, scores: np.ndarray | None = None
+    run_name: str,
+    particle_name: str,
+    coordinates_zyx_angstrom: np.ndarray,
+    scores: np.ndarray | None = None,
+    uncertainties: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """One row per point: experiment, particle_type, x, y, z in angstrom, and score when given."""
+    """One row per point: experiment, particle_type, x, y, z in angstrom, score and uncertainty when given."""
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     table = pd.DataFrame(coordinates[:, ::-1].copy(), columns=["x", "y", "z"])
     table.insert(0, "experiment", pd.Series([run_name] * len(table), dtype=str))
     table.insert(1, "particle_type", pd.Series([particle_name] * len(table), dtype=str))
-    if scores is not None:
-        table["score"] = np.asarray(scores, dtype=np.float64)
+    for name, values in (("score", scores), ("uncertainty", uncertainties)):
+        if values is not None:
+            table[name] = np.asarray(values, dtype=np.float64)
     return table
 
 
@@ -264,6 +274,9 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
         elif column in ("x", "y", "z", "score"):
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
             bad = ~np.isfinite(table[column])
+        elif column in PICK_COLUMNS:
+            table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+            continue
         else:
             continue
         if bad.any():
@@ -273,8 +286,8 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
 
 
 def write_submission(path: str | Path, table: pd.DataFrame) -> None:
-    """Write ``id,experiment,particle_type,x,y,z`` (and score when the table has it), ids from 0."""
-    columns = [*TABLE_COLUMNS, *(["score"] if "score" in table.columns else [])]
+    """Write ``id,experiment,particle_type,x,y,z`` and what else the table knows of PICK_COLUMNS, ids from 0."""
+    columns = [*TABLE_COLUMNS, *(name for name in PICK_COLUMNS if name in table.columns)]
     rows = table.loc[:, columns].reset_index(drop=True)
     with atomic_path(path) as temporary:
         rows.to_csv(temporary, index=True, index_label="id")

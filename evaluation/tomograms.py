@@ -1,23 +1,20 @@
-"""The loop over tomograms: read, predict, detect, write; score where the truth is known."""
+"""Tomograms through networks and detection: read, predict, pick."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+from torch import Tensor
 
 from data.czi import Run
 from data.normalization import clip_to_percentiles
-from data.picks import picks_table, truth_table
+from data.picks import picks_table
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
-from evaluation.exports import write_results, write_run_picks
-from evaluation.overlays import save_overlay
-from inference.predictor import Predictor
-from metrics.fbeta import Score, score_picks
+from inference.predictor import Prediction, Predictor
 from particle_config import Particle
 from postprocessing import detect
 
@@ -26,82 +23,95 @@ SPACING_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class DetectionSettings:
-    """What is done to a tomogram around the network.
+class TomogramSettings:
+    """What is needed to read a tomogram as the network wants it.
 
     Attributes
     ----------
     tomo_type : the type read of every run
     norm_percentiles : (lower, upper) in percent; None: the grey values stay as they are
-    trained_radius_fraction, trained_spacing_angstrom : of the network's training
-    method : post-processing method; hyperparameters: particle name -> keyword -> value
+    trained_spacing_angstrom : of the network's training
     voxel_spacing_angstrom : overrides the files'
     """
 
     tomo_type: str
     norm_percentiles: tuple[float, float] | None
-    trained_radius_fraction: float
     trained_spacing_angstrom: float
-    method: str
-    hyperparameters: Mapping[str, Mapping[str, float]]
     voxel_spacing_angstrom: float | None = None
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Picks of all runs, the score over the runs with truth (None without), and one picture per run."""
+class DetectionSettings:
+    """What is needed to find the particles on a probability map.
 
-    picks: pd.DataFrame
-    score: Score | None
-    scored_runs: tuple[str, ...]
-    pictures: tuple[Path, ...]
+    Attributes
+    ----------
+    trained_radius_fraction : of the network's training
+    method : post-processing method
+    hyperparameters : particle name -> keyword -> value
+    """
+
+    trained_radius_fraction: float
+    method: str
+    hyperparameters: Mapping[str, Mapping[str, float]]
 
 
-def evaluate_runs(
+@dataclass(frozen=True)
+class PredictedTomogram:
+    """A run's tomogram, its grey values as they are in the file, and what the networks say about it."""
+
+    run: Run
+    voxel_spacing_angstrom: float
+    volume: np.ndarray
+    prediction: Prediction
+
+
+def open_tomograms(runs: Sequence[Run], settings: TomogramSettings) -> list[Tomogram]:
+    """Look at every run's tomogram; InputError for one that cannot be read or has another voxel size."""
+    return [_open(run, settings) for run in runs]
+
+
+def predict_runs(
     runs: Sequence[Run],
     predictor: Predictor,
-    settings: DetectionSettings,
+    settings: TomogramSettings,
     *,
-    particles: Sequence[Particle],
-    output_dir: Path,
-) -> Evaluation:
-    """Find the particles of every run, write all results below ``output_dir``.
+    progress: Callable[[float], None] = lambda voxels: None,
+) -> Iterator[PredictedTomogram]:
+    """The runs one by one, in their order; the next is read and normalised while this one computes.
 
-    Every input is looked at before the first network call, so that a mistake in the last run does not cost the
-    time of all others.
+    All of them are looked at before the first is predicted, so that a mistake in the last run does not cost the time
+    of all others. Maps are large: forget the last one before you ask for the next.
     """
-    tomograms = [_open(run, settings) for run in runs]
-    truths = {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
-    tables, pictures = [], []
-    windows = sum(predictor.count_windows(tomogram.shape_zyx) for tomogram in tomograms)
-    with tqdm(total=windows, unit="window", dynamic_ncols=True, disable=None) as bar:
-        for run, tomogram in zip(runs, tomograms, strict=True):
-            bar.set_description(run.name)
-            volume = tomogram.read()
-            table = _pick(run, tomogram, volume, predictor, settings, particles, bar.update)
-            write_run_picks(output_dir / "picks" / run.name, run.name, table, particles)
-            pictures.append(
-                save_overlay(
-                    output_dir / "overlays" / f"{run.name}.png",
-                    volume,
-                    picks=table,
-                    truth=truths.get(run.name),
-                    voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
-                    particles=particles,
-                    title=run.name,
-                )
-            )
-            tables.append(table)
-            bar.write(f"{run.name}: {len(table)} picks")
-    picks = pd.concat(tables, ignore_index=True)
-    truth = [table for table in truths.values() if len(table)]
-    score = score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None
-    evaluation = Evaluation(picks, score, tuple(sorted(truths)), tuple(pictures))
-    write_results(output_dir, picks, score, evaluation.scored_runs, settings)
-    return evaluation
+    return _predict(list(zip(runs, open_tomograms(runs, settings), strict=True)), predictor, settings, progress)
 
 
-def _open(run: Run, settings: DetectionSettings) -> Tomogram:
+def _predict(tomograms, predictor, settings, progress) -> Iterator[PredictedTomogram]:
+    read = _one_ahead(lambda tomogram: _read(tomogram, settings), [tomogram for _, tomogram in tomograms])
+    for (run, tomogram), (volume, normalised) in zip(tomograms, read, strict=True):
+        yield PredictedTomogram(run, tomogram.voxel_spacing_angstrom, volume, predictor(normalised, progress))
+
+
+def _one_ahead(work: Callable, items: Sequence) -> Iterator:
+    """``work(item)`` of every item in turn; a thread is at work on the next while the caller has this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
+        begun = deque()
+        for item in items:
+            begun.append(thread.submit(work, item))
+            if len(begun) > 1:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+def _read(tomogram: Tomogram, settings: TomogramSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values as they are, and normalised."""
+    volume = tomogram.read()
+    limits = settings.norm_percentiles
+    return volume, volume if limits is None else clip_to_percentiles(volume, *limits)
+
+
+def _open(run: Run, settings: TomogramSettings) -> Tomogram:
     path = run.tomogram_path(settings.tomo_type)
     tomogram = open_tomogram(path, voxel_spacing_angstrom=settings.voxel_spacing_angstrom)
     here, trained = tomogram.voxel_spacing_angstrom, settings.trained_spacing_angstrom
@@ -113,41 +123,47 @@ def _open(run: Run, settings: DetectionSettings) -> Tomogram:
     return tomogram
 
 
-def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
-    """The run's reference points, or None where there are none (said once, when they only need preparing)."""
-    if any(run.picks_dir.glob("*.json")):
-        return truth_table([run], particles)
-    if run.annotation_paths:
-        warnings.warn(
-            f"{run.name} has annotations that are not prepared, so it is not scored: "
-            "run prepare_fullpublic_eval_annotations.py first",
-            stacklevel=2,
-        )
-    return None
-
-
-def _pick(run, tomogram, volume: np.ndarray, predictor, settings, particles, progress) -> pd.DataFrame:
-    """Picks of one run in angstrom, best first within each particle."""
-    clipped = volume if settings.norm_percentiles is None else clip_to_percentiles(volume, *settings.norm_percentiles)
-    probability = predictor(clipped, progress)
+def picks_of(tomogram: PredictedTomogram, settings: DetectionSettings, particles: Sequence[Particle]) -> pd.DataFrame:
+    """Picks in angstrom, best first within each particle, with the uncertainty of their probability (NaN: unknown)."""
+    prediction = tomogram.prediction
     found = detect(
-        probability,
+        prediction.probability,
         method=settings.method,
         particles=particles,
         voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
         trained_radius_fraction=settings.trained_radius_fraction,
         hyperparameters=settings.hyperparameters,
-        map_stride=predictor.output_stride,
+        map_stride=prediction.stride,
     )
-    return pd.concat(
-        [
-            picks_table(
-                run.name,
-                name,
-                detections.coordinates_zyx * tomogram.voxel_spacing_angstrom,
-                detections.scores,
-            )
-            for name, detections in found.items()
-        ],
-        ignore_index=True,
-    )
+    tables = [
+        picks_table(
+            tomogram.run.name,
+            particle.name,
+            found[particle.name].coordinates_zyx * tomogram.voxel_spacing_angstrom,
+            found[particle.name].scores,
+            uncertainty_at(found[particle.name].coordinates_zyx, prediction, particle.label),
+        )
+        for particle in particles
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def uncertainty_at(coordinates_zyx: np.ndarray, prediction: Prediction, label: int) -> np.ndarray:
+    """Standard deviation of a class's probability over views and networks, at the cell that a place lies in.
+
+    Parameters
+    ----------
+    coordinates_zyx : (N, 3) voxels of the tomogram; places outside count as the nearest cell
+    prediction : with C classes
+    label : of the class
+
+    Returns
+    -------
+    (N,) float64 in 0..0.5; NaN where there is one view of one network.
+    """
+    if prediction.variance is None:
+        return np.full(len(coordinates_zyx), np.nan)
+    variance: Tensor = prediction.variance[label]
+    cells = np.rint((coordinates_zyx + 0.5) / prediction.stride - 0.5).astype(np.int64)
+    z, y, x = np.clip(cells, 0, np.array(variance.shape) - 1).T
+    return variance[z, y, x].double().sqrt().cpu().numpy()

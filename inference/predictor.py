@@ -36,6 +36,22 @@ class InferenceSettings:
     precision: str
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the networks say about a tomogram, on the grid that they answer at.
+
+    Attributes
+    ----------
+    probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the predictor's device; the sum over C is 1
+    variance : of the same shape: of the probability over views and networks; None for one view of one network
+    stride : s; place j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
+    """
+
+    probability: Tensor
+    variance: Tensor | None
+    stride: int
+
+
 class Predictor:
     """Networks on a device, ready to turn tomograms into probability maps.
 
@@ -69,28 +85,28 @@ class Predictor:
             for side, wanted in zip(shape_zyx, self.settings.window_zyx, strict=True)
         )
 
-    def count_windows(self, shape_zyx: Sequence[int]) -> int:
-        return count_windows(shape_zyx, self.window_for(shape_zyx), self.settings.overlap, self.output_stride)
-
     @torch.inference_mode()
-    def __call__(self, volume: np.ndarray | Tensor, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
-        """Probabilities float32 on the device, from a normalised tomogram (Z, Y, X) float32.
-
-        The map is (C, ceil(Z / s), ceil(Y / s), ceil(X / s)), s the output stride.
-        """
+    def __call__(
+        self, volume: np.ndarray | Tensor, progress: Callable[[float], None] = lambda voxels: None
+    ) -> Prediction:
+        """From a normalised tomogram (Z, Y, X) float32; ``progress`` hears how many of its voxels were done since."""
         if not isinstance(volume, Tensor):
             volume = np.require(volume, requirements="W")  # torch warns of a memory-mapped file's read-only array
-        return sliding_window(
+        window = self.window_for(volume.shape)
+        windows = count_windows(volume.shape, window, self.settings.overlap, self.output_stride)
+        voxels_of_window = math.prod(volume.shape) / windows
+        probability = sliding_window(
             torch.as_tensor(volume, device=self.device),
             self._mean_probability,
-            window_zyx=self.window_for(volume.shape),
+            window_zyx=window,
             overlap=self.settings.overlap,
             blend_mode=self.settings.blend_mode,
             batch_size=self.settings.batch_size,
             views=ORIENTATIONS[self.settings.tta_group],
             output_stride=self.output_stride,
-            progress=progress,
+            progress=lambda done: progress(done * voxels_of_window),
         )
+        return Prediction(probability, None, self.output_stride)
 
     def _mean_probability(self, batch: Tensor) -> Tensor:
         dtype = PRECISIONS[self.settings.precision]

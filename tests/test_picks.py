@@ -235,6 +235,25 @@ def test_table_columns_and_back(tmp_path):
     pd.testing.assert_frame_equal(back[table.columns], table)
 
 
+def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
+    scores, uncertainties = [0.9, 0.8, 0.7], [0.1, np.nan, 0.0]
+    table = picks_table("a", "ribosome", POINTS_ZYX, scores, uncertainties)
+    write_submission(tmp_path / "s.csv", table)
+    assert (tmp_path / "s.csv").read_text().splitlines()[2].endswith(",0.8,")
+    pd.testing.assert_frame_equal(read_picks_table(tmp_path / "s.csv")[table.columns], table)
+    write_picks(
+        tmp_path / "a.json",
+        particle_name="ribosome",
+        run_name="a",
+        coordinates_zyx_angstrom=POINTS_ZYX,
+        scores=scores,
+        uncertainties=uncertainties,
+    )
+    points = json.loads((tmp_path / "a.json").read_text())["points"]
+    assert [point["uncertainty"] for point in points] == [0.1, None, 0.0]
+    np.testing.assert_array_equal(read_picks(tmp_path / "a.json").scores, scores)
+
+
 def test_an_empty_table_survives_the_file(tmp_path):
     write_submission(tmp_path / "s.csv", picks_table("a", "ribosome", np.empty((0, 3))))
     back = read_picks_table(tmp_path / "s.csv")

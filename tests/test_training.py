@@ -141,14 +141,15 @@ def test_saved_weights_are_the_scored_weights(experiment, monkeypatch):
     original = Predictor.__call__
 
     def spy(self, volume, *rest):
-        seen.append(original(self, volume, *rest).clone())
-        return seen[-1]
+        prediction = original(self, volume, *rest)
+        seen.append(prediction.probability.clone())
+        return prediction
 
     monkeypatch.setattr(Predictor, "__call__", spy)
     train(folder / "again")
     network, _ = load_checkpoint(folder / "again" / "fold_0-last.ckpt")
     predictor = Predictor([network], settings().inference, torch.device("cpu"))
-    assert torch.equal(original(predictor, HandDrawn().load("a").images[0]), seen[1])
+    assert torch.equal(original(predictor, HandDrawn().load("a").images[0]).probability, seen[1])
 
 
 def test_the_same_seed_gives_the_same_weights(experiment):
@@ -363,7 +364,7 @@ def test_a_network_with_stride_two_trains_and_finds(tmp_path, radius_fraction):
     network, description = load_checkpoint(tmp_path / result.checkpoint)
     assert network.output_stride == description.architecture["output_stride"] == 2
     predictor = Predictor([network], settings().inference, torch.device("cpu"))
-    assert predictor(HandDrawn().load("a").images[0]).shape == (7, 8, 16, 16)
+    assert predictor(HandDrawn().load("a").images[0]).probability.shape == (7, 8, 16, 16)
 
 
 def test_patches_cut_by_other_processes_are_the_same(tmp_path, experiment):

@@ -155,8 +155,9 @@ class DetectionModule(pl.LightningModule):
 
     def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, float]]:
         predictor = Predictor([self.network], self.validation.inference, self.device)
+        prediction = predictor(volume)
         found = detect(
-            predictor(volume),
+            prediction.probability,
             method=VALIDATION_METHOD,
             particles=self.description.particles,
             voxel_spacing_angstrom=self.description.voxel_spacing_angstrom,
@@ -168,7 +169,7 @@ class DetectionModule(pl.LightningModule):
                 }
                 for particle in self.description.particles
             },
-            map_stride=predictor.output_stride,
+            map_stride=prediction.stride,
         )
         return self._score(found)
 
