@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cc3d
 import numpy as np
 import torch
 from scipy import ndimage
@@ -27,7 +28,9 @@ from tqdm import tqdm
 import config
 from errors import run_script
 from inference.device import DEVICES, choose_device
-from postprocessing import mean_shift, watershed
+from particle_config import Particle
+from postprocessing import detect
+from postprocessing.peak_local_max import SMOOTHING_FRACTION
 
 RADIUS_VOXELS = 15.0
 TRAINED_RADIUS_VOXELS = 7.5
@@ -115,6 +118,58 @@ def make_map(shape_zyx: tuple[int, int, int], centres_zyx: np.ndarray) -> Tensor
 
 
 # --- The two sides of each method ---------------------------------------------------------------------
+def find(probability: Tensor, method: str, **hyperparameters: float) -> np.ndarray:
+    """Ours: what eval_public_czi.py calls, for a single class."""
+    particle = Particle("sphere", RADIUS_VOXELS, 1.0, 0, "#000000")
+    found = detect(
+        probability[None],
+        method=method,
+        particles=[particle],
+        voxel_spacing_angstrom=1.0,
+        trained_radius_fraction=TRAINED_RADIUS_VOXELS / RADIUS_VOXELS,
+        hyperparameters={particle.name: hyperparameters},
+    )
+    return found[particle.name].coordinates_zyx
+
+
+def peak_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Both smooth the same way and take the maxima of the same cubes; ours refines them and counts voxels as well."""
+    on_device = probability.to(device)
+    options = {"min_distance": int(TRAINED_RADIUS_VOXELS / 3**0.5), "threshold_abs": config.PLM_GPU_PEAK_THRESH}
+
+    def ours() -> np.ndarray:
+        return find(on_device, "peak_local_max_gpu", peak_threshold=config.PLM_GPU_PEAK_THRESH, nms_radius_fraction=0.0)
+
+    def others() -> np.ndarray:
+        sigma = SMOOTHING_FRACTION * TRAINED_RADIUS_VOXELS
+        smoothed = ndimage.gaussian_filter(probability.numpy(), sigma, mode="constant", truncate=3.0)
+        return peak_local_max(smoothed, exclude_border=False, **options)
+
+    return ours, others
+
+
+def component_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Ours, and cc3d with its own statistics, which know nothing of the probability."""
+    on_device = probability.to(device)
+    smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
+
+    def ours() -> np.ndarray:
+        return find(
+            on_device,
+            "cc3d",
+            conf_threshold=config.CONF_THRESHOLD,
+            vol_frac_threshold=config.VOL_FRAC_THRESHOLD,
+            nms_radius_fraction=0.0,
+        )
+
+    def others() -> np.ndarray:
+        labels = cc3d.connected_components(probability.numpy() > config.CONF_THRESHOLD, connectivity=26)
+        found = cc3d.statistics(labels)
+        return found["centroids"][1:][found["voxel_counts"][1:] >= smallest]
+
+    return ours, others
+
+
 def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
     """Ours, and scipy's distance transform with scikit-image's peaks and watershed on the whole volume."""
     on_device = probability.to(device)
@@ -122,15 +177,14 @@ def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
     smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
 
     def ours() -> np.ndarray:
-        return watershed.detect(
+        return find(
             on_device,
-            radius_voxels=RADIUS_VOXELS,
-            trained_radius_voxels=TRAINED_RADIUS_VOXELS,
+            "watershed",
             conf_threshold=config.CONF_THRESHOLD,
             vol_frac_threshold=config.VOL_FRAC_THRESHOLD,
             cluster_radius_fraction=config.WS_CLUSTER_RADIUS_FRACTION,
             nms_radius_fraction=0.0,
-        ).coordinates_zyx
+        )
 
     def others() -> np.ndarray:
         mask = probability.numpy() > config.CONF_THRESHOLD
@@ -156,15 +210,14 @@ def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, S
     smallest = config.MIN_CLUSTER_VOL_FRAC * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
 
     def ours() -> np.ndarray:
-        return mean_shift.detect(
+        return find(
             on_device,
-            radius_voxels=RADIUS_VOXELS,
-            trained_radius_voxels=TRAINED_RADIUS_VOXELS,
+            "meanshift",
             conf_threshold=config.CONF_THRESHOLD,
             cluster_radius_fraction=config.MS_CLUSTER_RADIUS_FRACTION,
             min_cluster_vol_frac=config.MIN_CLUSTER_VOL_FRAC,
             nms_radius_fraction=0.0,
-        ).coordinates_zyx
+        )
 
     def others() -> np.ndarray:
         found = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels)
@@ -175,6 +228,8 @@ def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, S
 
 
 SIDES: dict[str, Callable[[Tensor, torch.device], tuple[Side, Side]]] = {
+    "peak_local_max_gpu": peak_sides,
+    "cc3d": component_sides,
     "watershed": watershed_sides,
     "meanshift": mean_shift_sides,
 }

@@ -41,22 +41,6 @@ class Prediction:
     stride: int
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the networks say about a tomogram, on the grid that they answer at.
-
-    Attributes
-    ----------
-    probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the predictor's device; the sum over C is 1
-    variance : of the same shape: of the probability over views and networks; None for one view of one network
-    stride : s; place j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
-    """
-
-    probability: Tensor
-    variance: Tensor | None
-    stride: int
-
-
 class Predictor:
     """Networks on a device, ready to turn tomograms into probability maps.
 

@@ -1,18 +1,52 @@
-"""From probability maps to particles: ``METHODS[name]`` finds the particles of one class."""
+"""From probability maps to particles: a method of METHODS proposes candidates, select keeps the particles."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
+from errors import InputError
 from particle_config import Particle
 from postprocessing import connected_components, mean_shift, peak_local_max, watershed
-from postprocessing.detections import Detections
+from postprocessing.detections import Detections, no_detections
+from postprocessing.selection import select
+
+# By so much may rounding in half precision lead out of 0..1.
+ROUNDING = 0.01
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to find the particles of a class.
+
+    Attributes
+    ----------
+    candidates : map (Z, Y, X), ``trained_radius_voxels``, the structural keywords and, where there is a keyword for
+        the score, ``floor``, the lowest score of a candidate -> Detections in voxels of the map
+    structural : keywords that change what the candidates are
+    score_keyword : the smallest accepted score; None: the method has no such threshold
+    size_keyword : the smallest accepted size, as a share of the trained sphere's volume; None: no such threshold
+
+    Every method has the keyword nms_radius_fraction as well.
+    """
+
+    candidates: Callable[..., Detections]
+    structural: tuple[str, ...] = ()
+    score_keyword: str | None = None
+    size_keyword: str | None = None
+
 
 METHODS = {
-    "peak_local_max_gpu": peak_local_max.detect,
-    "cc3d": connected_components.detect,
-    "watershed": watershed.detect,
-    "meanshift": mean_shift.detect,
+    "peak_local_max_gpu": Method(peak_local_max.candidates, score_keyword="peak_threshold"),
+    "cc3d": Method(connected_components.candidates, ("conf_threshold",), size_keyword="vol_frac_threshold"),
+    "watershed": Method(
+        watershed.candidates, ("conf_threshold", "cluster_radius_fraction"), size_keyword="vol_frac_threshold"
+    ),
+    "meanshift": Method(
+        mean_shift.candidates, ("conf_threshold", "cluster_radius_fraction"), size_keyword="min_cluster_vol_frac"
+    ),
 }
 
 
@@ -20,11 +54,12 @@ def detect(
     probability: Tensor,
     *,
     method: str,
-    particles: Iterable[Particle],
+    particles: Sequence[Particle],
     voxel_spacing_angstrom: float,
     trained_radius_fraction: float,
     hyperparameters: Mapping[str, Mapping[str, float]],
     map_stride: int = 1,
+    internal_downsample: int = 1,
 ) -> dict[str, Detections]:
     """Find the particles of every class, each class by itself.
 
@@ -35,23 +70,113 @@ def detect(
     particles : the particle table
     voxel_spacing_angstrom : of the tomogram
     trained_radius_fraction : radius of the training targets as a share of the particle's; 0 for single voxels
-    hyperparameters : particle name -> keyword -> value, the keywords of the method
+    hyperparameters : particle name -> keyword -> value, all keywords of the method
     map_stride : voxels of the tomogram from one voxel of the map to the next; voxel j of the map lies at
         (j + 0.5) * map_stride - 0.5
+    internal_downsample : the particles are sought in means over cells of so many voxels of the map along every axis;
+        radii, sizes and places follow
 
     Returns
     -------
-    dict particle name -> Detections (voxels of the tomogram)
+    dict particle name -> Detections (voxels of the tomogram), highest score first
+
+    Raises
+    ------
+    InputError : the map of a particle holds NaN or values out of 0..1
     """
+    known = METHODS[method]
+    proposed = candidates(
+        probability,
+        method=method,
+        particles=particles,
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        trained_radius_fraction=trained_radius_fraction,
+        structural=hyperparameters,
+        floor=min(hyperparameters[p.name][known.score_keyword] for p in particles) if known.score_keyword else 0.0,
+        map_stride=map_stride,
+        internal_downsample=internal_downsample,
+    )
     found = {}
     for particle in particles:
-        radius_voxels = particle.radius_angstrom / (voxel_spacing_angstrom * map_stride)
-        on_map = METHODS[method](
-            probability[particle.label],
-            radius_voxels=radius_voxels,
-            # A single-voxel target is a sphere of one voxel of the map, not of none.
-            trained_radius_voxels=max(trained_radius_fraction * radius_voxels, 1.0),
-            **hyperparameters[particle.name],
+        values = hyperparameters[particle.name]
+        radius_voxels, trained_radius_voxels = radii_voxels(
+            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=map_stride * internal_downsample
         )
-        found[particle.name] = on_map.on_fine_grid(map_stride)
+        found[particle.name] = select(
+            proposed[particle.name],
+            radius_voxels=radius_voxels,
+            trained_radius_voxels=trained_radius_voxels,
+            nms_radius_fraction=values["nms_radius_fraction"],
+            smallest_score=values.get(known.score_keyword),
+            smallest_volume_fraction=values.get(known.size_keyword),
+        )
     return found
+
+
+def candidates(
+    probability: Tensor,
+    *,
+    method: str,
+    particles: Iterable[Particle],
+    voxel_spacing_angstrom: float,
+    trained_radius_fraction: float,
+    structural: Mapping[str, Mapping[str, float]],
+    floor: float,
+    map_stride: int = 1,
+    internal_downsample: int = 1,
+) -> dict[str, Detections]:
+    """What :func:`detect` chooses from: all that the method sees, before thresholds and suppression.
+
+    Parameters
+    ----------
+    structural : particle name -> keyword -> value; of the keywords only the method's structural ones are looked at
+    floor : smallest score worth looking at; lower ones are left out by methods with a threshold on the score
+
+    The other parameters are those of :func:`detect`, and so are the errors.
+
+    Returns
+    -------
+    dict particle name -> Detections (voxels of the tomogram) in any order
+    """
+    known, cell_voxels = METHODS[method], map_stride * internal_downsample
+    found = {}
+    for particle in particles:
+        on_map = probability[particle.label]
+        if on_map.numel() == 0:
+            found[particle.name] = no_detections()
+            continue
+        _check_range(on_map, particle)
+        if internal_downsample > 1:
+            # The last cell of an axis is the mean of the voxels that are left.
+            on_map = functional.avg_pool3d(on_map[None].float(), internal_downsample, ceil_mode=True)[0]
+        _, trained_radius_voxels = radii_voxels(
+            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=cell_voxels
+        )
+        keywords = {keyword: structural[particle.name][keyword] for keyword in known.structural}
+        if known.score_keyword:
+            keywords["floor"] = floor
+        proposed = known.candidates(on_map, trained_radius_voxels=trained_radius_voxels / cell_voxels, **keywords)
+        found[particle.name] = proposed.on_fine_grid(cell_voxels)
+    return found
+
+
+def radii_voxels(
+    particle: Particle, voxel_spacing_angstrom: float, trained_radius_fraction: float, *, cell_voxels: int
+) -> tuple[float, float]:
+    """Radius of the particle and of its training targets in voxels of the tomogram.
+
+    A single-voxel target is a sphere of one voxel of the map that is searched, not of none; that voxel is
+    ``cell_voxels`` wide: map_stride times internal_downsample.
+    """
+    radius_voxels = particle.radius_angstrom / voxel_spacing_angstrom
+    return radius_voxels, max(trained_radius_fraction * radius_voxels, float(cell_voxels))
+
+
+def _check_range(probability: Tensor, particle: Particle) -> None:
+    low, high = (float(value) for value in torch.aminmax(probability))
+    # A NaN anywhere is both the lowest and the highest value.
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise InputError(
+            f"the probability map of {particle.name} holds values from {low:g} to {high:g} where all must lie in 0..1; "
+            "look at the tomogram and at the network's weights"
+        )

@@ -1,47 +1,40 @@
-"""cc3d: connected components of the class mask, kept from a minimum size up, at their centroids."""
-
-import math
+"""cc3d: connected components of the class mask, at their centroids."""
 
 import cc3d
 import numpy as np
 from torch import Tensor
 
 from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
+from postprocessing.voxel_list import voxels_above
 
 
-def detect(
-    probability: Tensor,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    conf_threshold: float,
-    vol_frac_threshold: float,
-    nms_radius_fraction: float,
-) -> Detections:
+def candidates(probability: Tensor, *, trained_radius_voxels: float, conf_threshold: float) -> Detections:
     """26-connected components of ``probability > conf_threshold``.
 
     Parameters
     ----------
     probability : (Z, Y, X) float tensor in 0..1, on any device (the components are found on the CPU)
-    radius_voxels : physical particle radius
-    trained_radius_voxels : radius of the targets that the network was trained on
+    trained_radius_voxels : as for every method; components do not depend on it
     conf_threshold : voxels above it belong to the class
-    vol_frac_threshold : smallest accepted component, as a share of the trained sphere's volume
-    nms_radius_fraction : suppression radius in units of ``radius_voxels``
 
     Returns
     -------
     Detections
-        Centroids; scores are the mean probability of the component. Nothing above the threshold: no detections.
+        Centroids; scores are the mean probability of the component, sizes its voxels. Nothing above the threshold: no
+        detections.
     """
-    values = probability.float().cpu().numpy()
-    labels, count = cc3d.connected_components(values > conf_threshold, connectivity=26, return_N=True)
-    if count == 0:
+    voxels = voxels_above(probability, conf_threshold).coordinates_zyx()
+    if len(voxels) == 0:
         return no_detections()
-    statistics = cc3d.statistics(labels)
-    sizes = statistics["voxel_counts"][1:].astype(float)
-    sums = np.bincount(labels.ravel(), weights=values.ravel(), minlength=count + 1)[1:]
-    kept = sizes >= vol_frac_threshold * 4 / 3 * math.pi * trained_radius_voxels**3
-    found = Detections(statistics["centroids"][1:][kept].astype(float), (sums / sizes)[kept])
-    return suppress(found, nms_radius_fraction * radius_voxels)
+    # Only the voxels of the class leave the device, and only they are counted and added.
+    values, voxels = probability[tuple(voxels.T)].double().cpu().numpy(), voxels.cpu().numpy()
+    origin = voxels.min(axis=0)
+    inside = tuple((voxels - origin).T)
+    # A margin of one voxel: cc3d fails on two voxels in a box of three.
+    mask = np.zeros(voxels.max(axis=0) - origin + 2, dtype=bool)
+    mask[inside] = True
+    labels = cc3d.connected_components(mask, connectivity=26)[inside]
+    sizes = np.bincount(labels)[1:].astype(float)
+    sums = np.stack([np.bincount(labels, weights=column)[1:] for column in (*voxels.T, values)], axis=1)
+    means = sums / sizes[:, None]
+    return Detections(means[:, :3], means[:, 3], sizes)

@@ -10,7 +10,7 @@ from torch import Tensor
 from errors import InputError
 from postprocessing.ball_means import BallMeans
 from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
+from postprocessing.voxel_list import voxels_above
 
 # Side in bandwidths of the cells in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
 # take longer and end in places of ever smaller basins, such as the saddle between two particles that touch.
@@ -19,70 +19,40 @@ CELL_FRACTION = 0.5
 STOP_FRACTION = 1e-3
 MAX_STEPS = 300
 SCORE_PERCENTILE = 90
-SCAN_VOXELS = 64
 
 
-def detect(
-    probability: Tensor,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    conf_threshold: float,
-    cluster_radius_fraction: float,
-    min_cluster_vol_frac: float,
-    nms_radius_fraction: float,
+def candidates(
+    probability: Tensor, *, trained_radius_voxels: float, conf_threshold: float, cluster_radius_fraction: float
 ) -> Detections:
     """Modes of the density of the voxels with ``probability > conf_threshold``.
 
     Parameters
     ----------
     probability : (Z, Y, X) float tensor in 0..1, on any device
-    radius_voxels : physical particle radius
     trained_radius_voxels : radius of the targets that the network was trained on
     conf_threshold : voxels above it belong to the class
     cluster_radius_fraction : bandwidth of the mean shift in units of ``trained_radius_voxels``; above 0
-    min_cluster_vol_frac : smallest accepted cluster, as a share of the trained sphere's volume
-    nms_radius_fraction : suppression radius in units of ``radius_voxels``
 
     Returns
     -------
     Detections
         Converged modes, sub-voxel; scores are the 90th percentile of the probability over the voxels nearest to the
-        mode. Nothing above the threshold: no detections. The same on every device.
+        mode, sizes their number; a mode without such voxels is none. Nothing above the threshold: no detections. The
+        same on every device.
 
     Raises
     ------
-    InputError : the map holds NaN, or the bandwidth is not above 0
+    InputError : the bandwidth is not above 0
     """
     bandwidth = cluster_radius_fraction * trained_radius_voxels
     if not bandwidth > 0:
         raise InputError(f"cluster_radius_fraction must be above 0, got {cluster_radius_fraction}")
-    voxels, values = voxels_above(probability, conf_threshold)
+    voxels = voxels_above(probability, conf_threshold).coordinates_zyx()
     if len(voxels) == 0:
         return no_detections()
     modes, cluster = mean_shift(voxels, bandwidth)
-    sizes, scores = sizes_and_scores(cluster, values, len(modes))
-    kept = (sizes > 0) & (sizes >= min_cluster_vol_frac * 4 / 3 * math.pi * trained_radius_voxels**3)
-    return suppress(Detections(modes[kept], scores[kept]), nms_radius_fraction * radius_voxels)
-
-
-def voxels_above(probability: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Places (N, 3) int64, in the order of z, y, x, and values (N,) float32 of the voxels above the threshold."""
-    flat = probability.reshape(-1)
-    # Maxima of short runs first: nearly all of a map is far below, and comparing them costs a fraction.
-    whole = flat.numel() // SCAN_VOXELS * SCAN_VOXELS
-    runs = flat[:whole].view(-1, SCAN_VOXELS)
-    # "Not at most" instead of "above": NaN must not pass unseen.
-    busy = (~(runs.amax(1) <= threshold)).nonzero().squeeze(1)
-    run, place = (~(runs.index_select(0, busy) <= threshold)).nonzero().unbind(1)
-    rest = (~(flat[whole:] <= threshold)).nonzero().squeeze(1)
-    index = torch.cat([busy[run] * SCAN_VOXELS + place, whole + rest])
-    values = flat.index_select(0, index).float()
-    if values.isnan().any():
-        raise InputError("the probability map holds NaN; look for it in the tomogram or the network's weights")
-    _, rows, columns = probability.shape
-    plane = index // columns
-    return torch.stack([plane // rows, plane % rows, index % columns], dim=1), values
+    sizes, scores = sizes_and_scores(cluster, probability[tuple(voxels.T)].float(), len(modes))
+    return Detections(modes, scores, sizes.astype(float))[sizes > 0]
 
 
 def mean_shift(

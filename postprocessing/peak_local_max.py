@@ -1,76 +1,83 @@
 """peak_local_max_gpu: peaks of the smoothed probability map, found by max-pooling on the map's own device."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
+from postprocessing.islands import Part, islands_that_reach
+from postprocessing.smoothing import common, gaussian_weights, grown, smooth
 
 # Width of the smoothing in units of the trained target radius: wide enough to turn the plateau that a sphere
 # target teaches into one peak at its centre, narrow enough to keep neighbours apart.
 SMOOTHING_FRACTION = 0.4
 MIN_SIGMA_VOXELS = 0.5
+# (peak, voxel) pairs at a time when sizes are counted.
+CHUNK_PAIRS = 2**22
 
 
-def detect(
-    probability: Tensor,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    peak_threshold: float,
-    nms_radius_fraction: float,
-) -> Detections:
+def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: float) -> Detections:
     """Peaks of one class's probability map.
 
-    The map is smoothed with a Gaussian, a voxel is a peak when it equals the maximum of its neighbourhood and
-    reaches the threshold, its place is refined by a parabola along each axis, and the weaker of two peaks within
-    the suppression radius goes.
+    The map is smoothed with a Gaussian; a voxel is a peak when it equals the maximum of the cube that fits into the
+    trained sphere about it: no second particle can have its centre there. Its place is refined by a parabola along
+    each axis.
 
     Parameters
     ----------
     probability : (Z, Y, X) float tensor in 0..1, on any device
-    radius_voxels : physical particle radius
     trained_radius_voxels : radius of the targets that the network was trained on
-    peak_threshold : lowest accepted value of the smoothed map; above 0
-    nms_radius_fraction : suppression radius in units of ``radius_voxels``
+    floor : lowest value of the smoothed map at a peak; above 0
 
     Returns
     -------
     Detections
-        Scores are the smoothed probability at the peak. Peaks at the border count; on a plateau the first voxel
-        in z, y, x order within the suppression radius stays. Empty map: no detections.
+        Scores are the smoothed probability at the peak, sizes the voxels of the trained sphere about it whose
+        probability is above half of the score. Peaks at the border count; a plateau is one peak, at its first voxel
+        in z, y, x order. Nothing from the floor up: no detections.
     """
-    if probability.numel() == 0:
+    weights = gaussian_weights(max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
+    reach = max(1, int(trained_radius_voxels / math.sqrt(3)))
+    floor = max(floor, torch.finfo().tiny)
+    parts = islands_that_reach(probability, weights, floor, distance_voxels=reach)
+    if not parts:
         return no_detections()
-    smoothed = gaussian_smooth(probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
-    suppression_radius = nms_radius_fraction * radius_voxels
-    # The cube lies inside the suppression sphere: pooling never removes a peak that suppression would keep.
-    reach = max(1, int(suppression_radius / math.sqrt(3)))
-    is_peak = (smoothed == max_pool(smoothed, reach)) & (smoothed >= max(peak_threshold, torch.finfo().tiny))
-    voxels = is_peak.nonzero()
-    scores = smoothed[is_peak]
-    places = voxels + parabola_offsets(smoothed, voxels)
-    found = Detections(places.double().cpu().numpy(), scores.double().cpu().numpy())
-    return suppress(found, suppression_radius)
+    found = torch.cat([peaks_in_part(probability, part, weights, reach, floor) for part in parts])
+    # Parts may overlap: what lies in two of them was found twice, and alike.
+    found = found.unique(dim=0)
+    voxels, offsets, scores = found[:, :3], found[:, 3:6], found[:, 6]
+    sizes = filled_voxels(probability, voxels.long(), scores / 2, trained_radius_voxels)
+    return Detections(*(values.double().cpu().numpy() for values in (voxels.double() + offsets, scores, sizes)))
 
 
-def gaussian_smooth(volume: Tensor, sigma_voxels: float) -> Tensor:
-    """Separable Gaussian of (Z, Y, X), cut at 3 sigma; beyond the border the volume counts as 0.
+def peaks_in_part(probability: Tensor, part: Part, weights: Sequence[float], reach: int, floor: float) -> Tensor:
+    """Voxel, sub-voxel offset and height of the peaks in a part of the smoothed map.
 
-    Sums of shifted volumes: library convolutions of one channel are many times slower on a CPU.
+    Parameters
+    ----------
+    weights : of the smoothing
+    reach : half side of the cube whose maximum a peak is, at least 1
+    floor : lowest height
+
+    Returns
+    -------
+    (N, 7) float32
     """
-    reach = max(1, math.ceil(3 * sigma_voxels))
-    weights = [math.exp(-0.5 * (offset / sigma_voxels) ** 2) for offset in range(-reach, reach + 1)]
-    total = sum(weights)
-    for axis in range(3):
-        padded = _pad(volume, axis, reach, 0.0)
-        volume = torch.zeros_like(volume)
-        for offset, weight in enumerate(weights):
-            volume.add_(padded.narrow(axis, offset, volume.shape[axis]), alpha=weight / total)
-    return volume
+    # What may be higher or as high lies in the cube or, for the neighbours of which one begins a plateau, one voxel
+    # farther, and in the island. The parabola needs the next voxel even outside of it.
+    seen = grown(common(grown(part.box, reach + 1, probability.shape), part.island), 1, probability.shape)
+    smoothed = smooth(probability, weights, seen)
+    peaks = first_of_plateaus((smoothed == max_pool(smoothed, reach)) & (smoothed >= floor))
+    origin = [sides.start for sides in seen]
+    inner = tuple(slice(a.start - first, a.stop - first) for a, first in zip(part.box, origin, strict=True))
+    voxels = peaks[inner].nonzero() + torch.tensor([sides.start for sides in inner], device=peaks.device)
+    neighbours = functional.pad(smoothed, [1] * 6, value=-math.inf)
+    offsets = parabola_offsets(neighbours, voxels + 1)
+    heights = smoothed[tuple(voxels.T)]
+    return torch.cat([voxels + torch.tensor(origin, device=peaks.device), offsets, heights[:, None]], dim=1)
 
 
 def max_pool(volume: Tensor, reach: int) -> Tensor:
@@ -101,22 +108,46 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
 
     Parameters
     ----------
-    volume : (Z, Y, X); peaks : (N, 3) integer places of local maxima
+    volume : (Z, Y, X) with a margin of minus infinity
+    peaks : (N, 3) integer places of local maxima, not in the margin
 
     Returns
     -------
-    (N, 3) float tensor; 0 along an axis where the peak lies at the border or the map is flat.
+    (N, 3) float tensor; 0 along an axis where the peak lies beside the margin or the map is flat.
     """
-    offsets = torch.zeros(peaks.shape, dtype=volume.dtype, device=volume.device)
-    centre = volume[tuple(peaks.T)]
-    for axis in range(3):
-        last = volume.shape[axis] - 1
-        step = torch.zeros(3, dtype=peaks.dtype, device=peaks.device)
-        step[axis] = 1
-        before = volume[tuple((peaks - step).clamp(min=0).T)]
-        after = volume[tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)]
-        curvature = before - 2 * centre + after
-        inside = (peaks[:, axis] > 0) & (peaks[:, axis] < last) & (curvature < 0)
-        vertex = 0.5 * (before - after) / torch.where(inside, curvature, torch.ones_like(curvature))
-        offsets[:, axis] = torch.where(inside, vertex.clamp(-0.5, 0.5), torch.zeros_like(vertex))
-    return offsets
+    strides = torch.tensor(volume.stride(), device=peaks.device)
+    flat, places = volume.reshape(-1), (peaks * strides).sum(dim=1, keepdim=True)
+    before, centre, after = flat[places - strides], flat[places], flat[places + strides]
+    curvature = before - 2 * centre + after
+    vertex = (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
+    return torch.where(curvature.isfinite() & (curvature < 0), vertex, 0.0)
+
+
+def first_of_plateaus(peaks: Tensor) -> Tensor:
+    """The (Z, Y, X) mask of peaks without those that touch one ahead of them in the order of z, y, x.
+
+    Peaks that touch are equally high: each is the maximum about the other.
+    """
+    rows = peaks | _moved(peaks, 2, 1) | _moved(peaks, 2, -1)
+    planes = rows | _moved(rows, 1, 1) | _moved(rows, 1, -1)
+    return peaks & ~(_moved(peaks, 2, 1) | _moved(rows, 1, 1) | _moved(planes, 0, 1))
+
+
+def _moved(mask: Tensor, axis: int, step: int) -> Tensor:
+    """The mask one voxel on (step 1) or back (-1), False where nothing came from."""
+    return _pad(mask, axis, 1, False).narrow(axis, 1 - step, mask.shape[axis])
+
+
+def filled_voxels(volume: Tensor, centres: Tensor, levels: Tensor, radius_voxels: float) -> Tensor:
+    """(N,) number of voxels above each level in the sphere about each of the (N, 3) voxels."""
+    steps = torch.arange(-int(radius_voxels), int(radius_voxels) + 1, device=centres.device)
+    ball = torch.cartesian_prod(steps, steps, steps)
+    ball = ball[ball.square().sum(dim=1) <= radius_voxels**2]
+    shape = torch.tensor(volume.shape, device=centres.device)
+    numbers = [levels.new_zeros(0)]
+    for centre, level in zip(*(t.split(max(1, CHUNK_PAIRS // len(ball))) for t in (centres, levels)), strict=True):
+        around = centre[:, None] + ball
+        inside = ((around >= 0) & (around < shape)).all(dim=2)
+        above = volume[tuple(torch.minimum(around.clamp(min=0), shape - 1).unbind(2))] > level[:, None]
+        numbers.append((above & inside).sum(dim=1))
+    return torch.cat(numbers)

@@ -1,32 +1,32 @@
-"""Suppression of the weaker of two detections that lie too close; never across classes."""
+"""Suppression of the weaker of two places that lie too close; never across classes."""
 
 import numpy as np
 from scipy.spatial import KDTree
 
-from postprocessing.detections import Detections
 
-
-def suppress(detections: Detections, radius_voxels: float) -> Detections:
+def unsuppressed(coordinates_zyx: np.ndarray, scores: np.ndarray, radius: float) -> np.ndarray:
     """Greedy suppression within a class, the highest score first.
 
     Parameters
     ----------
-    detections : in any order
-    radius_voxels : a detection within this distance (inclusive) of a kept, higher-scoring one goes
+    coordinates_zyx : (N, 3) in any order
+    scores : (N,)
+    radius : a place within this distance (inclusive) of a kept, higher-scoring one goes; 0 or less: all stay
 
     Returns
     -------
-    Detections
-        Sorted by score; ties in the order of z, y, x. What is kept above a score does not depend on the
-        detections below it, so that a threshold may be applied before or after.
+    (K,) indices of those that are kept, the highest score first; ties in the order of z, y, x. What is kept above a
+    score does not depend on the places below it, so that a threshold may be applied before or after.
     """
-    detections = detections.sorted()
-    if len(detections) < 2 or radius_voxels <= 0:
-        return detections
-    near = KDTree(detections.coordinates_zyx).query_ball_point(detections.coordinates_zyx, r=radius_voxels)
-    keep = np.ones(len(detections), dtype=bool)
-    for index, neighbours in enumerate(near):
-        if keep[index]:
-            weaker = np.asarray(neighbours)
-            keep[weaker[weaker > index]] = False
-    return Detections(detections.coordinates_zyx[keep], detections.scores[keep])
+    z, y, x = coordinates_zyx.T
+    order = np.lexsort((x, y, z, -scores))
+    if len(order) < 2 or radius <= 0:
+        return order
+    pairs = KDTree(coordinates_zyx[order]).query_pairs(radius, output_type="ndarray")
+    stronger, weaker = pairs[np.argsort(pairs[:, 0], kind="stable")].T
+    kept = np.ones(len(order), dtype=bool)
+    first, begin = np.unique(stronger, return_index=True)
+    for index, beaten in zip(first, np.split(weaker, begin[1:]), strict=False):
+        if kept[index]:
+            kept[beaten] = False
+    return order[kept]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 # The other half of the 26 neighbours lies before a voxel in the order of the list; (0, 0, 1) is in the same run.
 _ROWS_AHEAD = ((0, 1), (1, -1), (1, 0), (1, 1))
+SCAN_VOXELS = 64
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,29 @@ class VoxelList:
         return before, after
 
 
+def voxels_above(volume: Tensor, threshold: float) -> VoxelList:
+    """The voxels of a (Z, Y, X) tensor that lie above the threshold, on its device."""
+    flat = volume.reshape(-1)
+    # Maxima of short runs first: nearly all of a map is far below, and comparing them costs a fraction.
+    whole = flat.numel() // SCAN_VOXELS * SCAN_VOXELS
+    runs = flat[:whole].view(-1, SCAN_VOXELS)
+    busy = (runs.amax(1) > threshold).nonzero().squeeze(1)
+    run, place = (runs.index_select(0, busy) > threshold).nonzero().unbind(1)
+    rest = (flat[whole:] > threshold).nonzero().squeeze(1)
+    return _voxel_list(torch.cat([busy[run] * SCAN_VOXELS + place, whole + rest]), tuple(volume.shape))
+
+
 def voxels_where(mask: Tensor) -> VoxelList:
     """The true voxels of a (Z, Y, X) boolean tensor, on its device."""
-    _, height, width = mask.shape
-    flat = mask.reshape(-1).nonzero().squeeze(1)
+    return _voxel_list(mask.reshape(-1).nonzero().squeeze(1), tuple(mask.shape))
+
+
+def _voxel_list(flat: Tensor, shape_zyx: tuple[int, int, int]) -> VoxelList:
+    _, height, width = shape_zyx
     rows = flat // width
     # Two voxels of margin per row, two rows per plane, and the plane, row and voxel ahead of the first.
     places = flat + 2 * rows + (rows // height) * 2 * (width + 2) + (height + 2) * (width + 2) + (width + 2) + 1
-    return VoxelList(places, tuple(mask.shape))
+    return VoxelList(places, shape_zyx)
 
 
 def connected_components(voxels: VoxelList) -> tuple[Tensor, int]:

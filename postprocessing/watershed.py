@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from errors import InputError
 from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
-from postprocessing.voxel_list import VoxelList, connected_components, squared_distances, voxels_where
+from postprocessing.suppression import unsuppressed
+from postprocessing.voxel_list import VoxelList, connected_components, squared_distances, voxels_above
 
 # In trained radii: no particle is so thick that it matters how much deeper a voxel lies.
 MAX_DEPTH_FRACTION = 4.0
@@ -21,15 +20,8 @@ NEVER = 2**62
 CHUNK_VOXELS = 2**18
 
 
-def detect(
-    probability: Tensor,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    conf_threshold: float,
-    vol_frac_threshold: float,
-    cluster_radius_fraction: float,
-    nms_radius_fraction: float,
+def candidates(
+    probability: Tensor, *, trained_radius_voxels: float, conf_threshold: float, cluster_radius_fraction: float
 ) -> Detections:
     """Parts of ``probability > conf_threshold``, found by a marker-controlled watershed.
 
@@ -39,48 +31,32 @@ def detect(
     Parameters
     ----------
     probability : (Z, Y, X) float tensor in 0..1, on any device
-    radius_voxels : physical particle radius
     trained_radius_voxels : radius of the targets that the network was trained on
     conf_threshold : voxels above it belong to the class
-    vol_frac_threshold : smallest accepted part, as a share of the trained sphere's volume
     cluster_radius_fraction : smallest distance of two markers in a component, as a share of the trained sphere's
         diameter
-    nms_radius_fraction : suppression radius in units of ``radius_voxels``
 
     Returns
     -------
     Detections
-        Centroids; scores are the mean probability of the part. What lies outside of the volume does not count as
-        background. Where two floods meet in a voxel, the one that comes from a deeper neighbour takes it, then the
-        one with the deeper marker. Of equally deep voxels near each other the first in z, y, x order is the marker,
-        so that a flat plate is one part. Nothing above the threshold: no detections.
-
-    Raises
-    ------
-    InputError
-        For a map with NaN or infinite values.
+        Centroids; scores are the mean probability of the part, sizes its voxels. What lies outside of the volume does
+        not count as background. Where two floods meet in a voxel, the one that comes from a deeper neighbour takes it,
+        then the one with the deeper marker. Of equally deep voxels near each other the first in z, y, x order is the
+        marker, so that a flat plate is one part. Nothing above the threshold: no detections.
 
     References
     ----------
     Beucher and Meyer, in Mathematical Morphology in Image Processing (1993), chapter 12: flooding from markers.
     Shih and Mitchell, IEEE Trans. Image Process. 1 (1992), doi 10.1109/83.136596: distances by decomposed parabolas.
     """
-    if not math.isfinite(float(probability.sum(dtype=torch.float32))):
-        raise InputError("the probability map holds NaN or infinite values; is the network's checkpoint broken?")
-    voxels = voxels_where(probability.float() > conf_threshold)
-    smallest = vol_frac_threshold * 4 / 3 * math.pi * trained_radius_voxels**3
-    if len(voxels):
-        components, count = connected_components(voxels)
-        # No part is larger than its component.
-        large = (torch.bincount(components, minlength=count).double() >= smallest)[components]
-        voxels, components = voxels.selected(large), components[large]
+    voxels = voxels_above(probability, conf_threshold)
     if len(voxels) == 0:
         return no_detections()
+    components, _ = connected_components(voxels)
     depths = squared_distances(voxels, math.ceil(MAX_DEPTH_FRACTION * trained_radius_voxels))
     markers = find_markers(voxels, components, depths, 2 * cluster_radius_fraction * trained_radius_voxels)
     parts = flood(voxels, components, depths, markers)
-    found = _statistics(probability, voxels, parts, len(markers), smallest)
-    return suppress(found, nms_radius_fraction * radius_voxels)
+    return _statistics(probability, voxels, parts, len(markers))
 
 
 def find_markers(voxels: VoxelList, components: Tensor, depths: Tensor, distance_voxels: float) -> Tensor:
@@ -109,14 +85,12 @@ def _far_apart(voxels: VoxelList, components: Tensor, maxima: Tensor, depths: Te
     """The maxima without those that have a deeper one nearby in their component; deepest first."""
     # Components are moved apart along z, so that one suppression serves all of them.
     period = voxels.shape_zyx[0] + math.ceil(distance) + 1
-    coordinates = VoxelList(voxels.places[maxima], voxels.shape_zyx).coordinates_zyx()
+    coordinates = voxels.selected(maxima).coordinates_zyx()
     coordinates[:, 0] += components[maxima] * period
     # Squared distances are whole numbers: everything below the distance goes, the distance itself stays.
     radius = math.sqrt(math.ceil(distance**2) - 0.5)
-    kept = suppress(Detections(coordinates.double().cpu().numpy(), depths.double().cpu().numpy()), radius)
-    z, y, x = torch.from_numpy(kept.coordinates_zyx).long().to(maxima.device).T + 1
-    plane, row, _ = voxels.strides
-    return voxels.index_of((z - 1) % period * plane + plane + y * row + x)
+    kept = unsuppressed(coordinates.double().cpu().numpy(), depths.double().cpu().numpy(), radius)
+    return maxima[torch.from_numpy(kept).to(maxima.device)]
 
 
 def flood(voxels: VoxelList, components: Tensor, depths: Tensor, markers: Tensor) -> Tensor:
@@ -161,11 +135,10 @@ def _neighbourhoods(voxels: VoxelList, index: Tensor) -> Iterator[Tensor]:
         yield voxels.index_of(voxels.places[piece][:, None] + steps)
 
 
-def _statistics(probability: Tensor, voxels: VoxelList, parts: Tensor, count: int, smallest: float) -> Detections:
+def _statistics(probability: Tensor, voxels: VoxelList, parts: Tensor, count: int) -> Detections:
     coordinates = voxels.coordinates_zyx()
     values = (probability[tuple(coordinates.T)].double() * PROBABILITY_STEPS).round().long()
-    sizes = torch.bincount(parts, minlength=count)
-    sums = sizes.new_zeros(count, 4).index_add_(0, parts, torch.cat([coordinates, values[:, None]], dim=1))
-    kept = sizes.double() >= smallest
-    means = (sums[kept].double() / sizes[kept, None].double()).cpu().numpy()
-    return Detections(means[:, :3], means[:, 3] / PROBABILITY_STEPS)
+    sizes = torch.bincount(parts, minlength=count).double()
+    sums = parts.new_zeros(count, 4).index_add_(0, parts, torch.cat([coordinates, values[:, None]], dim=1))
+    means = (sums.double() / sizes[:, None]).cpu().numpy()
+    return Detections(means[:, :3], means[:, 3] / PROBABILITY_STEPS, sizes.cpu().numpy())

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from one_class import find
 from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist
 from sklearn.cluster import MeanShift
 
 from errors import InputError
-from postprocessing.mean_shift import detect, mean_shift, sizes_and_scores, voxels_above
+from postprocessing.mean_shift import mean_shift, sizes_and_scores
+from postprocessing.voxel_list import voxels_above
 
 OPTIONS = {
     "radius_voxels": 8.0,
@@ -22,7 +24,7 @@ SHAPE = (28, 36, 44)
 
 
 def run(volume, **changes):
-    return detect(volume, **{**OPTIONS, **changes})
+    return find(volume, "meanshift", **{**OPTIONS, **changes})
 
 
 def balls(*centres, radius=4.0, shape=SHAPE):
@@ -69,7 +71,7 @@ def large_clusters(modes, labels, least=40):
 
 @pytest.mark.parametrize("scene", TINY_SCENES)
 def test_exactly_scikit_learn_when_every_path_is_followed(scene):
-    voxels, _ = voxels_above(TINY_SCENES[scene], 0.5)
+    voxels = voxels_above(TINY_SCENES[scene], 0.5).coordinates_zyx()
     modes, cluster = mean_shift(voxels, 2.2, cell_fraction=0)
     theirs = MeanShift(bandwidth=2.2).fit(voxels.numpy())
     assert modes == pytest.approx(theirs.cluster_centers_, abs=1e-9)
@@ -83,7 +85,7 @@ def test_exactly_scikit_learn_when_every_path_is_followed(scene):
 @pytest.mark.parametrize("bandwidth", [4.4, 4.8])
 @pytest.mark.parametrize("scene", [name for name in SCENES if name != "elongated"])
 def test_same_clusters_as_scikit_learn_with_its_bins(scene, bandwidth):
-    voxels, _ = voxels_above(SCENES[scene], 0.5)
+    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
     modes, cluster = mean_shift(voxels, bandwidth)
     theirs = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels.numpy())
     ours, sizes = large_clusters(modes, cluster.numpy())
@@ -96,7 +98,7 @@ def test_same_clusters_as_scikit_learn_with_its_bins(scene, bandwidth):
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_voxels_belong_to_the_nearest_mode(scene):
-    voxels, _ = voxels_above(SCENES[scene], 0.5)
+    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
     modes, cluster = mean_shift(voxels, 3.0)
     to_all = np.linalg.norm(voxels.numpy()[:, None] - modes, axis=-1)
     assert np.allclose(to_all[np.arange(len(voxels)), cluster], to_all.min(axis=1))
@@ -104,7 +106,7 @@ def test_voxels_belong_to_the_nearest_mode(scene):
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_modes_are_means_of_their_surroundings_and_apart(scene):
-    voxels, _ = voxels_above(SCENES[scene], 0.5)
+    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
     modes, _ = mean_shift(voxels, 4.0)
     for mode in modes:
         near = np.linalg.norm(voxels.numpy() - mode, axis=1) <= 4.0
@@ -116,11 +118,6 @@ def test_touching_balls_are_parted_where_components_are_not():
     found = run(balls(*TOUCHING), cluster_radius_fraction=1.2)
     assert len(found) == 3
     assert KDTree(TOUCHING).query(found.coordinates_zyx)[0].max() < 0.5
-
-
-def test_empty_map():
-    assert run(torch.zeros(5, 5, 5)).coordinates_zyx.shape == (0, 3)
-    assert run(torch.zeros(0, 4, 4)).scores.shape == (0,)
 
 
 def test_one_voxel():
@@ -142,14 +139,6 @@ def test_a_plate_ends_in_a_packing():
     found = run(volume)
     assert len(found) < 4 * 80 * 80 / 40 and pdist(found.coordinates_zyx).min() > 4.0
     assert np.array_equal(run(volume).coordinates_zyx, found.coordinates_zyx)
-
-
-def test_nan_is_refused():
-    for place in [(0, 0, 0), (13, 20, 21), (27, 35, 43)]:
-        volume = balls((13, 13, 12))
-        volume[place] = torch.nan
-        with pytest.raises(InputError, match="NaN"):
-            run(volume)
 
 
 def test_confidence_threshold_is_obeyed_and_exclusive():
@@ -200,14 +189,6 @@ def test_scores_are_percentiles_of_the_cluster():
     assert np.isnan(scores[[1, 3]]).all()
     volume = noisy([(13, 17, 21)], seed=0)
     assert run(volume).scores[0] == pytest.approx(np.percentile(volume[volume > 0.5], 90), abs=0.01)
-
-
-@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 8, 16), (7, 11, 13)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_voxels_above_are_all_of_them_in_order(shape, dtype):
-    volume = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    voxels, values = voxels_above(volume, 0.7)
-    assert torch.equal(voxels, (volume > 0.7).nonzero()) and torch.equal(values, volume[volume > 0.7].float())
 
 
 def test_a_moved_map_moves_the_particles():

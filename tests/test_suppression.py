@@ -3,12 +3,17 @@
 import numpy as np
 
 from postprocessing.detections import Detections, no_detections
-from postprocessing.suppression import suppress
+from postprocessing.selection import select
+from postprocessing.suppression import unsuppressed
 
 
 def detections(*rows):
     array = np.array(rows, dtype=float).reshape(-1, 4)
-    return Detections(array[:, :3], array[:, 3])
+    return Detections(array[:, :3], array[:, 3], np.ones(len(array)))
+
+
+def suppress(candidates, radius_voxels):
+    return candidates[unsuppressed(candidates.coordinates_zyx, candidates.scores, radius_voxels)]
 
 
 def test_empty():
@@ -32,10 +37,35 @@ def test_equal_scores_are_settled_by_place():
     assert suppress(detections(*rows[::-1]), 2.0).coordinates_zyx.tolist() == [[0, 0, 0]]
 
 
+def greedy(coordinates, scores, radius):
+    """The definition, pair by pair."""
+    kept = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(np.linalg.norm(coordinates[index] - coordinates[other]) > radius for other in kept):
+            kept.append(index)
+    return kept
+
+
+def test_crowds_are_suppressed_as_the_definition_says():
+    rng = np.random.default_rng(0)
+    for radius in (0.0, 0.5, 2.0, 5.0, 50.0):
+        coordinates, scores = rng.uniform(0, 20, (300, 3)), rng.uniform(size=300)
+        assert unsuppressed(coordinates, scores, radius).tolist() == greedy(coordinates, scores, radius)
+
+
 def test_a_threshold_may_come_before_or_after():
     rng = np.random.default_rng(0)
-    every = Detections(rng.uniform(0, 20, (300, 3)), rng.uniform(size=300))
-    after = suppress(every, 3.0)
-    high = every.scores >= 0.6
-    before = suppress(Detections(every.coordinates_zyx[high], every.scores[high]), 3.0)
+    every = Detections(rng.uniform(0, 20, (300, 3)), rng.uniform(size=300), np.ones(300))
+    options = {"radius_voxels": 6.0, "trained_radius_voxels": 3.0, "nms_radius_fraction": 0.5}
+    after = select(every, **options)
+    before = select(every, **options, smallest_score=0.6)
     assert np.array_equal(before.coordinates_zyx, after.coordinates_zyx[after.scores >= 0.6])
+
+
+def test_what_is_too_small_suppresses_nobody():
+    pair = Detections(np.zeros((2, 3)), np.array([0.9, 0.5]), np.array([10.0, 200.0]))
+    options = {"radius_voxels": 6.0, "trained_radius_voxels": 3.0, "nms_radius_fraction": 0.5}  # the sphere: 113 voxels
+    assert select(pair, **options).scores.tolist() == [0.9]
+    assert select(pair, **options, smallest_volume_fraction=0.0).scores.tolist() == [0.9]
+    assert select(pair, **options, smallest_volume_fraction=0.5).scores.tolist() == [0.5]
+    assert len(select(pair, **options, smallest_volume_fraction=2.0)) == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from postprocessing.voxel_list import connected_components, squared_distances, voxels_where
+from postprocessing.voxel_list import connected_components, squared_distances, voxels_above, voxels_where
 
 
 def random_masks():
@@ -64,6 +64,13 @@ class TestAgreement:
         assert np.array_equal(on_grid(voxels, ours), theirs)
         bounded = squared_distances(voxels, 2)
         assert np.array_equal(on_grid(voxels, bounded), np.minimum(theirs, 4))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 8, 16), (7, 11, 13)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_voxels_above_are_all_of_them_in_order(shape, dtype):
+    volume = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(voxels_above(volume, 0.7).coordinates_zyx(), (volume > 0.7).nonzero())
 
 
 def test_an_empty_mask():
