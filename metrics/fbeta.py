@@ -20,6 +20,7 @@ from errors import InputError, run_script
 from particle_config import PARTICLES, Particle
 
 BETA = 4.0
+COUNTS = ["true_positives", "false_positives", "false_negatives"]
 # Share of the particle's radius within which a pick is accepted.
 MATCH_RADIUS_FRACTION = 0.5
 
@@ -91,11 +92,21 @@ class Score:
     mean_over_runs : mean over the runs of each run's own weighted F4, over the particles it has; not official.
     per_particle : one row a particle: true_positives, false_positives, false_negatives, references, candidates,
         precision, recall, f1, f4, weight.
+    per_run : one row a run and particle, in the order of the runs, then of the particles: run, particle,
+        true_positives, false_positives, false_negatives, f4 (NaN where the run has no such reference).
+    weighted_per_run : run -> its own weighted F4, over the particles it has.
     """
 
     weighted: float
     mean_over_runs: float
     per_particle: pd.DataFrame
+    per_run: pd.DataFrame
+    weighted_per_run: pd.Series
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(runs, particles, 3) true positives, false positives, false negatives."""
+        return self.per_run[COUNTS].to_numpy().reshape(-1, len(self.per_particle), 3)
 
     def as_dict(self) -> dict:
         rows = self.per_particle.reset_index().to_dict(orient="records")
@@ -154,10 +165,14 @@ def score_picks(
     per_particle = pd.DataFrame(
         [_summary_row(particle, *counts[particle.name].sum(axis=0), beta) for particle in particles]
     ).set_index("particle")
+    per_run = _per_run_table(counts, runs, beta)
+    weighted_per_run = _weighted_per_run(per_run, particles)
     return Score(
         weighted=_weighted(per_particle["f4"].to_numpy(), particles),
-        mean_over_runs=_mean_over_runs(counts, particles, beta),
+        mean_over_runs=float(weighted_per_run.mean()),
         per_particle=per_particle,
+        per_run=per_run,
+        weighted_per_run=weighted_per_run,
     )
 
 
@@ -208,12 +223,20 @@ def _weighted(values: np.ndarray, particles: Sequence[Particle], mask: np.ndarra
     return float((weights * values).sum() / weights.sum()) if weights.sum() > 0 else 0.0
 
 
-def _mean_over_runs(counts: dict[str, np.ndarray], particles: Sequence[Particle], beta: float) -> float:
-    """Each run's F4 over the particles that the run has, averaged over the runs."""
-    stacked = np.stack([counts[particle.name] for particle in particles], axis=1)  # (runs, particles, 3)
-    values = f_beta(stacked[..., 0], stacked[..., 1], stacked[..., 2], beta)
-    present = stacked[..., 0] + stacked[..., 2] > 0
-    return float(np.mean([_weighted(v, particles, p) for v, p in zip(values, present, strict=True)]))
+def _per_run_table(counts: dict[str, np.ndarray], runs: Sequence[str], beta: float) -> pd.DataFrame:
+    stacked = np.stack(list(counts.values()), axis=1).reshape(-1, 3)  # (runs * particles, 3)
+    table = pd.DataFrame(stacked, columns=COUNTS)
+    table.insert(0, "run", np.repeat(runs, len(counts)))
+    table.insert(1, "particle", np.tile(list(counts), len(runs)))
+    values = f_beta(*stacked.T, beta)
+    return table.assign(f4=np.where(stacked[:, 0] + stacked[:, 2] > 0, values, np.nan))
+
+
+def _weighted_per_run(per_run: pd.DataFrame, particles: Sequence[Particle]) -> pd.Series:
+    """Each run's weighted F4 over the particles that the run has."""
+    values = per_run["f4"].to_numpy().reshape(-1, len(particles))
+    scores = [_weighted(np.nan_to_num(row), particles, np.isfinite(row)) for row in values]
+    return pd.Series(scores, index=per_run["run"].to_numpy()[:: len(particles)], name="weighted_f4")
 
 
 def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles: Sequence[Particle]) -> None:

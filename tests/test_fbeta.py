@@ -90,6 +90,21 @@ def test_counts_are_pooled_before_f_is_computed():
     assert score.mean_over_runs == pytest.approx(0.5)  # run A scores 0, run B 1
 
 
+def test_the_table_of_runs_says_what_each_run_has():
+    truth = pd.concat([ONE_OF_EACH, table([("ribosome", 0.0, 0, 0), ("ribosome", 900.0, 0, 0)], "TS_2")])
+    picks = pd.concat([ONE_OF_EACH, table([("ribosome", 0.0, 0, 0), ("apo-ferritin", 0, 0, 0)], "TS_2")])
+    score = score_picks(picks, truth)
+    rows = score.per_run.set_index(["run", "particle"])
+    assert list(rows.loc["TS_2"].index) == [p.name for p in PARTICLES]
+    assert rows.loc[("TS_2", "ribosome")].tolist() == [1, 0, 1, f_beta(1, 0, 1)]
+    assert rows.loc[("TS_2", "apo-ferritin")].tolist()[:3] == [0, 1, 0] and np.isnan(rows.f4["TS_2", "apo-ferritin"])
+    assert score.weighted_per_run.to_dict() == {"TS_1": 1.0, "TS_2": f_beta(1, 0, 1)}
+    assert score.mean_over_runs == score.weighted_per_run.mean()
+    assert score.counts.shape == (2, len(PARTICLES), 3)
+    totals = score.per_particle[["true_positives", "false_positives", "false_negatives"]]
+    assert np.array_equal(score.counts.sum(axis=0), totals)
+
+
 def test_unknown_runs_are_dropped():
     extra = table([("ribosome", 1.0, 2.0, 3.0)], "elsewhere")
     assert score_picks(pd.concat([ONE_OF_EACH, extra]), ONE_OF_EACH).weighted == 1.0

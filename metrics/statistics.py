@@ -1,0 +1,225 @@
+"""Whether the score of one experiment is really better than that of another.
+
+Tomograms are what was drawn at random, so they are what is drawn again: particles of one tomogram share its noise,
+thickness and alignment and are not independent. All functions take counts (runs, particles, 3): true positives, false
+positives and false negatives as in ``Score.counts`` of metrics.fbeta, or their means over folds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from metrics.fbeta import BETA, f_beta
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+RESAMPLES = 10_000
+# Up to this number of differing tomograms all 2^n exchanges are looked at, beyond it PERMUTATIONS random ones.
+EXACT_RUNS = 14
+PERMUTATIONS = 20_000
+# Differences of sums taken in another order; a real difference of counts is far larger.
+ROUNDING = 1e-9
+
+
+def weighted_f_beta(counts: np.ndarray, weights: Sequence[float], beta: float = BETA) -> np.ndarray:
+    """Weighted mean of F-beta over the particles, the official score when the counts are pooled over all runs.
+
+    Parameters
+    ----------
+    counts : (..., particles, 3) true positives, false positives, false negatives
+    weights : (particles,) of the score
+
+    Returns
+    -------
+    (...) array; a particle without references counts as 0, as it does in the score
+    """
+    weights = np.asarray(weights, float)
+    return f_beta(*np.moveaxis(np.asarray(counts, float), -1, 0), beta) @ weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Confidence limits; both NaN where there is a single tomogram to draw from."""
+
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    counts: np.ndarray,
+    weights: Sequence[float],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the pooled weighted F4 over tomograms drawn with replacement.
+
+    With few tomograms such an interval is too narrow: with seven, one of 95 % held the true value in 86 of 100
+    simulated campaigns, with twenty in 92.
+
+    Parameters
+    ----------
+    counts : (runs, particles, 3)
+    weights : (particles,) of the score
+    confidence : probability between the limits
+    seed : of the draws; the same seed draws the same tomograms for every experiment
+
+    Notes
+    -----
+    Efron and Tibshirani, Statistical Science 1 (1986) 54, doi:10.1214/ss/1177013815. A draw that leaves out every
+    tomogram with a certain particle says nothing about it: the other particles then make up the score.
+    """
+    counts = _checked(counts, weights)
+    if len(counts) < 2:
+        return Interval(np.nan, np.nan)
+    drawn = _drawn_sums(counts, resamples, seed)  # (resamples, particles, 3)
+    unseen = (_references(drawn) == 0) & (_references(counts.sum(axis=0)) > 0)
+    kept_weights = np.where(unseen, 0.0, np.asarray(weights, float))
+    total = kept_weights.sum(axis=-1)
+    values = (f_beta(*np.moveaxis(drawn, -1, 0)) * kept_weights).sum(axis=-1)[total > 0] / total[total > 0]
+    tail = (1 - confidence) / 2
+    return Interval(*(float(limit) for limit in np.quantile(values, [tail, 1 - tail])))
+
+
+def _drawn_sums(counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    runs = len(counts)
+    times = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=resamples)
+    return np.tensordot(times.astype(float), counts, axes=1)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two experiments on the same tomograms.
+
+    Attributes
+    ----------
+    difference : pooled weighted F4 of the first minus that of the second
+    p_value : two-sided
+    differing_runs : tomograms in which the two have different counts; the others say nothing
+    smallest_p_value : what the test could give at best with that many tomograms
+    """
+
+    difference: float
+    p_value: float
+    differing_runs: int
+    smallest_p_value: float
+
+
+def paired_test(first: np.ndarray, second: np.ndarray, weights: Sequence[float], *, seed: int = 0) -> PairedTest:
+    """Exchange the two experiments tomogram by tomogram: how often is the difference at least as large as it was?
+
+    If it did not matter which experiment made which picks, every exchange would be as likely as what was measured.
+    All 2^n exchanges of the n tomograms that differ are looked at, or a random sample where they are too many.
+
+    Parameters
+    ----------
+    first, second : (runs, particles, 3), the same tomograms in the same order
+    weights : (particles,) of the score
+    seed : of the random exchanges
+
+    Raises
+    ------
+    ValueError : the references differ, so these are not the same tomograms
+
+    Notes
+    -----
+    Yeh, COLING 2000, doi:10.3115/992730.992783 (exchanges, for F scores); Phipson and Smyth 2010,
+    doi:10.2202/1544-6115.1585 (what was measured counts as one of the random exchanges).
+    """
+    first, second = _checked(first, weights), _checked(second, weights)
+    if first.shape != second.shape or not np.allclose(_references(first), _references(second)):
+        raise ValueError("a paired test needs the same tomograms with the same references, in the same order")
+    change = first - second
+    differing = np.any(np.abs(change) > ROUNDING, axis=(1, 2))
+    signs = _signs(int(differing.sum()), seed)  # (exchanges, differing runs), measured one first
+    total = (first + second).sum(axis=0)
+    shift = np.tensordot(signs, change[differing], axes=1)  # (exchanges, particles, 3)
+    differences = weighted_f_beta((total + shift) / 2, weights) - weighted_f_beta((total - shift) / 2, weights)
+    as_large = np.abs(differences) >= abs(differences[0]) - ROUNDING
+    runs = int(differing.sum())
+    return PairedTest(
+        difference=float(differences[0]),
+        p_value=float(as_large.mean()),
+        differing_runs=runs,
+        # Exchanging all of them gives the same difference again, of the other sign.
+        smallest_p_value=min(1.0, max(2.0 ** (1 - runs), 1 / len(signs))),
+    )
+
+
+def _signs(runs: int, seed: int) -> np.ndarray:
+    """(exchanges, runs) of 1 (kept) and -1 (exchanged); the first row keeps all."""
+    if runs <= EXACT_RUNS:
+        return 1.0 - 2.0 * (np.arange(2**runs)[:, None] >> np.arange(runs) & 1)
+    random = np.random.default_rng(seed).choice([1.0, -1.0], size=(PERMUTATIONS, runs))
+    return np.concatenate([np.ones((1, runs)), random])
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P-values adjusted for the number of tests: those at most alpha hold together with probability 1 - alpha.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none is made smaller than one before it. Equal p-values
+    stay equal, no value exceeds 1, and no test gives an empty array.
+
+    Notes
+    -----
+    Holm, Scandinavian Journal of Statistics 6 (1979) 65.
+    """
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)), 1.0)
+    return adjusted
+
+
+def compare(
+    counts: Mapping[str, np.ndarray],
+    weights: Sequence[float],
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    significance: float = SIGNIFICANCE,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Paired tests between experiments, adjusted for their number.
+
+    Parameters
+    ----------
+    counts : experiment -> (runs, particles, 3), all of the same tomograms in the same order
+    weights : (particles,) of the score
+    pairs : the pairs to test, chosen before the scores were seen; default: all of them
+    significance : the chance of calling any difference real when none is
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: first, second, difference (F4 of the first minus the second), p_value, adjusted_p_value,
+        real (adjusted_p_value <= significance), and testable: whether that many tomograms could have shown it at all.
+    """
+    pairs = list(combinations(counts, 2)) if pairs is None else list(pairs)
+    tests = [paired_test(counts[a], counts[b], weights, seed=seed) for a, b in pairs]
+    adjusted = holm([test.p_value for test in tests])
+    return pd.DataFrame(
+        {
+            "first": [a for a, _ in pairs],
+            "second": [b for _, b in pairs],
+            "difference": [test.difference for test in tests],
+            "p_value": [test.p_value for test in tests],
+            "adjusted_p_value": adjusted,
+            "real": adjusted <= significance,
+            "testable": holm([test.smallest_p_value for test in tests]) <= significance,
+        }
+    )
+
+
+def _references(counts: np.ndarray) -> np.ndarray:
+    return counts[..., 0] + counts[..., 2]
+
+
+def _checked(counts: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    counts = np.asarray(counts, float)
+    if counts.ndim != 3 or counts.shape[1:] != (len(weights), 3) or len(counts) == 0:
+        raise ValueError(f"counts must be (runs, {len(weights)}, 3) with at least one run, got {counts.shape}")
+    return counts
