@@ -10,7 +10,7 @@ from tta.views import RunningMoments
 
 # Makes or loads the map of one network.
 MakeMap = Callable[[], Prediction]
-# What the members see on one grid, and how probabilities are merged (one of tta.views.MERGES) -> what they see together.
+# What the members see on one grid, and how to merge it (one of tta.views.MERGES) -> what they see together.
 Combination = Callable[[Sequence[MakeMap], str], Prediction]
 # A probability from disk is rounded: what is 0 there is less than this.
 SMALLEST_PROBABILITY = 1e-4

@@ -116,7 +116,7 @@ def test_a_name_that_is_none(folder):
     for name in ("df", "empty", "df12"):
         with pytest.raises(InputError, match=rf"no experiment '{name}' in .*; there are: df1$"):
             load_experiment(folder.parent, name)
-    with pytest.raises(InputError, match="there are: none; train.py makes them"):
+    with pytest.raises(InputError, match=r"there are: none; train\.py makes them"):
         load_experiment(folder.parent / "nowhere", "df1")
 
 
