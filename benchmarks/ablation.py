@@ -11,9 +11,6 @@ repeated. F4 is pooled, without views, thresholds from the one held-out training
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -21,9 +18,9 @@ from threading import Lock
 import pandas as pd
 
 import config
+from benchmarks.processes import run_beside_others
 from errors import InputError, run_script
 
-ROOT = Path(__file__).parents[1]
 EPOCHS = 3  # the last validation chooses the thresholds; more would cost time and change little
 CALIBRATION_EPOCHS, CALIBRATION_STEPS = 4, 6
 
@@ -107,8 +104,9 @@ def one_run(row: str, seed: int, seconds_per_step: float, args: argparse.Namespa
     experiment = train(row, folder / "run", args, "--epochs", EPOCHS, "--steps_per_epoch", steps, "--seed", seed)
     metrics = pd.read_csv(experiment / "fold_0" / "metrics.csv")
     results = folder / "results"
-    script(
-        "eval_public_czi.py", args, "--model_path", experiment, "--data_root", args.public_root, "--output_dir", results
+    run_beside_others(
+        *(args.jobs, "eval_public_czi.py", "--model_path", experiment),
+        *("--data_root", args.public_root, "--output_dir", results),
     )
     score = json.loads((results / "scores.json").read_text())["score"]
     return {
@@ -148,21 +146,11 @@ def file_name(row: str) -> str:
 
 
 def train(row: str, folder: Path, args: argparse.Namespace, *flags) -> Path:
-    script(
-        *("train.py", args, "--data_root", args.data_root, "--output_dir", folder, "--fold", 0),
+    run_beside_others(
+        *(args.jobs, "train.py", "--data_root", args.data_root, "--output_dir", folder, "--fold", 0),
         *("--cache_dir", args.output_dir / "cache", *flags, *ROWS[row]),
     )
     return max(folder.iterdir())
-
-
-def script(name: str, args: argparse.Namespace, *flags) -> None:
-    threads = str(max(1, (os.cpu_count() or 1) // args.jobs))
-    command = [sys.executable, ROOT / name, *flags]
-    done = subprocess.run(
-        [str(word) for word in command], env={**os.environ, "OMP_NUM_THREADS": threads}, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
 
 
 def as_markdown(scores: pd.DataFrame) -> str:

@@ -183,7 +183,7 @@ def measure(args: argparse.Namespace, encoder: str, side: str, views: int, devic
     torch.manual_seed(0)
     network = make_network(encoder)
     volume = np.random.default_rng(0).standard_normal(args.shape, dtype=np.float32)
-    predict = our_side(network, views, args, device) if side == OURS else monai_side(network, side, views, args, device)
+    predict = our_side(network, views, args) if side == OURS else monai_side(network, side, views, args, device)
     if device.type == "cuda":
         predict(volume)
         torch.cuda.synchronize()
@@ -204,12 +204,22 @@ def make_network(encoder: str) -> nn.Module:
     return load_checkpoint(Path(encoder))[0]
 
 
-def our_side(network: nn.Module, views: int, args: argparse.Namespace, device: torch.device) -> Predictor:
-    """What eval_public_czi.py builds from its flags, all but these at their defaults."""
+def our_side(network: nn.Module, views: int, args: argparse.Namespace) -> Predictor:
+    return default_predictor(
+        network, ["--precision", args.precision, "--device", args.device, *view_flags(GROUPS[views])]
+    )
+
+
+def default_predictor(network: nn.Module, flags: Sequence[str]) -> Predictor:
+    """What eval_public_czi.py builds from these flags, all others at their defaults."""
     parser = argparse.ArgumentParser()
     add_inference_arguments(parser)
-    flags = ["--precision", args.precision, *(["--use_tta"] if views > 1 else [])]
-    return Predictor([network], inference_settings(parser.parse_args(flags)), device)
+    args = parser.parse_args(flags)
+    return Predictor([network], inference_settings(args), choose_device(args.device, args.precision))
+
+
+def view_flags(group: str) -> list[str]:
+    return ["--use_tta", "--tta_group", group] if group != "none" else []
 
 
 def monai_side(network: nn.Module, side: str, views: int, args: argparse.Namespace, device: torch.device):

@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from errors import InputError
+
+ROOT = Path(__file__).parents[1]
 
 
 def run_measured(command: list[str], folder: Path) -> float:
@@ -14,3 +17,16 @@ def run_measured(command: list[str], folder: Path) -> float:
     if status != 0:
         raise InputError(f"{' '.join(command)} failed")
     return usage.ru_maxrss * 1024 / 1e9
+
+
+def run_beside_others(jobs: int, script: str, *flags) -> None:
+    """Run a script of the project silently, as one of so many that share the cores."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, flags)],
+        env={**os.environ, "OMP_NUM_THREADS": threads},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise InputError(f"{script} failed: {done.stderr[-2000:]}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.content_hash import file_states
 from data.files import atomic_path
 from data.lazy_tomogram import LazyTomogram, open_lazily, slabs
 from data.normalization import clip_to_percentiles
@@ -67,18 +68,12 @@ class TomogramCache:
 
     def entry_path(self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str) -> Path:
         source = _digest([str(tomogram.path.resolve()), norm_percentiles], 8)
-        content = _digest([FORMAT, _files(tomogram.path)], 16)
+        content = _digest([FORMAT, file_states(tomogram.path)], 16)
         return self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
 
 
 def _digest(value: object, length: int) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:length]
-
-
-def _files(path: Path) -> list[tuple[str, int, int]]:
-    """(name, bytes, time) of the file, or of all files of a zarr."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _read(path: Path, shape_zyx: tuple[int, int, int], in_memory: bool) -> np.ndarray | None:

@@ -21,8 +21,11 @@ from particle_config import Particle
 # Averaged over this thickness, a slice shows what the eye would not see in one voxel.
 SLAB_ANGSTROM = 70.0
 HIT, FALSE, MISSED, PICK = "hit", "false", "missed", "pick"
-LINE_STYLES = {HIT: "-", PICK: "-", FALSE: (0, (1.5, 1.5)), MISSED: "-"}
-LINE_WIDTHS = {HIT: 1.8, PICK: 1.5, FALSE: 1.1, MISSED: 1.3}
+LINE_STYLES = {HIT: "-", PICK: "-", FALSE: (0, (3, 1.2)), MISSED: "-"}
+LINE_WIDTHS = {HIT: 1.8, PICK: 1.5, FALSE: 1.5, MISSED: 1.3}
+# Told apart on grey by every eye, also by one that does not tell red from green.
+KIND_COLOURS = {HIT: "#56b4e9", FALSE: "#ff6a3d", MISSED: "#f0e442"}
+KIND_NAMES = {HIT: "hit", FALSE: "false pick", MISSED: "missed"}
 
 
 def save_overlay(
@@ -34,13 +37,16 @@ def save_overlay(
     voxel_spacing_angstrom: float,
     particles: Sequence[Particle],
     title: str,
+    colour_by_kind: bool = False,
 ) -> Path:
     """Picture of the slices with most picks: xy and xz, bare and with the picks.
 
     Parameters
     ----------
+    path : its suffix names the format, such as .png or .jpg
     volume : (Z, Y, X) tomogram
     picks, truth : tables with particle_type, x, y, z (angstrom); without truth every pick is drawn alike
+    colour_by_kind : hits, false picks and misses in three colours, rather than each particle in its own
 
     Returns
     -------
@@ -63,12 +69,13 @@ def save_overlay(
             _show(panel, image, voxel_spacing_angstrom, names)
         where = centre * voxel_spacing_angstrom
         row[0].set_title(f"{'z' if axis == 0 else 'y'} = {where / 10:.0f} nm", fontsize=10, loc="left")
-        _draw(row[1], marks, axis, where, particles)
+        _draw(row[1], marks, axis, where, particles, colour_by_kind)
     figure.suptitle(_headline(title, marks, truth is not None), fontsize=13)
-    _legend(figure, marks, particles, truth is not None)
+    handles = _kind_handles(marks) if colour_by_kind else _particle_handles(marks, particles, truth is not None)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110)
     plt.close(figure)
     return path
 
@@ -126,8 +133,8 @@ def _show(panel, image: np.ndarray, spacing: float, names: tuple[str, str]) -> N
     panel.set_ylabel(f"{names[1]} (nm)")
 
 
-def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particles: Sequence[Particle]) -> None:
-    """Circles where the slice cuts the particles' spheres."""
+def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particles, colour_by_kind: bool) -> None:
+    """Circles where the slice cuts the particles' spheres; a cross as well where one was missed."""
     across, up = ("x", "y") if axis == 0 else ("x", "z")
     for particle in particles:
         rows = marks[marks["particle"] == particle.name]
@@ -136,20 +143,13 @@ def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particle
         for (_, row), radius in zip(rows.iterrows(), cut, strict=True):
             if radius < 0.3 * particle.radius_angstrom:
                 continue
-            centre = (row[across] / 10, row[up] / 10)
-            colour = "white" if row["kind"] == MISSED else particle.colour
-            panel.add_patch(
-                Circle(
-                    centre,
-                    radius / 10,
-                    fill=False,
-                    lw=LINE_WIDTHS[row["kind"]],
-                    ls=LINE_STYLES[row["kind"]],
-                    edgecolor=colour,
-                )
-            )
-            if row["kind"] == MISSED:
-                panel.plot(*centre, marker="x", ms=6, mew=1.6, color=particle.colour)
+            kind, centre = row["kind"], (row[across] / 10, row[up] / 10)
+            colour = KIND_COLOURS.get(kind, particle.colour) if colour_by_kind else particle.colour
+            edge = "white" if kind == MISSED and not colour_by_kind else colour
+            style = {"lw": LINE_WIDTHS[kind], "ls": LINE_STYLES[kind], "edgecolor": edge}
+            panel.add_patch(Circle(centre, radius / 10, fill=False, **style))
+            if kind == MISSED:
+                panel.plot(*centre, marker="x", ms=6, mew=1.6, color=colour)
 
 
 def _headline(title: str, marks: pd.DataFrame, scored: bool) -> str:
@@ -159,7 +159,7 @@ def _headline(title: str, marks: pd.DataFrame, scored: bool) -> str:
     return f"{title}: {count.get(HIT, 0)} hits, {count.get(FALSE, 0)} false picks, {count.get(MISSED, 0)} missed"
 
 
-def _legend(figure, marks: pd.DataFrame, particles: Sequence[Particle], scored: bool) -> None:
+def _particle_handles(marks: pd.DataFrame, particles: Sequence[Particle], scored: bool) -> list[Line2D]:
     handles = []
     for particle in particles:
         rows = marks[marks["particle"] == particle.name]
@@ -167,9 +167,19 @@ def _legend(figure, marks: pd.DataFrame, particles: Sequence[Particle], scored: 
         text = f"{particle.name} ({int((rows['kind'] == HIT).sum())}/{true})" if scored else particle.name
         handles.append(Line2D([], [], color=particle.colour, lw=2.5, label=text))
     if scored:
-        handles += [
-            Line2D([], [], color="0.35", lw=1.8, ls="-", label="hit"),
-            Line2D([], [], color="0.35", lw=1.8, ls=LINE_STYLES[FALSE], label="false pick"),
-            Line2D([], [], color="0.35", lw=0, marker="x", mew=1.8, label="missed"),
-        ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        handles += [_kind_handle(kind, "0.35", KIND_NAMES[kind]) for kind in KIND_NAMES]
+    return handles
+
+
+def _kind_handles(marks: pd.DataFrame) -> list[Line2D]:
+    counts = marks["kind"].value_counts()
+    return [
+        _kind_handle(kind, colour, f"{KIND_NAMES[kind]} ({counts.get(kind, 0)})")
+        for kind, colour in KIND_COLOURS.items()
+    ]
+
+
+def _kind_handle(kind: str, colour: str, text: str) -> Line2D:
+    if kind == MISSED:
+        return Line2D([], [], color=colour, lw=0, marker="x", mew=1.8, label=text)
+    return Line2D([], [], color=colour, lw=1.8, ls=LINE_STYLES[kind], label=text)

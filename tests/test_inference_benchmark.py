@@ -20,7 +20,7 @@ def test_both_sides_give_the_same_probabilities(views):
     torch.manual_seed(0)
     network = inference.make_network("deepfinder2")
     volume = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)
-    ours = inference.our_side(network, views, args, CPU)(volume)
+    ours = inference.our_side(network, views, args)(volume).probability
     for side in SIDES[1:]:
         theirs = inference.monai_side(network, side, views, args, CPU)(volume)
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from data.picks import picks_table
-from evaluation.overlays import FALSE, HIT, MISSED, PICK, _busiest_slice, _marks, save_overlay
+from evaluation.overlays import FALSE, HIT, KIND_COLOURS, MISSED, PICK, _busiest_slice, _marks, save_overlay
 from particle_config import PARTICLES
 
 
@@ -43,3 +43,25 @@ def test_the_picture_is_written(tmp_path, picks, truth):
         title="TS",
     )
     assert matplotlib.image.imread(path).std() > 0.05
+
+
+def has_colour(picture, colour):
+    wanted = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    return bool((np.abs(picture.astype(int) - wanted).max(axis=-1) < 12).any())
+
+
+@pytest.mark.parametrize("by_kind", [True, False])
+def test_hits_misses_and_false_picks_in_colours_of_their_own(tmp_path, by_kind):
+    path = save_overlay(
+        tmp_path / "TS.png",
+        np.zeros((20, 60, 60), np.float32),
+        picks=table((100, 300, 150), (100, 300, 450)),
+        truth=table((100, 300, 150), (100, 500, 300)),
+        voxel_spacing_angstrom=10.0,
+        particles=PARTICLES,
+        title="TS",
+        colour_by_kind=by_kind,
+    )
+    picture = np.round(255 * matplotlib.image.imread(path)[..., :3])
+    picture = picture[: int(0.85 * len(picture))]  # without the legend
+    assert [has_colour(picture, colour) for colour in KIND_COLOURS.values()] == [by_kind] * 3

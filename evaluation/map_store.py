@@ -1,0 +1,168 @@
+"""Probability maps kept on disk, so that no network runs twice on the same tomogram.
+
+An entry is ``{folder}/{run}-{key}.zarr.zip``. Its key stands for all that the map depends on: the contents of the
+checkpoints and of the tomogram, and every setting that changes a probability.
+
+A map is rounded before anyone sees it, the first time too, so that a campaign which finds its maps on disk gives the
+very numbers of the one that made them.
+"""
+
+import glob
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from data.content_hash import content_hash, hash_of
+from data.files import atomic_path
+from errors import InputError
+from evaluation.map_files import read_map, write_map
+from inference.predictor import Prediction
+
+# Part of every key: count up when the same ingredients would give another map, or another kind of file.
+FORMAT = 1
+SUFFIX = ".zarr.zip"
+LOCKS = ".locks"
+GB = 1e9
+
+
+def map_key(*, checkpoints: Sequence[Path], tomogram: Path, settings: Mapping[str, Any]) -> str:
+    """32 hex digits of all that a map depends on.
+
+    Parameters
+    ----------
+    checkpoints : of the networks that are averaged, in that order
+    tomogram : file or zarr folder
+    settings : plain values: all else that changes a probability, such as window, overlap, blending, precision, views
+        and how they are merged, the clip range and the kind of device
+    """
+    contents = [content_hash(path) for path in checkpoints]
+    return hash_of([FORMAT, contents, content_hash(tomogram), settings])
+
+
+@dataclass(frozen=True)
+class MapStore:
+    """Probability maps below ``folder``; several processes may use it at once.
+
+    Attributes
+    ----------
+    folder : of all entries
+    limit_gb : in 10^9 bytes; beyond it the entries that were not used for longest are removed. The newest stays, even
+        where it alone is larger.
+    """
+
+    folder: Path
+    limit_gb: float
+
+    def load_or_make(
+        self,
+        run_name: str,
+        key: str,
+        make: Callable[[], Prediction],
+        *,
+        device: torch.device,
+        remake: bool = False,
+    ) -> Prediction:
+        """The stored map; made first when there is none, or ``remake`` is set.
+
+        Of several processes that want the same map one makes it and the others wait. Killed at any moment, a process
+        leaves either the whole entry or none.
+        """
+        path = self._path(run_name, key)
+        with self._locked(path):
+            prediction = None if remake else self._read(path, device)
+            return self._write(path, make()) if prediction is None else prediction
+
+    def load(self, run_name: str, key: str, *, device: torch.device) -> Prediction | None:
+        """The stored map on that device, or None."""
+        path = self._path(run_name, key)
+        with self._locked(path):
+            return self._read(path, device)
+
+    def save(self, run_name: str, key: str, prediction: Prediction) -> Prediction:
+        """Store a map; its tensors are rounded in place to what :meth:`load` will give.
+
+        Raises
+        ------
+        ValueError : a probability that is not a number
+        """
+        path = self._path(run_name, key)
+        with self._locked(path):
+            return self._write(path, prediction)
+
+    def _path(self, run_name: str, key: str) -> Path:
+        return self.folder / f"{run_name}-{key}{SUFFIX}"
+
+    @contextmanager
+    def _locked(self, path: Path, timeout: float = -1) -> Iterator[None]:
+        """Hold the lock of an entry, which ends with the process; Timeout when another holds it for longer."""
+        lock = FileLock(self.folder / LOCKS / f"{path.name}.lock", timeout=timeout)
+        try:
+            (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read(self, path: Path, device: torch.device) -> Prediction | None:
+        """The entry; None when there is none, or none that can be trusted."""
+        if not path.exists():
+            return None
+        try:
+            prediction = read_map(path, device)
+        except PermissionError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); choose another folder") from error
+        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
+            warnings.warn(f"{path} is damaged and made again", stacklevel=4)
+            return None
+        path.touch()
+        return prediction
+
+    def _write(self, path: Path, prediction: Prediction) -> Prediction:
+        self._remove_rests(path)
+        with atomic_path(path) as temporary:
+            write_map(temporary, prediction)
+            self._make_room(path, temporary.stat().st_size)
+        return prediction
+
+    def _make_room(self, coming: Path, size: int) -> None:
+        """Remove what killed processes left, then the entries that were not used for longest; none that is in use."""
+        with self._locked(self.folder / "eviction"):
+            for rest in self.folder.glob(f".*{SUFFIX}.*.partial"):
+                entry = self.folder / f"{rest.name[1:].split(SUFFIX)[0]}{SUFFIX}"
+                with self._unless_in_use(entry) as free:
+                    if free:
+                        self._remove_rests(entry)
+            entries = [entry for entry in self.folder.glob(f"*{SUFFIX}") if entry != coming]
+            states = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry) for entry in entries)
+            excess = size + sum(size for _, size, _ in states) - self.limit_gb * GB
+            for _, entry_size, entry in states:
+                if excess <= 0:
+                    return
+                with self._unless_in_use(entry) as free:
+                    if free:
+                        entry.unlink(missing_ok=True)
+                        excess -= entry_size
+
+    def _remove_rests(self, path: Path) -> None:
+        """What processes left that were killed while they wrote this entry; only for the holder of its lock."""
+        for rest in self.folder.glob(f".{glob.escape(path.name)}.*.partial"):
+            shutil.rmtree(rest, ignore_errors=True)
+
+    @contextmanager
+    def _unless_in_use(self, entry: Path) -> Iterator[bool]:
+        try:
+            with self._locked(entry, timeout=0):
+                yield True
+        except Timeout:
+            yield False
