@@ -1,4 +1,4 @@
-"""The maps of several networks -> one map, with one of theirs in memory at a time."""
+"""The maps of several networks -> one map, with one of theirs in memory beside it."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from inference.predictor import Prediction
-from tta.views import RunningMoments
 
-# Makes or loads the map of one network.
+# Makes or loads the map of one network; whoever gets it may change it.
 MakeMap = Callable[[], Prediction]
 # What the members see on one grid, and how to merge it (one of tta.views.MERGES) -> what they see together.
 Combination = Callable[[Sequence[MakeMap], str], Prediction]
@@ -34,13 +33,13 @@ def mean_of_maps(members: Sequence[MakeMap], merge: str) -> Prediction:
     """
     if len(members) == 1:
         return members[0]()
-    probabilities, logarithms = RunningMoments(), RunningMoments(with_variance=False)
+    probabilities, logarithms = _RunningMoments(), _RunningMoments()
     for make in members:
         member = make()
-        probabilities.add(member.probability, member.variance)
+        stride = member.stride
         if merge == "logit":
             logarithms.add(member.probability.clamp(min=SMALLEST_PROBABILITY).log_())
-        stride = member.stride
+        probabilities.add(member.probability, member.variance)
         del member  # not needed while the next is made
     merged = torch.softmax(logarithms.mean, dim=0) if merge == "logit" else probabilities.mean
     return Prediction(merged, probabilities.variance, stride)
@@ -61,7 +60,7 @@ def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
         The variance of a class is that of its specialist over the views, scaled like its probability; None where
         the members have none.
     """
-    background = RunningMoments()
+    background = _RunningMoments()
     probability = variance = None
     for label, make in enumerate(members, start=1):
         member = make()
@@ -81,6 +80,37 @@ def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
 
 
 def _with_class(classes: Tensor | None, member: Tensor, label: int) -> Tensor:
-    classes = torch.empty_like(member) if classes is None else classes
+    """The first member's map becomes the one of all."""
+    if classes is None:
+        return member
     classes[label] = member[label]
     return classes
+
+
+class _RunningMoments:
+    """Mean of maps that come one by one, and their variance: that between them and the mean of that within them.
+
+    Welford's update (doi 10.1080/00401706.1962.10490022) and the law of total variance. What is added is used up.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    def add(self, values: Tensor, variance: Tensor | None = None) -> None:
+        self.count += 1
+        if self.mean is None:
+            self.mean = values
+            self._squares = torch.zeros_like(values) if variance is None else variance
+            return
+        difference = values.sub_(self.mean)
+        self.mean.add_(difference, alpha=1 / self.count)
+        # The distance from the new mean is this share of the distance from the old one.
+        self._squares.addcmul_(difference, difference, value=1 - 1 / self.count)
+        if variance is not None:
+            self._squares.add_(variance)
+
+    @property
+    def variance(self) -> Tensor:
+        return self._squares / self.count

@@ -48,27 +48,21 @@ class RunningMoments:
         self._squares: Tensor | None = None
         self._with_variance = with_variance
 
-    def add(self, values: Tensor, variance: Tensor | None = None) -> None:
-        """Add a tensor; where it is a mean itself, with the variance of what it is the mean of (each mean counts 1)."""
+    def add(self, values: Tensor) -> None:
         self.count += 1
         values = values.float()
         if self.mean is None:
             self.mean = values.clone()
             self._squares = torch.zeros_like(values) if self._with_variance else None
-        else:
-            difference = values - self.mean
-            self.mean.add_(difference, alpha=1 / self.count)
-            if self._squares is not None:
-                self._squares.addcmul_(difference, values - self.mean)
-        if self._squares is not None and variance is not None:
-            self._squares.add_(variance)
+            return
+        difference = values - self.mean
+        self.mean.add_(difference, alpha=1 / self.count)
+        if self._squares is not None:
+            self._squares.addcmul_(difference, values - self.mean)
 
     @property
     def variance(self) -> Tensor | None:
-        """Mean of the squared distances from the mean, and of the variances that were added (law of total variance).
-
-        0 after one tensor without; None where it was not asked for.
-        """
+        """Mean of the squared distances from the mean: 0 after one tensor; None where it was not asked for."""
         return self._squares / self.count if self._squares is not None else None
 
 

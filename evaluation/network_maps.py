@@ -1,0 +1,157 @@
+"""The map of one network on one tomogram: from the store, else made now; no tomogram is read in vain, or twice."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.czi import Run
+from data.tomogram import Tomogram
+from evaluation.map_store import MapStore, map_key
+from evaluation.timings import Timings
+from evaluation.tomograms import TomogramSettings, open_tomograms, read_tomogram
+from inference.checkpoints import load_checkpoint
+from inference.predictor import InferenceSettings, Prediction, Predictor
+from particle_config import Particle
+
+# Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
+RESIDENT_BYTES = 4e9
+
+
+class SourceTomogram:
+    """A run's tomogram, read and normalised when its voxels are first asked for, or a while before."""
+
+    def __init__(self, run: Run, tomogram: Tomogram, settings: TomogramSettings) -> None:
+        self.run = run
+        self.tomogram = tomogram
+        self.settings = settings
+        self._reading: Future[np.ndarray] | None = None
+
+    def begin_reading(self, thread: ThreadPoolExecutor) -> None:
+        if self._reading is None:
+            self._reading = thread.submit(self._read)
+
+    def normalised(self) -> np.ndarray:
+        """(Z, Y, X) float32, as the networks want it; kept until :meth:`forget`."""
+        if self._reading is None:
+            self._reading = Future()
+            self._reading.set_result(self._read())
+        return self._reading.result()
+
+    def forget(self) -> None:
+        self._reading = None
+
+    def _read(self) -> np.ndarray:
+        return read_tomogram(self.tomogram, self.settings)[1]
+
+
+def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> list[SourceTomogram]:
+    """Look at every run's tomogram; InputError for one that cannot be read or has another voxel size."""
+    return [
+        SourceTomogram(run, tomogram, settings)
+        for run, tomogram in zip(runs, open_tomograms(runs, settings), strict=True)
+    ]
+
+
+def one_ahead(
+    sources: Sequence[SourceTomogram], is_needed: Callable[[SourceTomogram], bool]
+) -> Iterator[SourceTomogram]:
+    """The tomograms in turn; a thread reads the next, where its voxels are needed, while the caller has this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
+        for source, following in zip(sources, [*sources[1:], None], strict=True):
+            if following is not None and is_needed(following):
+                following.begin_reading(thread)
+            yield source
+            source.forget()
+
+
+class NetworkMaps:
+    """Probability maps of single networks.
+
+    Parameters
+    ----------
+    store : where maps are kept
+    device : where networks run and maps come to
+    particles : the particle table
+    timings : where it is written down how long each map took
+    remake : make every map anew, once
+    """
+
+    def __init__(
+        self,
+        store: MapStore,
+        device: torch.device,
+        *,
+        particles: Sequence[Particle],
+        timings: Timings,
+        remake: bool = False,
+    ) -> None:
+        self.device = device
+        self._store = store
+        self._particles = particles
+        self._timings = timings
+        self._remake = remake
+        self._made: set[str] = set()
+        self._ready: OrderedDict[tuple[Path, InferenceSettings], Predictor] = OrderedDict()
+
+    def key(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> str:
+        """What the map depends on."""
+        settings = {
+            **asdict(inference),
+            "norm_percentiles": source.settings.norm_percentiles,
+            "device": self.device.type,
+        }
+        return map_key(checkpoints=[checkpoint], tomogram=source.tomogram.path, settings=settings)
+
+    def is_stored(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> bool:
+        key = self.key(checkpoint, source, inference)
+        return not self._must_make(key) and self._store.holds(source.run.name, key)
+
+    def load(
+        self,
+        checkpoint: Path,
+        source: SourceTomogram,
+        inference: InferenceSettings,
+        progress: Callable[[float], None] = lambda voxels: None,
+    ) -> Prediction:
+        """The map, rounded as the store rounds it; ``progress`` hears of voxels that go through a network."""
+        key = self.key(checkpoint, source, inference)
+
+        def make() -> Prediction:
+            predictor = self._predictor(checkpoint, inference)
+            volume = source.normalised()
+            with self._timings.measured(
+                work="network", tomogram=source.run.name, checkpoint=checkpoint.name, views=inference.tta_group
+            ):
+                prediction = predictor(volume, progress)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()  # a GPU is still at work when it has been told what to do
+            return prediction
+
+        remake = self._must_make(key)
+        self._made.add(key)
+        return self._store.load_or_make(source.run.name, key, make, device=self.device, remake=remake)
+
+    def _must_make(self, key: str) -> bool:
+        return self._remake and key not in self._made
+
+    def _predictor(self, checkpoint: Path, inference: InferenceSettings) -> Predictor:
+        """Those used last stay ready."""
+        predictor = self._ready.pop((checkpoint, inference), None)
+        if predictor is None:
+            network, _ = load_checkpoint(checkpoint, self._particles)
+            predictor = Predictor([network], inference, self.device)
+        self._ready[checkpoint, inference] = predictor
+        while len(self._ready) > 1 and sum(map(_weight_bytes, self._ready.values())) > RESIDENT_BYTES:
+            self._ready.popitem(last=False)
+        return predictor
+
+
+def _weight_bytes(predictor: Predictor) -> int:
+    return sum(
+        weight.numel() * weight.element_size() for network in predictor.networks for weight in network.parameters()
+    )
