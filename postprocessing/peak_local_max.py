@@ -1,13 +1,14 @@
 """peak_local_max_gpu: peaks of the smoothed probability map, found by max-pooling on the map's own device."""
 
-import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from postprocessing.detections import Detections
+from postprocessing.detections import Detections, no_detections
+from postprocessing.smoothing import Box, boxes_that_reach, gaussian_weights, grown, smooth
 
 # Width of the smoothing in units of the trained target radius: wide enough to turn the plateau that a sphere
 # target teaches into one peak at its centre, narrow enough to keep neighbours apart.
@@ -37,30 +38,42 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: floa
         probability is above half of the score. Peaks at the border count; a plateau is one peak, at its first voxel
         in z, y, x order. Nothing from the floor up: no detections.
     """
-    smoothed = gaussian_smooth(probability.float(), max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
+    weights = gaussian_weights(max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
     reach = max(1, int(trained_radius_voxels / math.sqrt(3)))
-    is_peak = (smoothed == max_pool(smoothed, reach)) & (smoothed >= max(floor, torch.finfo().tiny))
-    voxels = first_of_plateaus(smoothed, is_peak.nonzero())
-    scores = smoothed[tuple(voxels.T)]
-    places = voxels + parabola_offsets(smoothed, voxels)
-    sizes = filled_voxels(probability, voxels, scores / 2, trained_radius_voxels)
-    return Detections(*(values.double().cpu().numpy() for values in (places, scores, sizes)))
+    floor = max(floor, torch.finfo().tiny)
+    boxes = boxes_that_reach(probability, weights, floor)
+    if not boxes:
+        return no_detections()
+    found = torch.cat([peaks_in_box(probability, box, weights, reach, floor) for box in boxes])
+    # Boxes may overlap: what lies in two of them was found twice, and alike.
+    found = found.unique(dim=0)
+    voxels, offsets, scores = found[:, :3], found[:, 3:6], found[:, 6]
+    sizes = filled_voxels(probability, voxels.long(), scores / 2, trained_radius_voxels)
+    return Detections(*(values.double().cpu().numpy() for values in (voxels.double() + offsets, scores, sizes)))
 
 
-def gaussian_smooth(volume: Tensor, sigma_voxels: float) -> Tensor:
-    """Separable Gaussian of (Z, Y, X), cut at 3 sigma; beyond the border the volume counts as 0.
+def peaks_in_box(probability: Tensor, box: Box, weights: Sequence[float], reach: int, floor: float) -> Tensor:
+    """Voxel, sub-voxel offset and height of the peaks in a box of the smoothed map.
 
-    Sums of shifted volumes: library convolutions of one channel are many times slower on a CPU.
+    Parameters
+    ----------
+    weights : of the smoothing
+    reach : half side of the cube whose maximum a peak is, at least 1
+    floor : lowest height
+
+    Returns
+    -------
+    (N, 7) float32
     """
-    reach = max(1, math.ceil(3 * sigma_voxels))
-    weights = [math.exp(-0.5 * (offset / sigma_voxels) ** 2) for offset in range(-reach, reach + 1)]
-    total = sum(weights)
-    for axis in range(3):
-        padded = _pad(volume, axis, reach, 0.0)
-        volume = torch.zeros_like(volume)
-        for offset, weight in enumerate(weights):
-            volume.add_(padded.narrow(axis, offset, volume.shape[axis]), alpha=weight / total)
-    return volume
+    # One voxel more than the cube: whether a voxel begins a plateau is seen from its neighbours.
+    around = grown(box, reach + 1, probability.shape)
+    smoothed = smooth(probability, weights, around)
+    peaks = first_of_plateaus((smoothed == max_pool(smoothed, reach)) & (smoothed >= floor))
+    origin = [part.start for part in around]
+    inner = tuple(slice(part.start - first, part.stop - first) for part, first in zip(box, origin, strict=True))
+    voxels = peaks[inner].nonzero() + torch.tensor([part.start for part in inner], device=peaks.device)
+    heights, offsets = smoothed[tuple(voxels.T)], parabola_offsets(smoothed, voxels)
+    return torch.cat([voxels + torch.tensor(origin, device=peaks.device), offsets, heights[:, None]], dim=1)
 
 
 def max_pool(volume: Tensor, reach: int) -> Tensor:
@@ -112,16 +125,19 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
     return offsets
 
 
-def first_of_plateaus(volume: Tensor, peaks: Tensor) -> Tensor:
-    """The (N, 3) peaks without those that have an equal neighbour ahead of them in the order of z, y, x."""
-    heights = volume[tuple(peaks.T)]
-    first = torch.ones_like(heights, dtype=torch.bool)
-    last = torch.tensor(volume.shape, device=peaks.device) - 1
-    for step in itertools.islice(itertools.product((-1, 0, 1), repeat=3), 13):  # the other 13 lie behind
-        before = peaks + torch.tensor(step, device=peaks.device)
-        inside = ((before >= 0) & (before <= last)).all(dim=1)
-        first &= ~inside | (volume[tuple(torch.minimum(before.clamp(min=0), last).T)] != heights)
-    return peaks[first]
+def first_of_plateaus(peaks: Tensor) -> Tensor:
+    """The (Z, Y, X) mask of peaks without those that touch one ahead of them in the order of z, y, x.
+
+    Peaks that touch are equally high: each is the maximum about the other.
+    """
+    rows = peaks | _moved(peaks, 2, 1) | _moved(peaks, 2, -1)
+    planes = rows | _moved(rows, 1, 1) | _moved(rows, 1, -1)
+    return peaks & ~(_moved(peaks, 2, 1) | _moved(rows, 1, 1) | _moved(planes, 0, 1))
+
+
+def _moved(mask: Tensor, axis: int, step: int) -> Tensor:
+    """The mask one voxel on (step 1) or back (-1), False where nothing came from."""
+    return _pad(mask, axis, 1, False).narrow(axis, 1 - step, mask.shape[axis])
 
 
 def filled_voxels(volume: Tensor, centres: Tensor, levels: Tensor, radius_voxels: float) -> Tensor:

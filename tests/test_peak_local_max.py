@@ -6,7 +6,9 @@ import torch
 from one_class import find
 from skimage.feature import peak_local_max as skimage_peaks
 
-from postprocessing.peak_local_max import gaussian_smooth, max_pool, parabola_offsets
+from postprocessing import peak_local_max, smoothing
+from postprocessing.peak_local_max import filled_voxels, first_of_plateaus, parabola_offsets
+from postprocessing.smoothing import gaussian_weights, smooth
 
 OPTIONS = {"radius_voxels": 6.0, "trained_radius_voxels": 3.0, "peak_threshold": 0.1, "nms_radius_fraction": 0.8}
 
@@ -70,20 +72,68 @@ def test_neighbours_within_the_suppression_radius_become_one():
     assert len(run(pair, nms_radius_fraction=1.2)) == 1
 
 
-def test_same_peaks_as_scikit_image():
-    rng = np.random.default_rng(1)
-    volume = gaussian_smooth(torch.from_numpy(rng.random((20, 24, 28), dtype=np.float32)), 1.5)
-    ours = ((volume == max_pool(volume, 2)) & (volume > 0.45)).nonzero().tolist()
-    theirs = skimage_peaks(volume.numpy(), min_distance=2, threshold_abs=0.45, exclude_border=False)
-    assert sorted(map(tuple, ours)) == sorted(map(tuple, theirs.tolist())) and len(ours) > 20
+def whole(volume):
+    return tuple(slice(0, side) for side in volume.shape)
 
 
-def test_smoothing_keeps_the_sum_and_is_symmetric():
-    volume = torch.zeros(21, 21, 21)
-    volume[10, 10, 10] = 1.0
-    smoothed = gaussian_smooth(volume, 1.5)
-    assert float(smoothed.sum()) == pytest.approx(1.0, abs=1e-5)
-    assert torch.allclose(smoothed, smoothed.flip(0)) and torch.allclose(smoothed, smoothed.transpose(0, 2))
+def noise(shape, seed=0, sigma=1.2):
+    """Bumps of every height, some at the border."""
+    volume = torch.from_numpy(np.random.default_rng(seed).random(shape, dtype=np.float32))
+    smoothed = smooth(volume, gaussian_weights(sigma), whole(volume))
+    return ((smoothed - smoothed.min()) / (smoothed.max() - smoothed.min())) ** 3
+
+
+@pytest.mark.parametrize("trained_radius_voxels", [1.0, 2.0, 4.0, 6.0])
+@pytest.mark.parametrize("floor", [0.05, 0.3])
+def test_same_peaks_as_scikit_image_on_the_smoothed_map(trained_radius_voxels, floor):
+    """The same voxels and heights: a minimum distance is the half side of a cube there as well."""
+    volume = noise((40, 60, 70))
+    smoothed = smooth(volume, gaussian_weights(max(0.4 * trained_radius_voxels, 0.5)), whole(volume)).numpy()
+    reach = max(1, int(trained_radius_voxels / 3**0.5))
+    theirs = skimage_peaks(smoothed, min_distance=reach, threshold_abs=floor, exclude_border=False)
+    ours = peak_local_max.candidates(volume, trained_radius_voxels=trained_radius_voxels, floor=floor)
+    assert sorted(map(tuple, np.rint(ours.coordinates_zyx).astype(int))) == sorted(map(tuple, theirs))
+    assert np.array_equal(np.sort(ours.scores), np.sort(smoothed[tuple(theirs.T)].astype(float))) and len(theirs) > 3
+
+
+@pytest.mark.parametrize(("cell", "tile"), [(3, 2), (4, 1), (5, 3), (4, 100)])
+def test_where_the_map_is_cut_makes_no_difference(monkeypatch, cell, tile):
+    volume = noise((25, 31, 38), sigma=2.0)
+    volume[5:20, 7:12, 9:30] = 1.0
+    expected = peak_local_max.candidates(volume, trained_radius_voxels=3.0, floor=0.2)
+    monkeypatch.setattr(smoothing, "TILE_CELLS", tile)
+    monkeypatch.setattr(smoothing, "CELL_VOXELS", cell)
+    found = peak_local_max.candidates(volume, trained_radius_voxels=3.0, floor=0.2)
+    assert len(found) > 5
+    assert np.array_equal(found.coordinates_zyx, expected.coordinates_zyx)
+    assert np.array_equal(found.scores, expected.scores) and np.array_equal(found.sizes, expected.sizes)
+
+
+def test_plateaus_begin_at_their_first_voxel():
+    peaks = torch.zeros(6, 7, 8, dtype=torch.bool)
+    peaks[1:4, 2:5, 3:6] = peaks[0, 0, 7] = peaks[5, 6, 0] = peaks[4, 5, 1] = True
+    assert first_of_plateaus(peaks).nonzero().tolist() == [[0, 0, 7], [1, 2, 3], [4, 5, 1]]
+    for step in np.ndindex(3, 3, 3):
+        pair = torch.zeros(3, 3, 3, dtype=torch.bool)
+        pair[1, 1, 1] = pair[step] = True
+        assert first_of_plateaus(pair).nonzero().tolist() == [list(min(step, (1, 1, 1)))]
+
+
+def test_an_even_map_is_one_peak():
+    found = peak_local_max.candidates(torch.full((80, 90, 100), 0.5), trained_radius_voxels=3.0, floor=0.1)
+    assert len(found) == 1
+
+
+def test_sizes_are_voxels_above_half_of_the_peak_within_the_sphere():
+    volume = spheres((10, 10, 10), (10, 10, 31), radius=3.0, shape=(20, 20, 32))
+    volume[2, 2, 2] = 1.0
+    whole_sphere = int(volume[5:16, 5:16, 5:16].sum())
+    levels = torch.full((4,), 0.5)
+    centres = torch.tensor([[10, 10, 10], [10, 10, 31], [2, 2, 2], [0, 0, 0]])
+    assert filled_voxels(volume, centres, levels, 3.0).tolist() == [whole_sphere, (whole_sphere + 29) // 2, 1, 0]
+    assert filled_voxels(volume, centres, levels + 0.5, 3.0).tolist() == [0, 0, 0, 0]
+    assert filled_voxels(volume, centres, levels, 1.0).tolist() == [7, 6, 1, 0]
+    assert run(spheres((10, 10, 10))).sizes.tolist() == [whole_sphere]
 
 
 def test_parabola_is_exact_for_a_parabola():
