@@ -61,26 +61,22 @@ def _columns(configuration: Configuration) -> dict[str, str]:
     return vars(configuration)
 
 
-def intermediate_table(results: Sequence[Evaluated]) -> pd.DataFrame:
-    """One row for each configuration, detector and finished tomogram."""
-    return pd.DataFrame(
-        [
-            {
-                **_columns(one.configuration),
-                "detector": detector,
-                "tomogram": run,
-                "picks": int((one.picks[detector]["experiment"] == run).sum()),
-                "weighted_f4": value,
-            }
-            for one in results
-            for detector, score in one.scores.items()
-            for run, value in score.weighted_per_run.items()
-        ]
-    )
+def intermediate_row(
+    configuration: Configuration, detector: str, picks: pd.DataFrame, truth: pd.DataFrame, particles: Sequence[Particle]
+) -> dict:
+    """What one detector found in one tomogram."""
+    score = score_picks(picks, truth, particles=particles)
+    return {
+        **_columns(configuration),
+        "detector": detector,
+        "tomogram": score.runs[0],
+        "picks": len(picks),
+        "weighted_f4": score.weighted_per_run.iloc[0],
+    }
 
 
 def per_tomogram_table(results: Sequence[Evaluated]) -> pd.DataFrame:
-    """The same with the F4 of every particle; empty where the tomogram has none of them."""
+    """One row for each configuration, best first, detector and tomogram; no F4 of a particle that it does not have."""
     rows = []
     for one in ranked(results):
         for detector, score in one.scores.items():

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.thresholds import Hyperparameters
 from errors import InputError
 from evaluation.ensembles import Combination, mean_of_maps, specialists_map
 from inference.checkpoints import Description, check_agreement, read_description
+from inference.predictor import InferenceSettings
 from particle_config import Particle
 
 GENERALIST = "fscore"
@@ -52,9 +54,14 @@ class Experiment:
     description: Description
     arguments: Mapping[str, Any]
 
+    def trained_on(self, run_names: Sequence[str]) -> list[str]:
+        """Those of the runs that some of its networks have seen."""
+        seen = {fold.held_out_run for fold in self.folds} | set(self.description.training_runs or ())
+        return [name for name in run_names if name in seen]
+
 
 @dataclass(frozen=True)
-class TuningTomogram:
+class UnseenTomogram:
     """A training run, and those of a detector's networks that have not seen it."""
 
     run_name: str
@@ -71,12 +78,24 @@ class Detector:
     members : checkpoints, in the order in which ``combine`` wants their maps
     combine : what the members see -> what they see together
     tuning : what its hyperparameters may be chosen on; ``combine`` serves for these members too
+    specialities : the particle that each member is for; None: every member is for all
     """
 
     name: str
     members: tuple[Path, ...]
     combine: Combination
-    tuning: tuple[TuningTomogram, ...]
+    tuning: tuple[UnseenTomogram, ...]
+    specialities: tuple[str, ...] | None = None
+
+    def found_in_training(self) -> list[Hyperparameters]:
+        """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for."""
+        found = [read_description(path).hyperparameters for path in self.members]
+        if self.specialities is None:
+            return found
+        return [
+            {method: {name: values[name]} for method, values in one.items() if name in values}
+            for one, name in zip(found, self.specialities, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,10 +119,23 @@ class Configuration:
         return f"{self.experiment} {self.strategy} {self.method} {self.views}"
 
 
+@dataclass(frozen=True)
+class Task:
+    """A detector of an experiment with one set of views: its maps serve all methods."""
+
+    experiment: str
+    strategy: str
+    detector: Detector
+    inference: InferenceSettings
+
+    def configuration(self, method: str) -> Configuration:
+        return Configuration(self.experiment, self.strategy, method, self.inference.tta_group)
+
+
 def best_single(experiment: Experiment, particles: Sequence[Particle]) -> list[Detector]:
     """The generalist of each fold by itself."""
     return [
-        Detector(fold.name, (fold.generalist,), mean_of_maps, (TuningTomogram(fold.held_out_run, (fold.generalist,)),))
+        Detector(fold.name, (fold.generalist,), mean_of_maps, (UnseenTomogram(fold.held_out_run, (fold.generalist,)),))
         for fold in experiment.folds
     ]
 
@@ -118,9 +150,10 @@ def ensemble_specialists(experiment: Experiment, particles: Sequence[Particle]) 
                 f"experiment {experiment.name} has no specialist for {missing[0]} in fold {fold.index} "
                 f"(fold_{fold.index}-best-{missing[0]}-epoch=...ckpt); choose another --evaluation_strategy"
             )
-        members = tuple(fold.specialists[particle.name] for particle in particles)
-        tuning = (TuningTomogram(fold.held_out_run, members),)
-        detectors.append(Detector(fold.name, members, specialists_map, tuning))
+        names = tuple(particle.name for particle in particles)
+        members = tuple(fold.specialists[name] for name in names)
+        tuning = (UnseenTomogram(fold.held_out_run, members),)
+        detectors.append(Detector(fold.name, members, specialists_map, tuning, names))
     return detectors
 
 
@@ -130,7 +163,7 @@ def kfold_ensemble(experiment: Experiment, particles: Sequence[Particle]) -> lis
     All but one of them have been trained on any training tomogram, so it is tuned out of fold: every tomogram as the
     one network sees it that has not been trained on it.
     """
-    tuning = tuple(TuningTomogram(fold.held_out_run, (fold.generalist,)) for fold in experiment.folds)
+    tuning = tuple(UnseenTomogram(fold.held_out_run, (fold.generalist,)) for fold in experiment.folds)
     return [Detector("ensemble", tuple(fold.generalist for fold in experiment.folds), mean_of_maps, tuning)]
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import torch
 
 from data.czi import Run
 from data.tomogram import Tomogram
+from evaluation.experiments import Detector
 from evaluation.map_store import MapStore, map_key
 from evaluation.timings import Timings
-from evaluation.tomograms import TomogramSettings, open_tomograms, read_tomogram
+from evaluation.tomograms import PredictedTomogram, TomogramSettings, open_tomograms, read_tomogram
 from inference.checkpoints import load_checkpoint
 from inference.predictor import InferenceSettings, Prediction, Predictor
 from particle_config import Particle
 
+# Settings that a map does not depend on.
+WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb")
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
 RESIDENT_BYTES = 4e9
 
@@ -101,29 +105,40 @@ class NetworkMaps:
     def key(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> str:
         """What the map depends on."""
         settings = {
-            **asdict(inference),
+            **{name: value for name, value in asdict(inference).items() if name not in WITHOUT_EFFECT},
             "norm_percentiles": source.settings.norm_percentiles,
             "device": self.device.type,
         }
         return map_key(checkpoints=[checkpoint], tomogram=source.tomogram.path, settings=settings)
 
-    def is_stored(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> bool:
-        key = self.key(checkpoint, source, inference)
+    def is_stored(self, source: SourceTomogram, key: str) -> bool:
         return not self._must_make(key) and self._store.holds(source.run.name, key)
 
-    def load(
+    def combined(
+        self,
+        detector: Detector,
+        members: Sequence[Path],
+        source: SourceTomogram,
+        inference: InferenceSettings,
+        progress: Callable[[float], None],
+    ) -> PredictedTomogram:
+        """What these members of a detector see together; ``progress`` hears of voxels that go through a network."""
+        maps = [partial(self._map, member, source, inference, progress) for member in members]
+        prediction = detector.combine(maps, inference.tta_merge)
+        return PredictedTomogram(source.run, source.tomogram.voxel_spacing_angstrom, None, prediction)
+
+    def _map(
         self,
         checkpoint: Path,
         source: SourceTomogram,
         inference: InferenceSettings,
-        progress: Callable[[float], None] = lambda voxels: None,
+        progress: Callable[[float], None],
     ) -> Prediction:
-        """The map, rounded as the store rounds it; ``progress`` hears of voxels that go through a network."""
+        """Of one network, rounded as the store rounds it."""
         key = self.key(checkpoint, source, inference)
 
         def make() -> Prediction:
-            predictor = self._predictor(checkpoint, inference)
-            volume = source.normalised()
+            predictor, volume = self._predictor(checkpoint, inference), source.normalised()
             with self._timings.measured(
                 work="network", tomogram=source.run.name, checkpoint=checkpoint.name, views=inference.tta_group
             ):
@@ -133,8 +148,9 @@ class NetworkMaps:
             return prediction
 
         remake = self._must_make(key)
+        prediction = self._store.load_or_make(source.run.name, key, make, device=self.device, remake=remake)
         self._made.add(key)
-        return self._store.load_or_make(source.run.name, key, make, device=self.device, remake=remake)
+        return prediction
 
     def _must_make(self, key: str) -> bool:
         return self._remake and key not in self._made
