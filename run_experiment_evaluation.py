@@ -9,10 +9,10 @@
 Every strategy is combined with every method. Interrupted? The same command goes on where it stopped. Probability maps
 are kept in --cache_dir: other thresholds, methods and ensembles of the same networks cost next to nothing.
 
-Writes into --output_dir: comparison_summary.csv (ranked by the official score), comparison_summary_by_particle.csv,
-per_tomogram_scores.csv, intermediate_results.csv, run_parameters.json, report.html, timings.jsonl; and for each detector
-{experiment}/{strategy}-{method}-{views}/{detector}/ with picks/{run}/{particle}.json, submission.csv and
-hyperparameters/ (thresholds.json, search_grid.csv, search_curves.png).
+Writes into --output_dir: report.html, comparison_summary.csv (ranked by the official score),
+comparison_summary_by_particle.csv, per_tomogram_scores.csv, intermediate_results.csv, run_parameters.json,
+timings.jsonl; and for each detector {experiment}/{strategy}-{method}-{views}/{detector}/ with
+picks/{run}/{particle}.json, submission.csv and hyperparameters/ (thresholds.json, search_grid.csv, search_curves.png).
 """
 
 import argparse
@@ -33,8 +33,9 @@ from errors import InputError, run_script
 from evaluation.arguments import add_inference_arguments, inference_settings, resolve_norm_percentiles
 from evaluation.campaign import Campaign, Study
 from evaluation.campaign_folder import CampaignFolder
-from evaluation.campaign_report import write_results
+from evaluation.campaign_report import write_tables
 from evaluation.campaign_tuning import MethodPlan
+from evaluation.comparison import as_text
 from evaluation.experiments import STRATEGIES, Experiment, load_experiment
 from evaluation.hyperparameters import (
     add_postprocessing_arguments,
@@ -100,27 +101,25 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
-    names = dict.fromkeys(args.experiment_names)
-    studies = [study_of(load_experiment(args.experiments_dir, name), args) for name in names]
     plans = [method_plan(args, method) for method in dict.fromkeys(args.postprocessing_method)]
+    searched = any(plan.grid is not None for plan in plans)
+    experiments = [load_experiment(args.experiments_dir, name) for name in dict.fromkeys(args.experiment_names)]
+    studies = [study_of(experiment, args, searched) for experiment in experiments]
     truths = scored_runs(studies, args)
     device = choose_device(args.device, args.precision)
     folder = CampaignFolder(args.output_dir or default_output_dir(args))
     command = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     with folder.opened(parameters(args), command=command):
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
-        maps = NetworkMaps(
-            MapStore(args.cache_dir / "maps", args.cache_limit_gb),
-            device,
-            particles=PARTICLES,
-            timings=folder.timings,
-            remake=args.force_rerun,
-        )
+        store = MapStore(args.cache_dir / "maps", args.cache_limit_gb)
+        maps = NetworkMaps(store, device, particles=PARTICLES, timings=folder.timings, remake=args.force_rerun)
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
+        configurations = campaign.configurations(studies)
         if args.force_rerun:
-            folder.forget(campaign.configurations(studies))
+            folder.forget(configurations)
         campaign.run(studies)
-        print(write_results(folder, campaign.configurations(studies), truths, PARTICLES))
+        results = write_tables(folder, configurations, truths, PARTICLES)
+    print(f"\n{as_text(results)}\n")
     print(f"report    {folder.root / 'report.html'}")
 
 
@@ -135,7 +134,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--training_radius_fraction must be from 0 to 1, got {args.training_radius_fraction:g}")
 
 
-def study_of(experiment: Experiment, args: argparse.Namespace) -> Study:
+def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -> Study:
     """An experiment with what its checkpoints and arguments say, unless the command line says otherwise."""
     trained = experiment.description
     tomograms = TomogramSettings(
@@ -152,7 +151,7 @@ def study_of(experiment: Experiment, args: argparse.Namespace) -> Study:
         views=[inference, replace(inference, tta_group="none")] if args.compare_tta else [inference],
         tomograms=tomograms,
         training_tomograms=replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing")),
-        training_root=training_root(experiment, args) if args.hp_search_strategy else None,
+        training_root=training_root(experiment, args) if searched else None,
         trained_radius_fraction=trained.radius_fraction if fraction is None else fraction,
     )
 
@@ -187,7 +186,9 @@ def scored_runs(studies: Sequence[Study], args: argparse.Namespace) -> dict[str,
             "prepare_fullpublic_eval_annotations.py makes them"
         )
     if len(truths) < len(runs):
-        warnings.warn(f"{len(runs) - len(truths)} of {len(runs)} tomograms have no picks and are left out", stacklevel=2)
+        warnings.warn(
+            f"{len(runs) - len(truths)} of {len(runs)} tomograms have no picks and are left out", stacklevel=2
+        )
     chosen = sorted(truths)[: args.limit_final_eval_tomos]
     for study in studies:
         if known := study.experiment.trained_on(chosen):

@@ -61,8 +61,8 @@ def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
 def read_picks(path: str | Path) -> Picks:
     """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
 
-    ``scores`` is None unless every point has one, ``uncertainties`` unless some point has one. InputError, with the file named, for anything unreadable,
-    a unit other than angstrom, or a location that is missing or not finite.
+    ``scores`` is None unless every point has one, ``uncertainties`` unless some point has one. InputError, with the
+    file named, for anything unreadable, a unit other than angstrom, or a location that is missing or not finite.
     """
     path = Path(path)
     try:

@@ -105,12 +105,12 @@ class Campaign:
         for study, inference in self._progress.each(parts, "experiments", total=len(parts)):
             self._evaluate(study, self._tune(study, study.tasks(inference)))
 
-    def configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[str]]:
-        """All that are compared, with the names of their detectors, in the order of the tables."""
-        found: dict[Configuration, list[str]] = {}
+    def configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[Task]]:
+        """All that are compared, each with a task for every detector."""
+        found: dict[Configuration, list[Task]] = {}
         for task in (task for study in studies for inference in study.views for task in study.tasks(inference)):
             for plan in self.plans:
-                found.setdefault(task.configuration(plan.method), []).append(task.detector.name)
+                found.setdefault(task.configuration(plan.method), []).append(task)
         return found
 
     def _tune(self, study: Study, tasks: Sequence[Task]) -> dict[Task, dict[str, DetectionSettings]]:
@@ -119,9 +119,7 @@ class Campaign:
         found = {}
         for task in self._progress.each(tasks, "hyperparameters", total=len(tasks)):
             with self._progress.voxels(0, task.detector.name) as bar:
-                found[task] = self._tuner.detection_settings(
-                    task, training, study.trained_radius_fraction, bar.update
-                )
+                found[task] = self._tuner.detection_settings(task, training, study.trained_radius_fraction, bar.update)
         return found
 
     def _evaluate(self, study: Study, detection: Mapping[Task, Mapping[str, DetectionSettings]]) -> None:

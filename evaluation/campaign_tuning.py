@@ -80,9 +80,7 @@ class Tuner:
         for method in set(found) - set(searches):
             with finishing(self._folder(task, method), hash_of(found[method])) as folder:
                 write_thresholds(folder / "thresholds.json", {"given": {"hyperparameters": {method: found[method]}}})
-        return {
-            method: DetectionSettings(trained_radius_fraction, method, values) for method, values in found.items()
-        }
+        return {method: DetectionSettings(trained_radius_fraction, method, values) for method, values in found.items()}
 
     def _search(
         self,

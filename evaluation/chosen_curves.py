@@ -63,7 +63,9 @@ def read_chosen_curves(folder: Path) -> dict[str, ChosenCurve]:
     path = folder / FILE
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
-        name: ChosenCurve(ThresholdCurve(np.array(one["scores"], float), _with_misses(one["hit_scores"])), one["chosen"])
+        name: ChosenCurve(
+            ThresholdCurve(np.array(one["scores"], float), _with_misses(one["hit_scores"])), one["chosen"]
+        )
         for name, one in content.items()
     }
 

@@ -57,6 +57,14 @@ def ranked(results: Sequence[Evaluated]) -> list[Evaluated]:
     return sorted(results, key=lambda one: (-one.score.weighted, -one.score.mean_over_runs, str(one.configuration)))
 
 
+def as_text(results: Sequence[Evaluated]) -> str:
+    """The ranking, to be read."""
+    lines = [f"{'':4s} {'pooled F4':>9s} {'mean F4':>8s}"]
+    for rank, one in enumerate(ranked(results), start=1):
+        lines.append(f"{rank:3d}. {one.score.weighted:9.4f} {one.score.mean_over_runs:8.4f}  {one.configuration}")
+    return "\n".join(lines)
+
+
 def _columns(configuration: Configuration) -> dict[str, str]:
     return vars(configuration)
 
