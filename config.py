@@ -93,3 +93,17 @@ WS_CLUSTER_RADIUS_FRACTION = 0.5
 # finds no single centre. Still two modes for two spheres that touch.
 MS_CLUSTER_RADIUS_FRACTION = 1.2
 MIN_CLUSTER_VOL_FRAC = 0.2
+
+# --- Hyperparameter search (a list that is not given) -------------------------------------------------
+# Thresholds cost nothing. Networks that answer weakly have their best peaks below 0.1, others above 0.8.
+PLM_GPU_PEAK_THRESHS = (
+    *(0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3),
+    *(0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9),
+)
+VOL_FRAC_THRESHOLDS = MIN_CLUSTER_VOL_FRACS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+# Suppression costs little; nearest neighbours of one class are 1.65 radii apart.
+NMS_RADIUS_FRACTIONS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
+# Each of these is a look at the map.
+CONF_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+WS_CLUSTER_RADIUS_FRACTIONS = (0.3, 0.5, 0.7)
+MS_CLUSTER_RADIUS_FRACTIONS = (0.8, 1.0, 1.2, 1.5)

@@ -3,27 +3,40 @@
     python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/public_dataset --use_tta
     python eval_public_czi.py --model_path checkpoints/my_run/fold_0-best-fscore-epoch=9-f4=0.812.ckpt \\
         --data_root /path/to/czi_dataset --limit_tomos_by_id TS_5_4 --postprocessing_method cc3d
+    python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/czi_dataset \\
+        --hp_search_strategy per_class --output_dir tuned
+    python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/public_dataset \\
+        --per_class_hp_path tuned/thresholds.json
 
 Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png,
-and scores.json where the runs have picks to compare with.
+and scores.json where the runs have picks to compare with; a search also thresholds.json, search_grid.csv and
+search_curves.png.
 """
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import config
 from data.czi import find_runs
 from errors import run_script
 from evaluation.arguments import (
-    add_inference_arguments,
     add_postprocessing_arguments,
-    inference_settings,
+    add_search_arguments,
     resolve_hyperparameters,
+    search_grid,
+)
+from evaluation.inference_arguments import (
+    add_inference_arguments,
+    inference_settings,
     resolve_norm_percentiles,
 )
 from evaluation.runs import Evaluation, evaluate_runs
+from evaluation.search import SearchSettings
+from evaluation.search_result import SearchResult
 from evaluation.tomograms import DetectionSettings, TomogramSettings
+from evaluation.tuning import tune_and_evaluate
 from inference.checkpoints import check_agreement, find_checkpoints, load_checkpoint
 from inference.device import choose_device
 from inference.predictor import Predictor
@@ -43,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     general.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
+    add_search_arguments(parser)
     return parser
 
 
@@ -63,16 +77,35 @@ def main(argv: list[str] | None = None) -> None:
         method=args.postprocessing_method,
         hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
     )
+    grid = search_grid(args)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
-    predictor = Predictor(networks, inference_settings(args), choose_device(args.device, args.precision))
+    inference, device = inference_settings(args), choose_device(args.device, args.precision)
+
+    def predictor_of(members: Iterable[int]) -> Predictor:
+        return Predictor([networks[i] for i in members], inference, device)
+
     output_dir = args.output_dir or default_output_dir(paths[0])
     print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
-    evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)
+    if grid is None:
+        predictor = predictor_of(range(len(networks)))
+        evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)
+    else:
+        search = SearchSettings(args.hp_search_strategy, grid, detection.hyperparameters, trained.radius_fraction)
+        found, evaluation = tune_and_evaluate(
+            runs, descriptions, predictor_of, tomograms, search, particles=PARTICLES, output_dir=output_dir
+        )
+        report_search(found, output_dir)
     report(evaluation, output_dir)
 
 
 def default_output_dir(checkpoint: Path) -> Path:
     return config.OUTPUT_ROOT / "results" / f"{checkpoint.resolve().parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
+
+
+def report_search(found: SearchResult, output_dir: Path) -> None:
+    print(f"\n{found}\n\nThe score below is of the very tomograms that these values were chosen on.")
+    for name in ("thresholds.json", "search_grid.csv", "search_curves.png"):
+        print(f"search    {output_dir / name}")
 
 
 def report(evaluation: Evaluation, output_dir: Path) -> None:

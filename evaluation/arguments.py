@@ -1,37 +1,57 @@
-"""Command-line flags that the evaluation scripts share, and the hyperparameters that they make up.
+"""Command-line flags of detection and search that the evaluation scripts share, and what they make up.
 
-Every hyperparameter is one row of HYPERPARAMETERS: parser, check and defaults are made from it.
+Every hyperparameter is one row of HYPERPARAMETERS: flags, checks, defaults and the grid of the search are made from it.
 """
 
 import argparse
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import config
+from data.thresholds import Hyperparameters, read_thresholds
 from errors import InputError
-from inference.device import DEVICES
-from inference.predictor import PRECISIONS, InferenceSettings
-from inference.sliding_window import BLEND_MODES
+from evaluation.evidence import Grid
+from evaluation.search import STRATEGIES
 from particle_config import Particle
 from postprocessing import METHODS
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A keyword of one or more detection methods, the flag that fixes it, and its default (by method, or for all).
+    """A keyword of one or more detection methods, its flags, and its defaults (by method, or for all).
 
-    ``specific_flags``: method -> a flag that fixes the keyword for this method only, and beats the general one.
+    Attributes
+    ----------
+    fixed_flag, list_flag : give one value, or those to search among
+    default : value where nobody gives one
+    grid : values to search among where nobody gives any
+    specific_fixed_flags, specific_list_flags : method -> the flag for this method only; it beats the general one
     """
 
     keyword: str
     methods: tuple[str, ...]
     fixed_flag: str
+    list_flag: str
     default: float | Mapping[str, float]
+    grid: tuple[float, ...] | Mapping[str, tuple[float, ...]]
     help: str
-    specific_flags: Mapping[str, str] = field(default_factory=dict)
+    specific_fixed_flags: Mapping[str, str] = field(default_factory=dict)
+    specific_list_flags: Mapping[str, str] = field(default_factory=dict)
 
     def default_for(self, method: str) -> float:
         return self.default[method] if isinstance(self.default, Mapping) else self.default
+
+    def grid_for(self, method: str) -> tuple[float, ...]:
+        return self.grid[method] if isinstance(self.grid, Mapping) else self.grid
+
+    def foreign_flags(self, method: str) -> list[str]:
+        """The flags of this row that have no effect on the method."""
+        specific = [*self.specific_fixed_flags.items(), *self.specific_list_flags.items()]
+        foreign = [flag for other, flag in specific if other != method]
+        return foreign if method in self.methods else [self.fixed_flag, self.list_flag, *foreign]
 
 
 HYPERPARAMETERS = (
@@ -39,74 +59,61 @@ HYPERPARAMETERS = (
         "peak_threshold",
         ("peak_local_max_gpu",),
         "--fixed_plm_gpu_peak_thresh",
+        "--plm_gpu_peak_threshs",
         config.PLM_GPU_PEAK_THRESH,
+        config.PLM_GPU_PEAK_THRESHS,
         "lowest peak of the smoothed probability (default: as found in training)",
     ),
     Hyperparameter(
         "conf_threshold",
         ("cc3d", "watershed", "meanshift"),
         "--fixed_conf_threshold",
+        "--conf_thresholds",
         config.CONF_THRESHOLD,
+        config.CONF_THRESHOLDS,
         "probability above which a voxel belongs to the class",
     ),
     Hyperparameter(
         "vol_frac_threshold",
         ("cc3d", "watershed"),
         "--fixed_vol_frac_threshold",
+        "--vol_frac_thresholds",
         config.VOL_FRAC_THRESHOLD,
+        config.VOL_FRAC_THRESHOLDS,
         "smallest component or part, as a share of the target sphere",
+        specific_list_flags={"watershed": "--ws_vol_frac_thresholds"},
     ),
     Hyperparameter(
         "cluster_radius_fraction",
         ("watershed", "meanshift"),
         "--fixed_cluster_radius_fraction",
+        "--cluster_radius_fractions",
         {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},
+        {"watershed": config.WS_CLUSTER_RADIUS_FRACTIONS, "meanshift": config.MS_CLUSTER_RADIUS_FRACTIONS},
         "smallest distance of two centres in diameters of the target sphere, or bandwidth in its radii",
         {"watershed": "--fixed_ws_cluster_rad_frac"},
+        {"watershed": "--ws_cluster_rad_fracs", "meanshift": "--ms_cluster_rad_fracs"},
     ),
     Hyperparameter(
         "min_cluster_vol_frac",
         ("meanshift",),
         "--fixed_min_cluster_vol_frac",
+        "--min_cluster_vol_fracs",
         config.MIN_CLUSTER_VOL_FRAC,
+        config.MIN_CLUSTER_VOL_FRACS,
         "smallest cluster, as a share of the target sphere",
+        specific_list_flags={"meanshift": "--ms_min_vol_fracs"},
     ),
     Hyperparameter(
         "nms_radius_fraction",
         ("peak_local_max_gpu", "cc3d", "watershed", "meanshift"),
         "--fixed_nms_radius_fraction",
+        "--nms_radius_fractions",
         config.NMS_RADIUS_FRACTION,
+        config.NMS_RADIUS_FRACTIONS,
         "suppression radius in particle radii",
     ),
 )
-
-
-def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("inference")
-    group.add_argument("--use_tta", action="store_true", help=f"average over the views of {config.TTA_GROUP}")
-    group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
-    group.add_argument(
-        "--sw_batch_size",
-        type=int,
-        default=config.VALIDATION_SW_BATCH_SIZE,
-        help="views of windows per network call",
-    )
-    group.add_argument(
-        "--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE, help="weight of a window's voxels"
-    )
-    group.add_argument(
-        "--norm_percentiles",
-        type=float,
-        nargs=2,
-        metavar=("LOWER", "UPPER"),
-        help="clip range in percent (default: as in training)",
-    )
-    group.add_argument(
-        "--use_global_norm",
-        action="store_true",
-        help="clip also for a network trained without; config.py's range where --norm_percentiles names none",
-    )
-    group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 
 
 def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,79 +122,123 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         "--postprocessing_method", choices=METHODS, default=config.POSTPROCESSING_METHOD, help="detection"
     )
     for row in HYPERPARAMETERS:
-        group.add_argument(
-            row.fixed_flag,
-            type=float,
-            metavar="V",
-            dest=_dest(row.fixed_flag),
-            help=f"{row.help} ({', '.join(row.methods)})",
-        )
-        for method, flag in row.specific_flags.items():
-            group.add_argument(
-                flag, type=float, metavar="V", dest=_dest(flag), help=f"the same for {method} alone; beats the other"
-            )
+        _add_flag(group, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")
+        for method, flag in row.specific_fixed_flags.items():
+            _add_flag(group, flag, f"the same for {method} alone; beats the other")
 
 
-def inference_settings(args: argparse.Namespace) -> InferenceSettings:
-    if args.sw_batch_size <= 0:
-        raise InputError(f"--sw_batch_size must be above 0, got {args.sw_batch_size}")
-    return InferenceSettings(
-        window_zyx=config.INFERENCE_WINDOW,
-        overlap=config.SW_OVERLAP,
-        blend_mode=args.blend_mode,
-        batch_size=args.sw_batch_size,
-        tta_group=config.TTA_GROUP if args.use_tta else "none",
-        precision=args.precision,
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("hyperparameter search")
+    group.add_argument(
+        "--hp_search_strategy",
+        choices=STRATEGIES,
+        help="search the hyperparameters that are not fixed on the tomograms with truth: "
+        "a set for each particle, or one for all",
     )
+    group.add_argument(
+        "--per_class_hp_path",
+        type=Path,
+        help="a thresholds.json of a search or of training, to take the hyperparameters from; nothing is searched",
+    )
+    for row in HYPERPARAMETERS:
+        _add_flag(group, row.list_flag, f"values to search for {row.keyword} ({', '.join(row.methods)})", nargs="+")
+        for method, flag in row.specific_list_flags.items():
+            _add_flag(group, flag, f"the same for {method} alone; beats the other", nargs="+")
 
 
-def resolve_norm_percentiles(
-    args: argparse.Namespace, trained: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    """(lower, upper) in percent; None: no clipping.
-
-    Precedence: ``--norm_percentiles`` (which asks for clipping by itself), then what the network was trained with;
-    where that is no clipping, ``--use_global_norm`` brings in config.py's.
-    """
-    if args.norm_percentiles is not None:
-        return tuple(args.norm_percentiles)
-    if trained is None and args.use_global_norm:
-        return config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE
-    return trained
+def _add_flag(group: argparse._ArgumentGroup, flag: str, text: str, **options) -> None:
+    group.add_argument(flag, type=float, metavar="V", dest=_dest(flag), help=text, **options)
 
 
 def resolve_hyperparameters(
     args: argparse.Namespace,
     particles: Sequence[Particle],
-    trained: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]],
+    trained: Sequence[Hyperparameters],
 ) -> dict[str, dict[str, float]]:
     """Particle name -> keyword -> value for the chosen method.
 
-    Precedence: the method's own fixed flag, the general one, then the mean of what the checkpoints found for the
-    particle, then config.py.
-    A fixed flag that the method does not know is an error.
+    Precedence: the method's own fixed flag, the general one, then the mean of what the entries of
+    ``--per_class_hp_path`` or else the checkpoints say for the particle, then config.py.
 
     Parameters
     ----------
-    trained : one mapping method -> particle name -> keyword -> value per checkpoint
+    trained : what every checkpoint found
+
+    Raises
+    ------
+    InputError : a flag that has no effect on the method, or a value or file that cannot be used
     """
     method = args.postprocessing_method
-    for row in HYPERPARAMETERS:
-        foreign = [flag for other, flag in row.specific_flags.items() if other != method]
-        for flag in foreign if method in row.methods else [row.fixed_flag, *foreign]:
-            if getattr(args, _dest(flag)) is not None:
-                raise InputError(f"{flag} has no effect on --postprocessing_method {method}; leave it out")
+    _check_flags(args)
+    if args.per_class_hp_path is not None:
+        keywords = [row.keyword for row in _rows(method)]
+        trained = read_thresholds(args.per_class_hp_path, method=method, keywords=keywords, particles=particles)
 
     def value(row: Hyperparameter, particle: Particle) -> float:
-        for flag in (row.specific_flags.get(method), row.fixed_flag):
-            if flag is not None and (fixed := getattr(args, _dest(flag))) is not None:
-                return fixed
+        if (fixed := _fixed(args, row)) is not None:
+            return fixed
         found = [one.get(method, {}).get(particle.name, {}).get(row.keyword) for one in trained]
         known = [number for number in found if number is not None]
         return sum(known) / len(known) if known else row.default_for(method)
 
-    rows = [row for row in HYPERPARAMETERS if method in row.methods]
-    return {particle.name: {row.keyword: value(row, particle) for row in rows} for particle in particles}
+    return {particle.name: {row.keyword: value(row, particle) for row in _rows(method)} for particle in particles}
+
+
+def search_grid(args: argparse.Namespace) -> Grid | None:
+    """The values to search among; None: nothing is searched.
+
+    Precedence for each hyperparameter: fixed, the method's own list, the general one, config.py. Where a file or flags
+    fix all of them there is nothing to search, with a warning.
+    """
+    method = args.postprocessing_method
+    _check_flags(args)
+    if args.hp_search_strategy is None:
+        return None
+    if args.per_class_hp_path is not None or all(_fixed(args, row) is not None for row in _rows(method)):
+        warnings.warn("all hyperparameters are given: --hp_search_strategy searches nothing", stacklevel=2)
+        return None
+
+    def values(row: Hyperparameter) -> tuple[float, ...]:
+        if (fixed := _fixed(args, row)) is not None:
+            return (fixed,)
+        given = _given(args, row.specific_list_flags.get(method), row.list_flag)
+        return tuple(sorted(set(given))) if given is not None else row.grid_for(method)
+
+    return Grid(method, {row.keyword: values(row) for row in _rows(method)})
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """InputError for a value that is none, and for a flag that would do nothing."""
+    method = args.postprocessing_method
+    for row in HYPERPARAMETERS:
+        lists = [row.list_flag, *row.specific_list_flags.values()]
+        for flag in (row.fixed_flag, *row.specific_fixed_flags.values(), *lists):
+            given = _given(args, flag)
+            if given is None:
+                continue
+            if flag in row.foreign_flags(method):
+                raise InputError(f"{flag} has no effect on --postprocessing_method {method}; leave it out")
+            if flag in lists and args.hp_search_strategy is None:
+                raise InputError(f"{flag} has no effect without --hp_search_strategy; say per_class or global")
+            if flag in lists and args.per_class_hp_path is not None:
+                raise InputError(f"{flag} has no effect beside --per_class_hp_path; leave one of them out")
+            for number in given if isinstance(given, list) else [given]:
+                if not (math.isfinite(number) and number >= 0):
+                    raise InputError(f"{flag} must be a number from 0 up, got {number}")
+
+
+def _rows(method: str) -> list[Hyperparameter]:
+    return [row for row in HYPERPARAMETERS if method in row.methods]
+
+
+def _fixed(args: argparse.Namespace, row: Hyperparameter) -> float | None:
+    return _given(args, row.specific_fixed_flags.get(args.postprocessing_method), row.fixed_flag)
+
+
+def _given(args: argparse.Namespace, *flags: str | None):
+    """The value of the first flag that was given."""
+    values = (getattr(args, _dest(flag)) for flag in flags if flag is not None)
+    return next((value for value in values if value is not None), None)
 
 
 def _dest(flag: str) -> str:

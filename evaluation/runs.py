@@ -2,10 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -40,33 +42,66 @@ def evaluate_runs(
 ) -> Evaluation:
     """Find the particles of every run, write all results below ``output_dir``."""
     voxels = sum(math.prod(tomogram.shape_zyx) for tomogram in open_tomograms(runs, tomogram_settings))
-    truths = {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
+    truths = truths_of(runs, particles)
     tables, pictures = [], []
     with tqdm(total=voxels, unit="voxel", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
         for tomogram in predict_runs(runs, predictor, tomogram_settings, progress=bar.update):
-            name = tomogram.run.name
-            table = picks_of(tomogram, detection_settings, particles)
-            write_run_picks(output_dir / "picks" / name, name, table, particles)
-            picture = save_overlay(
-                output_dir / "overlays" / f"{name}.png",
-                tomogram.volume,
-                picks=table,
-                truth=truths.get(name),
-                voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
-                particles=particles,
-                title=name,
-            )
+            table, name = picks_of(tomogram, detection_settings, particles), tomogram.run.name
+            spacing = tomogram.voxel_spacing_angstrom
+            pictures.append(write_run(output_dir, name, tomogram.volume, spacing, table, truths.get(name), particles))
             tables.append(table)
-            pictures.append(picture)
             bar.write(f"{name}: {len(table)} picks")
             del tomogram  # its map need not be there while the next is computed
-    picks = pd.concat(tables, ignore_index=True)
-    truth = [table for table in truths.values() if len(table)]
-    score = score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None
-    evaluation = Evaluation(picks, score, tuple(sorted(truths)), tuple(pictures))
     settings = {"tomograms": tomogram_settings, "inference": predictor.settings, "detection": detection_settings}
-    write_results(output_dir, picks, score, evaluation.scored_runs, settings)
+    return write_evaluation(output_dir, tables, truths, pictures, particles, settings)
+
+
+def truths_of(runs: Sequence[Run], particles: Sequence[Particle]) -> dict[str, pd.DataFrame]:
+    """Run name -> reference points, of the runs that have any."""
+    return {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
+
+
+def write_run(
+    output_dir: Path,
+    name: str,
+    volume: np.ndarray,
+    voxel_spacing_angstrom: float,
+    picks: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    particles: Sequence[Particle],
+) -> Path:
+    """Picks and picture of one run; the picture's path."""
+    write_run_picks(output_dir / "picks" / name, name, picks, particles)
+    return save_overlay(
+        output_dir / "overlays" / f"{name}.png",
+        volume,
+        picks=picks,
+        truth=truth,
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        particles=particles,
+        title=name,
+    )
+
+
+def write_evaluation(
+    output_dir: Path,
+    tables: Sequence[pd.DataFrame],
+    truths: Mapping[str, pd.DataFrame],
+    pictures: Sequence[Path],
+    particles: Sequence[Particle],
+    settings: Mapping[str, Any],
+) -> Evaluation:
+    """Score all runs together, write what concerns all of them."""
+    picks = pd.concat(tables, ignore_index=True)
+    evaluation = Evaluation(picks, score_of(picks, truths, particles), tuple(sorted(truths)), tuple(pictures))
+    write_results(output_dir, picks, evaluation.score, evaluation.scored_runs, settings)
     return evaluation
+
+
+def score_of(picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles: Sequence[Particle]) -> Score | None:
+    """The score over the runs with reference points; None where there are none."""
+    truth = [table for table in truths.values() if len(table)]
+    return score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None
 
 
 def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:

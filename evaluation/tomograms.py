@@ -17,6 +17,7 @@ from errors import InputError
 from inference.predictor import Prediction, Predictor
 from particle_config import Particle
 from postprocessing import detect
+from postprocessing.detections import Detections
 
 # Voxels that differ more from those trained on show particles at another size.
 SPACING_TOLERANCE = 0.05
@@ -138,15 +139,20 @@ def picks_of(tomogram: PredictedTomogram, settings: DetectionSettings, particles
         hyperparameters=settings.hyperparameters,
         map_stride=prediction.stride,
     )
+    with_uncertainty = {
+        particle.name: (one, uncertainty_at(one.coordinates_zyx, prediction, particle.label))
+        for particle, one in zip(particles, found.values(), strict=True)
+    }
+    return table_of_detections(tomogram.run.name, with_uncertainty, tomogram.voxel_spacing_angstrom)
+
+
+def table_of_detections(
+    run_name: str, found: Mapping[str, tuple[Detections, np.ndarray]], voxel_spacing_angstrom: float
+) -> pd.DataFrame:
+    """Picks table in angstrom from particle name -> detections in voxels and the uncertainty of each."""
     tables = [
-        picks_table(
-            tomogram.run.name,
-            particle.name,
-            found[particle.name].coordinates_zyx * tomogram.voxel_spacing_angstrom,
-            found[particle.name].scores,
-            uncertainty_at(found[particle.name].coordinates_zyx, prediction, particle.label),
-        )
-        for particle in particles
+        picks_table(run_name, name, one.coordinates_zyx * voxel_spacing_angstrom, one.scores, uncertainties)
+        for name, (one, uncertainties) in found.items()
     ]
     return pd.concat(tables, ignore_index=True)
 

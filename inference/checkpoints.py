@@ -37,6 +37,7 @@ class Description:
     hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
+    training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
     """
 
     architecture: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Description:
     validation_run: str
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
+    training_runs: tuple[str, ...] | None = None
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""
@@ -58,8 +60,8 @@ class Description:
     @classmethod
     def from_plain(cls, values: Mapping) -> "Description":
         fields = {name: value for name, value in values.items() if name != "format"}
-        names = ("patch_size_zyx", "norm_percentiles", "tomo_types")
-        tuples = {name: tuple(fields[name]) for name in names if fields[name] is not None}
+        names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs")
+        tuples = {name: tuple(fields[name]) for name in names if fields.get(name) is not None}
         return cls(**{**fields, **tuples, "particles": table_from_dicts(fields["particles"])})
 
 

@@ -1,10 +1,10 @@
 """F-beta over all score thresholds in one pass, and the threshold to take from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.special import ndtr
 
 from metrics.fbeta import BETA, f_beta, reference_scores
 
@@ -13,7 +13,8 @@ from metrics.fbeta import BETA, f_beta, reference_scores
 BANDWIDTH_FACTOR = 1.5 * 1.06
 MIN_SPREAD = 0.3  # of hits on the logit scale: equal scores of a few particles say nothing about the next
 LOGIT_STEP = 0.01
-LOGIT_GRID = np.arange(-12.0, 12.0, LOGIT_STEP)
+# Those that best_threshold chooses from.
+THRESHOLDS = 1 / (1 + np.exp(-np.arange(-10.0, 10.0, 0.05)))
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,50 @@ class ThresholdCurve:
         hits, kept = np.sum(self.hit_scores >= threshold), np.sum(self.scores >= threshold)
         return f_beta(hits, kept - hits, self.references - hits, beta)
 
-    def best_threshold(self, beta: float = BETA, bandwidth_factor: float = BANDWIDTH_FACTOR) -> float:
-        """The threshold to use on other tomograms: the maximum of the smoothed curve.
+    def counts_at(self, thresholds: np.ndarray) -> np.ndarray:
+        """(T, 3) true positives, false positives and false negatives of the candidates >= each threshold."""
+        hits, kept = _count_at_least(self.hit_scores, thresholds), _count_at_least(self.scores, thresholds)
+        return np.stack([hits, kept - hits, self.references - hits], axis=-1)
+
+    def bandwidth(self, factor: float = BANDWIDTH_FACTOR) -> float:
+        """Of the kernel for :meth:`smoothed_f_beta`, on the logit scale: the fewer hits, the wider.
+
+        ``factor`` times their standard deviation over the fifth root of their number; 0 without hits.
+        """
+        hits = _logit(self.hit_scores[np.isfinite(self.hit_scores)])
+        return factor * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2 if len(hits) else 0.0
+
+    def smoothed_f_beta(self, thresholds: np.ndarray, bandwidth: float, beta: float = BETA) -> np.ndarray:
+        """(T,) the curve to choose a threshold for other tomograms by.
 
         The maximum of the curve itself sits just below the weakest hit of a handful: on the next tomogram hits
         fall below it. So hits and candidates are spread with a Gaussian kernel on the logit scale before they are
-        counted; the bandwidth is ``bandwidth_factor`` times their standard deviation over the fifth root of their
-        number: the fewer, the wider. A clear gap or a plateau gives its middle. Without hits: 0.5.
+        counted. A clear gap or a plateau of the curve becomes a hill with its top in the middle. Without hits: 0.
         """
-        hits = _logit(self.hit_scores[np.isfinite(self.hit_scores)])
+        hits = self.hit_scores[np.isfinite(self.hit_scores)]
         if len(hits) == 0:
+            return np.zeros(len(thresholds))
+        expected_hits = _expected_at_least(hits, thresholds, bandwidth)
+        kept = np.maximum(_expected_at_least(self.scores, thresholds, bandwidth), expected_hits)
+        return f_beta(expected_hits, kept - expected_hits, self.references - expected_hits, beta)
+
+    def best_threshold(self, beta: float = BETA, bandwidth_factor: float = BANDWIDTH_FACTOR) -> float:
+        """The threshold to use on other tomograms: the maximum of the smoothed curve. Without hits: 0.5."""
+        if not np.isfinite(self.hit_scores).any():
             return 0.5
-        bandwidth = bandwidth_factor * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2
-        expected_hits = _smooth_count_at_least(hits, bandwidth)
-        kept = np.maximum(_smooth_count_at_least(_logit(self.scores), bandwidth), expected_hits)
-        values = f_beta(expected_hits, kept - expected_hits, self.references - expected_hits, beta)
-        return float(1 / (1 + np.exp(-LOGIT_GRID[np.argmax(values)])))
+        values = self.smoothed_f_beta(THRESHOLDS, self.bandwidth(bandwidth_factor), beta)
+        return float(THRESHOLDS[np.argmax(values)])
+
+
+def mean_smoothed_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray) -> np.ndarray:
+    """(T,) mean of the runs' smoothed curves, over the runs that have references; without any hit: 0.
+
+    All are smoothed alike, by the kernel that fits the hits of all runs together.
+    """
+    scores, hit_scores = zip(*((curve.scores, curve.hit_scores) for curve in curves), strict=True)
+    bandwidth = ThresholdCurve(np.concatenate(scores), np.concatenate(hit_scores)).bandwidth()
+    values = [curve.smoothed_f_beta(thresholds, bandwidth) for curve in curves if curve.references]
+    return np.mean(values, axis=0) if values else np.zeros(len(thresholds))
 
 
 def threshold_curve(
@@ -100,12 +129,11 @@ def _count_at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="left")
 
 
-def _smooth_count_at_least(logits: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Expected number of values at or above each place of LOGIT_GRID when every value is spread by the kernel."""
-    edges = np.append(LOGIT_GRID, LOGIT_GRID[-1] + LOGIT_STEP)
-    histogram = np.histogram(np.clip(logits, edges[0], edges[-1]), edges)[0].astype(float)
-    density = gaussian_filter1d(histogram, bandwidth / LOGIT_STEP, mode="nearest", truncate=5.0)
-    return density[::-1].cumsum()[::-1]
+def _expected_at_least(scores: np.ndarray, thresholds: np.ndarray, bandwidth: float) -> np.ndarray:
+    """(T,) expected number of scores at or above each threshold when every score is spread by the kernel."""
+    # Equal scores, and those that nearly are, are spread as one.
+    steps, numbers = np.unique(np.rint(_logit(scores) / LOGIT_STEP), return_counts=True)
+    return numbers @ ndtr((steps[:, None] * LOGIT_STEP - _logit(thresholds)) / bandwidth)
 
 
 def _logit(scores: np.ndarray) -> np.ndarray:

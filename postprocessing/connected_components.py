@@ -30,7 +30,8 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, conf_thresh
     values, voxels = probability[tuple(voxels.T)].double().cpu().numpy(), voxels.cpu().numpy()
     origin = voxels.min(axis=0)
     inside = tuple((voxels - origin).T)
-    mask = np.zeros(voxels.max(axis=0) - origin + 1, dtype=bool)
+    # A margin of one voxel: cc3d fails on two voxels in a box of three.
+    mask = np.zeros(voxels.max(axis=0) - origin + 2, dtype=bool)
     mask[inside] = True
     labels = cc3d.connected_components(mask, connectivity=26)[inside]
     sizes = np.bincount(labels)[1:].astype(float)

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from postprocessing.detections import Detections
 from postprocessing.suppression import unsuppressed
 
@@ -33,10 +35,37 @@ def select(
         Highest score first; equal scores in the order of z, y, x, so that the result is reproducible. What a
         threshold takes away suppresses nobody.
     """
+    index = selected(
+        candidates,
+        radius_voxels=radius_voxels,
+        trained_radius_voxels=trained_radius_voxels,
+        nms_radius_fraction=nms_radius_fraction,
+        smallest_score=smallest_score,
+        smallest_volume_fraction=smallest_volume_fraction,
+    )
+    return candidates[index]
+
+
+def selected(
+    candidates: Detections,
+    *,
+    radius_voxels: float,
+    trained_radius_voxels: float,
+    nms_radius_fraction: float,
+    smallest_score: float | None = None,
+    smallest_volume_fraction: float | None = None,
+) -> np.ndarray:
+    """(K,) indices of the candidates that :func:`select` returns, in its order."""
+    accepted = np.ones(len(candidates), dtype=bool)
     if smallest_score is not None:
-        candidates = candidates[candidates.scores >= smallest_score]
+        accepted &= candidates.scores >= smallest_score
     if smallest_volume_fraction is not None:
-        smallest = smallest_volume_fraction * 4 / 3 * math.pi * trained_radius_voxels**3
-        candidates = candidates[candidates.sizes >= smallest]
-    kept = unsuppressed(candidates.coordinates_zyx, candidates.scores, nms_radius_fraction * radius_voxels)
-    return candidates[kept]
+        accepted &= volume_fractions(candidates, trained_radius_voxels) >= smallest_volume_fraction
+    index = accepted.nonzero()[0]
+    places, scores = candidates.coordinates_zyx[index], candidates.scores[index]
+    return index[unsuppressed(places, scores, nms_radius_fraction * radius_voxels)]
+
+
+def volume_fractions(candidates: Detections, trained_radius_voxels: float) -> np.ndarray:
+    """(N,) sizes as shares of the trained sphere's volume."""
+    return candidates.sizes / (4 / 3 * math.pi * trained_radius_voxels**3)

@@ -17,7 +17,7 @@ ALLOWED = {
     "particle_config": {"errors"},
 }
 # Rooms that build parts of a parser may read config; nobody else below the scripts.
-READS_CONFIG = {"evaluation/arguments.py", "training/arguments.py"}
+READS_CONFIG = {"evaluation/arguments.py", "evaluation/inference_arguments.py", "training/arguments.py"}
 # The metric's own command line reads files, inside its main only.
 EXCEPTIONS = {("metrics/fbeta.py", "data")}
 OURS = {*LEAVES, "inference", "training", "evaluation", "config", "errors", "particle_config"}

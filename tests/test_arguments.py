@@ -1,28 +1,55 @@
-"""Flags of the evaluation: precedence, and no flag that does nothing."""
+"""Flags of detection and search: each exists, obeys precedence, has an effect, and is an error where it has none."""
 
 import argparse
 
 import pytest
 
 import config
+from data.thresholds import write_thresholds
 from errors import InputError
 from evaluation.arguments import (
     HYPERPARAMETERS,
-    add_inference_arguments,
     add_postprocessing_arguments,
-    inference_settings,
+    add_search_arguments,
     resolve_hyperparameters,
-    resolve_norm_percentiles,
+    search_grid,
 )
 from particle_config import PARTICLES
 from postprocessing import METHODS
 
+FIXED_FLAGS = {
+    "--fixed_conf_threshold",
+    "--fixed_nms_radius_fraction",
+    "--fixed_vol_frac_threshold",
+    "--fixed_cluster_radius_fraction",
+    "--fixed_min_cluster_vol_frac",
+    "--fixed_plm_gpu_peak_thresh",
+    "--fixed_ws_cluster_rad_frac",
+}
+LIST_FLAGS = {
+    "--conf_thresholds",
+    "--nms_radius_fractions",
+    "--vol_frac_thresholds",
+    "--cluster_radius_fractions",
+    "--min_cluster_vol_fracs",
+    "--plm_gpu_peak_threshs",
+    "--ms_cluster_rad_fracs",
+    "--ms_min_vol_fracs",
+    "--ws_cluster_rad_fracs",
+    "--ws_vol_frac_thresholds",
+}
+SEARCH = ("--hp_search_strategy", "per_class")
+
 
 def parse(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
-    return parser.parse_args(words)
+    add_search_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def for_method(method, *words):
+    return parse("--postprocessing_method", method, *words)
 
 
 def trained(value):
@@ -67,7 +94,7 @@ def test_a_flag_without_effect_is_an_error(row, method):
 
 @pytest.mark.parametrize(
     ("row", "method", "flag"),
-    [(row, method, flag) for row in HYPERPARAMETERS for method, flag in row.specific_flags.items()],
+    [(row, method, flag) for row in HYPERPARAMETERS for method, flag in row.specific_fixed_flags.items()],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_specific_beats_generic(row, method, flag):
@@ -79,24 +106,123 @@ def test_specific_beats_generic(row, method, flag):
             resolve_hyperparameters(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
 
 
-def test_views_only_when_asked_for():
-    assert inference_settings(parse()).tta_group == "none"
-    assert inference_settings(parse("--use_tta")).tta_group == config.TTA_GROUP
-    with pytest.raises(InputError, match="sw_batch_size"):
-        inference_settings(parse("--sw_batch_size", "0"))
+# --- The table ----------------------------------------------------------------------------------------
+def test_the_table_has_all_flags_and_no_others():
+    fixed = [f for row in HYPERPARAMETERS for f in (row.fixed_flag, *row.specific_fixed_flags.values())]
+    lists = [f for row in HYPERPARAMETERS for f in (row.list_flag, *row.specific_list_flags.values())]
+    assert set(fixed) == FIXED_FLAGS and set(lists) == LIST_FLAGS and len(lists) == len(LIST_FLAGS)
+    assert {flag.removeprefix("--") for flag in FIXED_FLAGS | LIST_FLAGS} < set(vars(parse()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_table_knows_the_keywords_of_every_method(method):
+    known = METHODS[method]
+    wanted = {*known.structural, known.score_keyword, known.size_keyword, "nms_radius_fraction"} - {None}
+    assert {row.keyword for row in HYPERPARAMETERS if method in row.methods} == wanted
+
+
+@pytest.mark.parametrize(("row", "method"), [(r, m) for r in HYPERPARAMETERS for m in r.methods], ids=str)
+def test_default_grids_are_in_order_and_reach_around_the_default(row, method):
+    values, default = row.grid_for(method), row.default_for(method)
+    assert list(values) == sorted(set(values)) and values[0] < default < values[-1]
+
+
+# --- The search ---------------------------------------------------------------------------------------
+def flags_for(method):
+    """(keyword, list flag, whether it is the method's own)."""
+    for row in HYPERPARAMETERS:
+        if method in row.methods:
+            yield row.keyword, row.list_flag, False
+            if method in row.specific_list_flags:
+                yield row.keyword, row.specific_list_flags[method], True
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_lists_the_grid_is_that_of_the_table(method):
+    assert search_grid(for_method(method)) is None
+    grid = search_grid(for_method(method, *SEARCH))
+    rows = [row for row in HYPERPARAMETERS if method in row.methods]
+    assert grid.method == method and grid.values == {row.keyword: row.grid_for(method) for row in rows}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("flag", sorted(LIST_FLAGS))
+def test_every_list_is_searched_or_refused(method, flag):
+    known = {name: keyword for keyword, name, _ in flags_for(method)}
+    args = for_method(method, *SEARCH, flag, 0.9, 0.3, 0.9)
+    if flag in known:
+        values = search_grid(args).values
+        assert values[known[flag]] == (0.3, 0.9)
+        others = set(values) - {known[flag]}
+        assert all(values[name] == search_grid(for_method(method, *SEARCH)).values[name] for name in others)
+    else:
+        with pytest.raises(InputError, match=f"{flag} has no effect .*{method}"):
+            search_grid(args)
 
 
 @pytest.mark.parametrize(
-    ("words", "trained_with", "expected"),
-    [
-        ([], (1.0, 99.0), (1.0, 99.0)),
-        ([], None, None),
-        (["--use_global_norm"], (1.0, 99.0), (1.0, 99.0)),
-        (["--use_global_norm"], None, (config.NORM_LOWER_PERCENTILE, config.NORM_UPPER_PERCENTILE)),
-        (["--norm_percentiles", "0", "95"], (1.0, 99.0), (0.0, 95.0)),
-        (["--norm_percentiles", "0", "95"], None, (0.0, 95.0)),
-        (["--norm_percentiles", "0", "95", "--use_global_norm"], None, (0.0, 95.0)),
-    ],
+    ("method", "keyword", "flag"), [(m, k, f) for m in METHODS for k, f, specific in flags_for(m) if specific]
 )
-def test_grey_values_are_clipped_as_told_then_as_trained(words, trained_with, expected):
-    assert resolve_norm_percentiles(parse(*words), trained_with) == expected
+def test_the_list_of_a_method_beats_the_general_one(method, keyword, flag):
+    general = next(row.list_flag for row in HYPERPARAMETERS if row.keyword == keyword)
+    for words in ([general, 0.1, 0.2, flag, 0.5, 0.6], [flag, 0.5, 0.6, general, 0.1, 0.2]):
+        assert search_grid(for_method(method, *SEARCH, *words)).values[keyword] == (0.5, 0.6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_fixed_is_not_searched_whatever_is_listed(method):
+    for row in [row for row in HYPERPARAMETERS if method in row.methods]:
+        for fixed in {row.fixed_flag, row.specific_fixed_flags.get(method, row.fixed_flag)}:
+            args = for_method(method, *SEARCH, fixed, 0, row.list_flag, 0.3, 0.4)
+            assert search_grid(args).values[row.keyword] == (0.0,)
+            assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+
+
+@pytest.mark.parametrize("flag", sorted(LIST_FLAGS))
+def test_a_list_without_a_search_is_an_error(flag):
+    method = next(m for m in METHODS for _, name, _ in flags_for(m) if name == flag)
+    args = for_method(method, flag, 0.3)
+    for read in (search_grid, lambda args: resolve_hyperparameters(args, PARTICLES, [])):
+        with pytest.raises(InputError, match=f"{flag} .*--hp_search_strategy"):
+            read(args)
+
+
+def test_nothing_left_to_search_is_said():
+    args = parse(*SEARCH, "--fixed_plm_gpu_peak_thresh", 0.3, "--fixed_nms_radius_fraction", 0.8)
+    with pytest.warns(UserWarning, match="searches nothing"):
+        assert search_grid(args) is None
+
+
+@pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
+@pytest.mark.parametrize("flag", ["--fixed_nms_radius_fraction", "--nms_radius_fractions"])
+def test_values_that_are_none(flag, value):
+    with pytest.raises(InputError, match=flag):
+        search_grid(parse(*SEARCH, f"{flag}={value}"))
+
+
+# --- --per_class_hp_path ------------------------------------------------------------------------------
+@pytest.fixture
+def file(tmp_path):
+    tables = [{p.name: {"peak_threshold": peak, "nms_radius_fraction": 0.9} for p in PARTICLES} for peak in (0.2, 0.4)]
+    entries = {f"fold_{k}": {"hyperparameters": {"peak_local_max_gpu": table}} for k, table in enumerate(tables)}
+    write_thresholds(tmp_path / "thresholds.json", entries)
+    return tmp_path / "thresholds.json"
+
+
+def test_a_file_beats_the_checkpoints_and_a_fixed_flag_beats_the_file(file):
+    found = resolve_hyperparameters(parse("--per_class_hp_path", file), PARTICLES, [trained(0.7)])
+    assert found["ribosome"] == {"peak_threshold": pytest.approx(0.3), "nms_radius_fraction": pytest.approx(0.9)}
+    args = parse("--per_class_hp_path", file, "--fixed_nms_radius_fraction", 0)
+    assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"]["nms_radius_fraction"] == 0.0
+
+
+def test_a_file_takes_the_place_of_a_search(file):
+    with pytest.warns(UserWarning, match="searches nothing"):
+        assert search_grid(parse(*SEARCH, "--per_class_hp_path", file)) is None
+    with pytest.raises(InputError, match=r"--nms_radius_fractions .*--per_class_hp_path"):
+        search_grid(parse(*SEARCH, "--per_class_hp_path", file, "--nms_radius_fractions", 0.3))
+
+
+def test_a_file_of_another_method(file):
+    with pytest.raises(InputError, match="cc3d"):
+        resolve_hyperparameters(for_method("cc3d", "--per_class_hp_path", file), PARTICLES, [])

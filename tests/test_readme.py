@@ -54,7 +54,7 @@ def test_links_lead_somewhere(path):
 
 
 def test_every_config_name_is_read():
-    source = "\n".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("*/arguments.py")])
+    source = "\n".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("*/*arguments.py")])
     names = re.findall(r"^([A-Z_]+) = ", (ROOT / "config.py").read_text(), flags=re.MULTILINE)
     unread = [name for name in names if f"config.{name}" not in source]
     assert not unread, f"config.py: nobody reads {unread}"

@@ -13,6 +13,7 @@ from filelock import FileLock
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from data.files import atomic_path
+from data.thresholds import write_thresholds
 from errors import InputError
 from inference.checkpoints import read_description
 from training.settings import TrainingSettings
@@ -93,7 +94,7 @@ def write_result(experiment_dir: Path, result: FoldResult) -> None:
             f"fold_{fold}": {name: value for name, value in asdict(one).items() if name != "fold"}
             for fold, one in sorted(results.items())
         }
-        _write_json(experiment_dir / "thresholds.json", content)
+        write_thresholds(experiment_dir / "thresholds.json", content)
 
 
 def experiment_of(checkpoint: Path) -> Path:

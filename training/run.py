@@ -153,6 +153,7 @@ def _build_module(
         voxel_spacing_angstrom=spacing,
         fold=fold.index,
         validation_run=held_out.run_name,
+        training_runs=tuple(run.run_name for run in fold.training),
         hyperparameters={},
         f4=0.0,
     )

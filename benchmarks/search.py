@@ -1,0 +1,110 @@
+"""What a search over 20 thresholds and 7 suppression radii costs, in single detections on the same map.
+
+    python -m benchmarks.search
+    python -m benchmarks.search --methods cc3d --shape 92 315 315 --device cuda
+
+The map is that of benchmarks.postprocessing: about 180 particles of one class at full size. Both sides begin with the
+map on --device and take turns; the search ends with the chosen hyperparameters. Figures are medians over the turns.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+import config
+from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres
+from errors import run_script
+from evaluation.arguments import HYPERPARAMETERS
+from evaluation.evidence import Grid
+from evaluation.search import PER_CLASS, SearchSettings, look_at
+from evaluation.search_result import choose
+from evaluation.tomograms import PredictedTomogram
+from inference.device import DEVICES, choose_device
+from inference.predictor import Prediction
+from particle_config import PARTICLES
+from postprocessing import METHODS, detect
+
+SPACING_ANGSTROM = 10.0
+NUM_THRESHOLDS, NUM_RADII = 20, 7
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE)
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    device = choose_device(args.device, "fp32")
+    centres = particle_centres(tuple(args.shape))
+    probability = make_map(tuple(args.shape), centres).to(device)[None]
+    print(f"{len(centres)} particles in {' x '.join(map(str, args.shape))} voxels on {device.type}\n")
+    print("| method | detection, s | search, s | ratio | detection, CPU s | search, CPU s | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for method in args.methods:
+        seconds = measure(sides(method, probability, centres), args.repeats, device)
+        cells = [f"{once:.3g} | {search:.3g} | {search / once:.2f}" for once, search in seconds]
+        print(f"| {method} | {' | '.join(cells)} |", flush=True)
+
+
+def sides(method: str, probability: torch.Tensor, centres_zyx: np.ndarray) -> tuple[Callable, Callable]:
+    """One detection with the defaults, and the search about them."""
+    particle = dataclasses.replace(PARTICLES[3], label=0, radius_angstrom=RADIUS_VOXELS * SPACING_ANGSTROM)
+    fraction = TRAINED_RADIUS_VOXELS / RADIUS_VOXELS
+    rows = [row for row in HYPERPARAMETERS if method in row.methods]
+    defaults = {particle.name: {row.keyword: row.default_for(method) for row in rows}}
+    known = METHODS[method]
+    grid = {keyword: (value,) for keyword, value in defaults[particle.name].items()}
+    grid["nms_radius_fraction"] = tuple(np.linspace(0.5, 1.4, NUM_RADII))
+    grid[known.score_keyword or known.size_keyword] = tuple(np.geomspace(0.02, 0.9, NUM_THRESHOLDS))
+    settings = SearchSettings(PER_CLASS, Grid(method, grid), defaults, fraction)
+    prediction = Prediction(probability, None, 1)
+    tomogram = PredictedTomogram(SimpleNamespace(name="map"), SPACING_ANGSTROM, np.empty(0), prediction)
+    truth = {particle.name: centres_zyx * SPACING_ANGSTROM}
+
+    def once():
+        return detect(
+            probability,
+            method=method,
+            particles=[particle],
+            voxel_spacing_angstrom=SPACING_ANGSTROM,
+            trained_radius_fraction=fraction,
+            hyperparameters=defaults,
+        )
+
+    def search():
+        return choose([look_at(tomogram, truth, settings, [particle])], settings, [particle])
+
+    return once, search
+
+
+def measure(sides: tuple[Callable, Callable], repeats: int, device: torch.device) -> list[tuple[float, float]]:
+    """Median (seconds of the first, of the second), then the same in CPU seconds; one turn to warm up."""
+    seconds, cpu_seconds = ([], []), ([], [])
+    for turn in range(repeats + 1):
+        for number, side in enumerate(sides):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            side()
+            if turn:
+                seconds[number].append(time.perf_counter() - start)
+                cpu_seconds[number].append(time.process_time() - cpu_start)
+    return [tuple(map(statistics.median, times)) for times in (seconds, cpu_seconds)]
+
+
+if __name__ == "__main__":
+    run_script(main)

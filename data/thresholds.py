@@ -1,0 +1,85 @@
+"""thresholds.json: hyperparameters of detection, one entry per tomogram or search that they were found on.
+
+    {"fold_0": {"hyperparameters": {"peak_local_max_gpu": {"ribosome": {"peak_threshold": 0.4, ...}, ...}}, ...}, ...}
+
+What else an entry holds says where the values come from. Who uses several entries takes the mean of their values.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.files import atomic_path
+from errors import InputError
+from particle_config import Particle
+
+# Method -> particle name -> keyword -> value.
+Hyperparameters = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def write_thresholds(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the file at once or not at all; every entry has ``hyperparameters``."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(entries, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_thresholds(
+    path: Path, *, method: str, keywords: Sequence[str], particles: Sequence[Particle]
+) -> list[dict[str, dict[str, dict[str, float]]]]:
+    """The hyperparameters of a method from every entry that has them: method -> particle name -> keyword -> value.
+
+    Parameters
+    ----------
+    keywords : those of the method; each is asked for
+    particles : of each the values are asked for
+
+    Raises
+    ------
+    InputError
+        Not such a file, no entry for the method, a particle or keyword too few or unknown, or a value that is not a
+        finite number from 0 up.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); give a thresholds.json") from None
+    if not isinstance(entries, dict) or not entries:
+        raise InputError(f"{path} holds no hyperparameters; give a thresholds.json as a search or training writes it")
+    tables = {name: _table(path, name, entry) for name, entry in entries.items()}
+    found = {name: table[method] for name, table in tables.items() if method in table}
+    if not found:
+        there = ", ".join(sorted({known for table in tables.values() for known in table})) or "none"
+        raise InputError(f"{path} holds no hyperparameters of method {method}, only of: {there}")
+    names = [particle.name for particle in particles]
+    for name, values in found.items():
+        where = f"{path}, {name}, {method}"
+        _check_keys(where, values, "particle", names)
+        for particle in names:
+            _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords)
+            _check_values(f"{where}, {particle}", values[particle])
+    return [{method: values} for values in found.values()]
+
+
+def _table(path: Path, name: str, entry: object) -> dict:
+    table = entry.get("hyperparameters") if isinstance(entry, dict) else None
+    if not isinstance(table, dict):
+        raise InputError(f'{path}: entry {name!r} has no "hyperparameters"; each entry needs them')
+    return table
+
+
+def _check_keys(where: str, values: object, what: str, expected: Sequence[str]) -> None:
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: not a table of {what}s")
+    if unknown := sorted(set(values) - set(expected)):
+        raise InputError(f"{where}: unknown {what} {unknown[0]!r}; there are: {', '.join(expected)}")
+    if missing := [name for name in expected if name not in values]:
+        raise InputError(f"{where}: {what} {missing[0]!r} is missing; add it")
+
+
+def _check_values(where: str, values: Mapping[str, object]) -> None:
+    for keyword, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value >= 0):
+            raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number from 0 up")

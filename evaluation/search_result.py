@@ -1,0 +1,161 @@
+"""From the evidence of all tomograms to the hyperparameters to use, and the table of all that was tried."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from evaluation.search import GLOBAL, SearchedTomogram, SearchSettings
+from metrics.fbeta import f_beta
+from metrics.plateau import middle_of_plateau
+from metrics.threshold_curve import mean_smoothed_f_beta
+from particle_config import Particle
+
+# A smoothed F4 that is lower by less is the same.
+PLATEAU_TOLERANCE = 0.001
+# Stands for all particles with one set of values, weighted as in the score.
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The hyperparameters that were found, and how good every place of the grid is.
+
+    Attributes
+    ----------
+    counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
+    smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
+    chosen : particle name -> place in the grid; None: it keeps its default
+    """
+
+    settings: SearchSettings
+    particles: tuple[Particle, ...]
+    run_names: tuple[str, ...]
+    counts: Mapping[str, np.ndarray]
+    smoothed_f4: Mapping[str, np.ndarray]
+    chosen: Mapping[str, tuple[int, ...] | None]
+
+    @property
+    def hyperparameters(self) -> dict[str, dict[str, float]]:
+        """Particle name -> keyword -> value."""
+        return {
+            name: dict(self.settings.defaults[name]) if place is None else self.settings.grid.at(place)
+            for name, place in self.chosen.items()
+        }
+
+    def pooled_f4(self, name: str) -> np.ndarray:
+        """(*grid) F4 of the counts of all runs together; ALL: the official score."""
+        if name == ALL:
+            return _weighted([self.pooled_f4(p.name) for p in self.particles], _weights(self.particles))
+        return _f4(self.counts[name].sum(axis=0))
+
+    def mean_f4(self, name: str) -> np.ndarray:
+        """(*grid) mean of the runs' own F4, over those that have the particle; NaN where none has.
+
+        ALL: of the runs' own weighted F4, over the particles that each has.
+        """
+        if name == ALL:
+            values = np.stack([_f4(self.counts[p.name]) for p in self.particles])
+            present = np.stack([_present(self.counts[p.name]) for p in self.particles])
+            runs = [
+                _weighted(values[:, run], _weights(self.particles) * present[:, run])
+                for run in range(len(self.run_names))
+            ]
+            return np.mean(runs, axis=0)
+        counts = self.counts[name]
+        present = _present(counts)
+        return _f4(counts[present]).mean(axis=0) if present.any() else np.full(counts.shape[1:-1], np.nan)
+
+    def __str__(self) -> str:
+        """A line for each particle: its hyperparameters, and its F4 where they lie in the grid."""
+        keywords = self.settings.grid.keywords
+        width = max(len(name) for name in self.counts)
+        lines = [f"{'particle':{width}s} {'F4':>7s} {'mean F4':>8s}  {'  '.join(keywords)}"]
+        for name, values in self.hyperparameters.items():
+            place = self.chosen[name]
+            f4 = [float("nan")] * 2 if place is None else [self.pooled_f4(name)[place], self.mean_f4(name)[place]]
+            numbers = "  ".join(f"{values[keyword]:{len(keyword)}g}" for keyword in keywords)
+            lines.append(f"{name:{width}s} {f4[0]:7.4f} {f4[1]:8.4f}  {numbers}")
+        return "\n".join(lines)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each particle, and ALL, at each place of the grid."""
+        grid = self.settings.grid
+        places = pd.MultiIndex.from_product([grid.values[keyword] for keyword in grid.keywords], names=grid.keywords)
+        tables = []
+        for name in (*self.counts, ALL):
+            table = places.to_frame(index=False)
+            table.insert(0, "method", grid.method)
+            table.insert(1, "particle", name)
+            counts = self.counts[name].sum(axis=0).reshape(-1, 3) if name != ALL else np.full((len(table), 3), np.nan)
+            for column, numbers in zip(("tp", "fp", "fn"), counts.T, strict=True):
+                table[column] = pd.array(numbers, dtype="Int64")
+            table["f4_pooled"] = self.pooled_f4(name).ravel()
+            table["f4_mean"] = self.mean_f4(name).ravel()
+            table["f4_smoothed"] = self.smoothed_f4[name].ravel()
+            place = self.chosen.get(name)
+            table["chosen"] = 0
+            if place is not None:
+                table.loc[np.ravel_multi_index(place, grid.shape), "chosen"] = 1
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+
+def choose(
+    searched: Sequence[SearchedTomogram], settings: SearchSettings, particles: Sequence[Particle]
+) -> SearchResult:
+    """The best place of the grid for every particle, or one for all of them.
+
+    The best place has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
+    thresholds, smoothed the more the fewer hits it rests on, averaged over the tomograms that have the particle. A
+    particle without any hit keeps its default, with a warning.
+    """
+    evidence = {particle.name: [one.evidence[particle.name] for one in searched] for particle in particles}
+    smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
+    has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
+    weights = _weights(particles) * has_truth
+    # Where none of them scores, all count alike.
+    smoothed[ALL] = _weighted(list(smoothed.values()), weights if weights.any() else has_truth.astype(float))
+    chosen = {
+        particle.name: _best(smoothed[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
+    }
+    if unknown := [name for name, place in chosen.items() if place is None]:
+        warnings.warn(
+            f"no hit at any place of the grid for {', '.join(unknown)}: the hyperparameters stay as they were",
+            stacklevel=2,
+        )
+    counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
+    names = tuple(one.name for one in searched)
+    return SearchResult(settings, tuple(particles), names, counts, smoothed, chosen)
+
+
+def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:
+    curves = zip(*(one.curves for one in evidence), strict=True)
+    values = [mean_smoothed_f_beta(runs, settings.grid.thresholds) for runs in curves]
+    return np.array(values).reshape(settings.grid.shape)
+
+
+def _best(smoothed_f4: np.ndarray) -> tuple[int, ...] | None:
+    return middle_of_plateau(smoothed_f4, PLATEAU_TOLERANCE) if smoothed_f4.max() > 0 else None
+
+
+def _f4(counts: np.ndarray) -> np.ndarray:
+    return f_beta(*np.moveaxis(counts, -1, 0))
+
+
+def _present(counts: np.ndarray) -> np.ndarray:
+    """(runs,) whether each run has the particle, from counts (runs, *grid, 3)."""
+    first = counts.reshape(len(counts), -1, 3)[:, 0]
+    return first[:, 0] + first[:, 2] > 0
+
+
+def _weights(particles: Sequence[Particle]) -> np.ndarray:
+    return np.array([particle.score_weight for particle in particles])
+
+
+def _weighted(values: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted mean along the first axis; 0 where nothing counts."""
+    total = weights.sum()
+    return np.tensordot(weights / total, np.stack(values), axes=1) if total > 0 else np.zeros_like(values[0])

@@ -1,0 +1,30 @@
+"""The best place of a grid of scores: the middle of the plateau, not its edge."""
+
+import numpy as np
+from scipy import ndimage
+
+
+def middle_of_plateau(values: np.ndarray, tolerance: float) -> tuple[int, ...]:
+    """The middle of the places that are as good as the best one and connected with it.
+
+    Parameters
+    ----------
+    values : array of any number of axes, each in the order of its settings; finite, not empty
+    tolerance : what lies at most so far below the maximum is as good as it
+
+    Returns
+    -------
+    tuple of int
+        Index of the plateau's place that is nearest to the plateau's mean index (steps along the axes count alike).
+        Of equally near places the one of highest value, of those the first. Of several plateaus it is the one with
+        the maximum; where the maximum is taken more than once, the largest of those.
+    """
+    labels, count = ndimage.label(values >= values.max() - tolerance)
+    highest = ndimage.maximum(values, labels, range(1, count + 1))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    plateau = 1 + max(range(count), key=lambda number: (highest[number], sizes[number]))
+    places = np.argwhere(labels == plateau)
+    distances = np.square(places - places.mean(axis=0)).sum(axis=1)
+    # Rounding must not decide between places on both sides of the middle.
+    middle = places[np.lexsort((-values[tuple(places.T)], distances.round(9)))[0]]
+    return tuple(int(index) for index in middle)

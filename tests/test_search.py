@@ -1,0 +1,249 @@
+"""The search finds what a detection for every combination finds, chooses as it should, and looks at a map once."""
+
+import dataclasses
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import evaluation.search
+from data.picks import picks_table
+from evaluation.arguments import HYPERPARAMETERS
+from evaluation.evidence import Evidence, Grid
+from evaluation.search import GLOBAL, PER_CLASS, SearchSettings, look_at, picks_from
+from evaluation.search_curves import save_search_curves
+from evaluation.search_result import ALL, choose
+from evaluation.tomograms import DetectionSettings, PredictedTomogram, picks_of
+from inference.predictor import Prediction
+from metrics.fbeta import score_picks
+from metrics.threshold_curve import ThresholdCurve
+from particle_config import PARTICLES
+from postprocessing import METHODS
+
+SPACING = 25.0  # coarse, so that the particles are small and many
+GRIDS = {
+    "peak_threshold": (0.1, 0.3, 0.5, 0.7),
+    "conf_threshold": (0.2, 0.5),
+    "cluster_radius_fraction": (0.4, 1.2),
+    "vol_frac_threshold": (0.0, 0.2, 0.6),
+    "min_cluster_vol_frac": (0.0, 0.2, 0.6),
+    "nms_radius_fraction": (0.0, 0.8, 1.6),
+}
+
+
+def settings(method, strategy=PER_CLASS, **changes):
+    rows = [row for row in HYPERPARAMETERS if method in row.methods]
+    defaults = {row.keyword: row.default_for(method) for row in rows}
+    grid = {row.keyword: GRIDS[row.keyword] for row in rows} | changes
+    return SearchSettings(strategy, Grid(method, grid), {p.name: defaults for p in PARTICLES}, 0.5)
+
+
+def tomogram(seed, stride=1, variance=True):
+    """Blobs at true places and beside them, of all strengths and sizes, with a few bumps."""
+    rng = np.random.default_rng(seed)
+    shape = np.array((20, 32, 32)) // stride
+    probability, truth = np.zeros((len(PARTICLES) + 1, *shape), dtype=np.float32), {}
+    for particle in PARTICLES:
+        radius = 0.5 * particle.radius_angstrom / SPACING / stride
+        places = rng.uniform(2, shape - 3, (9, 3))
+        for place in places:
+            squared = sum((g - c) ** 2 for g, c in zip(np.ogrid[tuple(map(slice, shape))], place, strict=True))
+            blob = rng.uniform(0.1, 1) * np.exp(-squared / (2 * (rng.uniform(0.5, 1.3) * radius + 0.3) ** 2))
+            probability[particle.label] = np.maximum(probability[particle.label], blob)
+        noise = gaussian_filter(rng.standard_normal(shape), 1.0)
+        probability[particle.label] = np.clip(probability[particle.label] + 0.1 * noise, 0, 1)
+        if particle.name != "thyroglobulin":
+            moved = places[:6] + rng.normal(0, 0.3, (6, 3))
+            truth[particle.name] = ((moved + 0.5) * stride - 0.5) * SPACING
+    tensor = torch.from_numpy(probability)
+    prediction = Prediction(tensor, tensor * 0.01 if variance else None, stride)
+    return PredictedTomogram(SimpleNamespace(name=f"TS_{seed}"), SPACING, np.empty(0), prediction), truth
+
+
+def truth_rows(tomograms):
+    named = [(one.run.name, *pair) for one, truth in tomograms for pair in truth.items()]
+    return pd.concat([picks_table(*one) for one in named])
+
+
+def search(tomograms, wanted):
+    searched = [look_at(one, truth, wanted, PARTICLES) for one, truth in tomograms]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return searched, choose(searched, wanted, PARTICLES)
+
+
+# --- The numbers --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("method", "stride"), [*((method, 1) for method in METHODS), ("cc3d", 2)])
+def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride):
+    tomograms, wanted = [tomogram(seed, stride) for seed in (0, 1)], settings(method)
+    _, result = search(tomograms, wanted)
+    truth, table, grid = truth_rows(tomograms), result.table(), wanted.grid
+    assert len(table) == (len(PARTICLES) + 1) * np.prod(grid.shape)
+    table = table.set_index(["particle", *grid.keywords])
+    places = np.random.default_rng(0).choice(list(np.ndindex(*grid.shape)), 6, replace=False)
+    for place in places:
+        values = grid.at(place)
+        detection = DetectionSettings(0.5, method, {p.name: values for p in PARTICLES})
+        picks = pd.concat([picks_of(one, detection, PARTICLES) for one, _ in tomograms])
+        score = score_picks(picks, truth)
+        rows = table.xs(tuple(values[keyword] for keyword in grid.keywords), level=grid.keywords)
+        for name, row in score.per_particle.iterrows():
+            counts = [row.true_positives, row.false_positives, row.false_negatives]
+            assert rows.loc[name, ["tp", "fp", "fn"]].tolist() == counts
+            assert rows.loc[name, "f4_pooled"] == pytest.approx(row.f4, abs=1e-6)
+            alone = [score_picks(picks, truth, runs=[one.run.name]).per_particle.f4[name] for one, _ in tomograms]
+            if name != "thyroglobulin":
+                assert rows.loc[name, "f4_mean"] == pytest.approx(np.mean(alone), abs=1e-6)
+        assert rows.loc[ALL, "f4_pooled"] == pytest.approx(score.weighted)
+        assert rows.loc[ALL, "f4_mean"] == pytest.approx(score.mean_over_runs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_picks_of_a_search_are_those_of_a_detection(method):
+    tomograms, wanted = [tomogram(3)], settings(method)
+    [searched], result = search(tomograms, wanted)
+    hyperparameters = result.hyperparameters
+    assert hyperparameters["thyroglobulin"] == wanted.defaults["thyroglobulin"]  # not in the grid
+    found = picks_from(searched, hyperparameters, wanted, PARTICLES)
+    expected = picks_of(tomograms[0][0], DetectionSettings(0.5, method, hyperparameters), PARTICLES)
+    pd.testing.assert_frame_equal(found, expected)
+    assert found["uncertainty"].notna().all() and len(found) > 10
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_is_looked_at_once_per_structure(method, monkeypatch):
+    calls = []
+
+    def counted(*args, **keywords):
+        calls.append(len(keywords["particles"]))
+        return candidates(*args, **keywords)
+
+    candidates = evaluation.search.candidates
+    monkeypatch.setattr("evaluation.search.candidates", counted)
+    wanted = settings(method)
+    look_at(*tomogram(0), wanted, PARTICLES)
+    structures = len(wanted.grid.structures)
+    assert sum(calls) <= (structures + 1) * len(PARTICLES)
+    calls.clear()
+    inside = wanted.grid.at([0] * len(wanted.grid.shape))
+    look_at(*tomogram(0), dataclasses.replace(wanted, defaults={p.name: inside for p in PARTICLES}), PARTICLES)
+    assert sum(calls) == structures * len(PARTICLES)
+
+
+def test_of_the_map_nothing_is_kept():
+    one, truth = tomogram(0)
+    searched = look_at(one, truth, settings("peak_local_max_gpu"), PARTICLES)
+    held = [p.candidates.scores.size for proposals in searched.proposals.values() for p in proposals.values()]
+    assert 0 < sum(held) < one.prediction.probability.numel() / 20
+
+
+# --- The choice ---------------------------------------------------------------------------------------
+def evidence(scores, hit_scores, wanted):
+    curve = ThresholdCurve(np.array(scores), np.array(hit_scores))
+    counts = curve.counts_at(np.array(wanted.grid.values["peak_threshold"]))
+    return Evidence(counts.reshape(*wanted.grid.shape, 3), (curve,))
+
+
+def searched_run(name, by_particle, wanted):
+    nothing = evidence([], [], wanted)
+    return SimpleNamespace(name=name, evidence={p.name: by_particle.get(p.name, nothing) for p in PARTICLES})
+
+
+def peaks(strategy):
+    thresholds = tuple(np.linspace(0.05, 0.95, 19).round(2))
+    return settings("peak_local_max_gpu", strategy, peak_threshold=thresholds, nms_radius_fraction=(0.8,))
+
+
+def cluster(rng, centre, count):
+    return np.clip(rng.normal(centre, 0.02, count), 0.01, 0.99)
+
+
+def class_evidence(rng, hit_centre, false_centre, wanted, hits=30):
+    hit = cluster(rng, hit_centre, hits)
+    return evidence(np.concatenate([hit, cluster(rng, false_centre, 300)]), hit, wanted)
+
+
+def test_per_class_each_is_tuned_on_itself_whatever_its_weight():
+    """beta-amylase scores nothing, and needs a threshold of its own all the same."""
+    wanted, rng = peaks(PER_CLASS), np.random.default_rng(0)
+    found = {
+        "beta-amylase": class_evidence(rng, 0.3, 0.1, wanted),
+        "ribosome": class_evidence(rng, 0.9, 0.5, wanted),
+    }
+    with pytest.warns(UserWarning, match=r"no hit .* apo-ferritin"):
+        result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+    values = {name: one["peak_threshold"] for name, one in result.hyperparameters.items()}
+    assert 0.15 <= values["beta-amylase"] <= 0.25 and 0.6 <= values["ribosome"] <= 0.8
+    assert values["apo-ferritin"] == wanted.defaults["apo-ferritin"]["peak_threshold"]
+    assert result.chosen["apo-ferritin"] is None
+
+
+def test_global_one_set_by_the_weighted_score():
+    """Thyroglobulin weighs twice what ribosome does, beta-amylase nothing."""
+    wanted, rng = peaks(GLOBAL), np.random.default_rng(0)
+    found = {
+        "beta-amylase": class_evidence(rng, 0.3, 0.1, wanted),
+        "thyroglobulin": class_evidence(rng, 0.5, 0.35, wanted),
+        "ribosome": class_evidence(rng, 0.9, 0.7, wanted),
+    }
+    result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+    assert len({one["peak_threshold"] for one in result.hyperparameters.values()}) == 1
+    assert 0.35 < result.hyperparameters["virus-like-particle"]["peak_threshold"] < 0.5
+    alone = choose([searched_run("a", {"beta-amylase": found["beta-amylase"]}, wanted)], wanted, PARTICLES)
+    assert 0.15 <= alone.hyperparameters["ribosome"]["peak_threshold"] <= 0.25  # nothing else to go by
+
+
+def test_tomograms_count_alike_in_the_choice():
+    """Two with few particles and low scores against one with many and high ones."""
+    wanted, rng = peaks(PER_CLASS), np.random.default_rng(0)
+
+    def chosen(*runs):
+        searched = [searched_run(str(i), {"ribosome": one}, wanted) for i, one in enumerate(runs)]
+        with pytest.warns(UserWarning):
+            return choose(searched, wanted, PARTICLES).hyperparameters["ribosome"]["peak_threshold"]
+
+    many = class_evidence(rng, 0.9, 0.6, wanted, hits=200)
+    few = [class_evidence(rng, 0.4, 0.1, wanted, hits=5) for _ in range(2)]
+    assert chosen(many) > 0.65 and chosen(many, *few) < 0.4
+
+
+@pytest.mark.parametrize("strategy", [PER_CLASS, GLOBAL])
+def test_without_any_hit_everything_stays(strategy):
+    wanted = peaks(strategy)
+    found = {"ribosome": evidence([0.5], [-np.inf, -np.inf], wanted)}
+    with pytest.warns(UserWarning, match="ribosome"):
+        result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+    assert result.hyperparameters == wanted.defaults
+
+
+# --- What is written ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("strategy", [PER_CLASS, GLOBAL])
+def test_the_table_marks_what_was_chosen(strategy):
+    _, result = search([tomogram(4)], settings("cc3d", strategy))
+    table = result.table()
+    chosen = table[table["chosen"] == 1].set_index("particle")
+    for name, place in result.chosen.items():
+        if place is None:
+            assert name not in chosen.index
+        else:
+            assert chosen.loc[name, list(result.settings.grid.keywords)].to_dict() == result.hyperparameters[name]
+    assert str(result).count("\n") == len(PARTICLES)
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy"), [("peak_local_max_gpu", PER_CLASS), ("cc3d", GLOBAL), ("watershed", PER_CLASS)]
+)
+def test_the_picture_is_drawn(method, strategy, tmp_path):
+    _, result = search([tomogram(5)], settings(method, strategy))
+    assert save_search_curves(tmp_path / "curves.png", result).stat().st_size > 20_000
+
+
+def test_a_picture_of_a_single_value(tmp_path):
+    fixed = settings("peak_local_max_gpu", peak_threshold=(0.0,), nms_radius_fraction=(0.8,))
+    _, result = search([tomogram(5)], fixed)
+    save_search_curves(tmp_path / "curves.png", result)
+    assert result.hyperparameters["ribosome"]["peak_threshold"] == 0.0

@@ -1,0 +1,90 @@
+"""thresholds.json: what is written is read, and every mistake in it is named."""
+
+import json
+import math
+
+import pytest
+
+from data.thresholds import read_thresholds, write_thresholds
+from errors import InputError
+from particle_config import PARTICLES
+from training.experiment import FoldResult, write_result
+
+KEYWORDS = ("nms_radius_fraction", "peak_threshold")
+METHOD = "peak_local_max_gpu"
+
+
+def values(peak=0.4):
+    return {p.name: {"peak_threshold": peak, "nms_radius_fraction": 0.8} for p in PARTICLES}
+
+
+def read(path):
+    return read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=PARTICLES)
+
+
+def test_what_is_written_is_read(tmp_path):
+    entries = {"search": {"f4": 0.7, "runs": ["a"], "hyperparameters": {METHOD: values(), "cc3d": {}}}}
+    write_thresholds(tmp_path / "thresholds.json", entries)
+    assert read(tmp_path / "thresholds.json") == [{METHOD: values()}]
+
+
+def test_what_training_writes_is_read(tmp_path):
+    for fold, peak in ((0, 0.2), (1, 0.6)):
+        write_result(tmp_path, FoldResult(fold, f"TS_{fold}", "a.ckpt", 0.5, {METHOD: values(peak)}))
+    assert read(tmp_path / "thresholds.json") == [{METHOD: values(0.2)}, {METHOD: values(0.6)}]
+
+
+def test_entries_of_other_methods_are_passed_over(tmp_path):
+    write_thresholds(
+        tmp_path / "t.json", {"a": {"hyperparameters": {"cc3d": {}}}, "b": {"hyperparameters": {METHOD: values()}}}
+    )
+    assert len(read(tmp_path / "t.json")) == 1
+
+
+def changed(change):
+    table = values()
+    change(table)
+    return {"search": {"hyperparameters": {METHOD: table}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ({}, ["no hyperparameters"]),
+        ([1], ["no hyperparameters"]),
+        ({"search": 3}, ["search", "hyperparameters"]),
+        ({"search": {"hyperparameters": {"cc3d": {}}}}, [METHOD, "cc3d"]),
+        (changed(lambda t: t.pop("ribosome")), ["ribosome", "missing"]),
+        (changed(lambda t: t.update(prion=t["ribosome"])), ["prion", "unknown", "ribosome"]),
+        (changed(lambda t: t["ribosome"].pop("peak_threshold")), ["ribosome", "peak_threshold", "missing"]),
+        (changed(lambda t: t["ribosome"].update(peak=1)), ["ribosome", "'peak'", "unknown"]),
+        (
+            changed(lambda t: t["ribosome"].update(peak_threshold=math.nan)),
+            ["ribosome", "peak_threshold", "finite"],
+        ),
+        (changed(lambda t: t["ribosome"].update(peak_threshold=-0.1)), ["peak_threshold", "-0.1"]),
+        (changed(lambda t: t["ribosome"].update(peak_threshold="0.3")), ["peak_threshold", "'0.3'"]),
+        (changed(lambda t: t["ribosome"].update(peak_threshold=True)), ["peak_threshold", "True"]),
+        (changed(lambda t: t.update(ribosome=0.3)), ["ribosome", "table"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path, content, texts):
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        read(path)
+    for text in [str(path), *texts]:
+        assert text in str(caught.value)
+
+
+def test_a_file_that_is_none(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("broken.json", "nowhere.json"):
+        with pytest.raises(InputError, match=name):
+            read(tmp_path / name)
+
+
+def test_no_value_is_written_that_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError):
+        write_thresholds(tmp_path / "t.json", {"a": {"hyperparameters": {METHOD: values(math.nan)}}})
+    assert not list(tmp_path.iterdir())
