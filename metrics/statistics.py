@@ -196,11 +196,13 @@ def compare(
     -------
     DataFrame
         One row a pair: first, second, difference (F4 of the first minus the second), p_value, adjusted_p_value,
-        real (adjusted_p_value <= significance), and testable: whether that many tomograms could have shown it at all.
+        smallest_p_value (adjusted; what so many tomograms and pairs can give at best), real (adjusted_p_value <=
+        significance), testable (smallest_p_value <= significance).
     """
     pairs = list(combinations(counts, 2)) if pairs is None else list(pairs)
     tests = [paired_test(counts[a], counts[b], weights, seed=seed) for a, b in pairs]
     adjusted = holm([test.p_value for test in tests])
+    smallest = holm([test.smallest_p_value for test in tests])
     return pd.DataFrame(
         {
             "first": [a for a, _ in pairs],
@@ -208,8 +210,9 @@ def compare(
             "difference": [test.difference for test in tests],
             "p_value": [test.p_value for test in tests],
             "adjusted_p_value": adjusted,
+            "smallest_p_value": smallest,
             "real": adjusted <= significance,
-            "testable": holm([test.smallest_p_value for test in tests]) <= significance,
+            "testable": smallest <= significance,
         }
     )
 

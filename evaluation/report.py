@@ -1,0 +1,135 @@
+"""The report of a campaign: one HTML file that needs no network, for a screen and for paper."""
+
+import base64
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from data.files import atomic_path
+from evaluation import report_figures as figures
+from evaluation.campaign_results import NO_TTA, CampaignResults, ExperimentResult
+from evaluation.report_figures import COLOURS, QUIET, Drawn
+from metrics.statistics import SIGNIFICANCE, bootstrap_interval, compare
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+# Rows of the matrix of differences, and of the tomograms' table: more do not fit on paper.
+MATRIX_ROWS = 8
+RUN_ROWS = 24
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
+
+
+def write_report(path: Path, campaign: CampaignResults) -> Path:
+    """Write the page, at once or not at all; the same results give the same bytes."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(render(campaign), encoding="utf-8")
+    return path
+
+
+def render(campaign: CampaignResults) -> str:
+    """The page as text."""
+    ranked = campaign.ranked()
+    drawn = [_drawn(campaign, one, rank) for rank, one in enumerate(ranked)]
+    comparisons = compare({one.label: one.result.score.counts for one in drawn}, campaign.weights)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        campaign=campaign,
+        drawn=drawn,
+        runs=len(ranked[0].score.weighted_per_run),
+        significance=SIGNIFICANCE,
+        rest_colour=QUIET,
+        comparisons=comparisons,
+        better_than={one.label: _better_than(one.label, drawn, comparisons) for one in drawn},
+        matrix=_matrix(drawn[:MATRIX_ROWS], comparisons),
+        per_run=_per_run(drawn[: len(COLOURS)]),
+        tta=_tta_gains(campaign),
+        pictures=_pictures(campaign, drawn),
+        picture_of=_embedded,
+        spread=statistics.stdev,
+    )
+
+
+def _drawn(campaign: CampaignResults, result: ExperimentResult, rank: int) -> Drawn:
+    colour = COLOURS[rank] if rank < len(COLOURS) else QUIET
+    interval = bootstrap_interval(result.score.counts, campaign.weights)
+    return Drawn(f"{rank + 1}  {campaign.label(result)}", colour, result, interval)
+
+
+def _better_than(label: str, drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[int]:
+    """Ranks of the experiments that it really beats."""
+    real = comparisons[comparisons["real"] & (comparisons["first"] == label)]["second"].tolist()
+    return [rank for rank, one in enumerate(drawn, start=1) if one.label in real]
+
+
+def _matrix(drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[list]:
+    """Row i, column j: the comparison of the i-th with the j-th experiment; None on and below the diagonal."""
+    rows = {(row.first, row.second): row for row in comparisons.itertuples()}
+    return [[rows.get((one.label, other.label)) for other in drawn] for one in drawn]
+
+
+def _per_run(drawn: Sequence[Drawn]) -> dict:
+    """Weighted F4 of every tomogram, a column per experiment, best first; of many the first and the last ones."""
+    table = pd.DataFrame({one.label: one.result.score.weighted_per_run for one in drawn})
+    table = table.assign(mean=table.mean(axis=1)).sort_values("mean", ascending=False, kind="stable")
+    half = RUN_ROWS // 2
+    shown = table if len(table) <= RUN_ROWS else pd.concat([table.iloc[:half], table.iloc[-half:]])
+    return {"rows": list(shown.itertuples(name=None)), "left_out": len(table) - len(shown), "half": half}
+
+
+def _tta_gains(campaign: CampaignResults) -> list[dict]:
+    """Experiments beside the same without test-time augmentation; a family of tests of its own."""
+    plain = {one.setting[:3]: one for one in campaign.experiments if one.tta_group == NO_TTA}
+    pairs = [
+        (one, plain[one.setting[:3]])
+        for one in campaign.ranked()
+        if one.tta_group != NO_TTA and one.setting[:3] in plain
+    ]
+    labels = [(campaign.label(one), campaign.label(other)) for one, other in pairs]
+    counts = {campaign.label(one): one.score.counts for pair in pairs for one in pair}
+    tests = compare(counts, campaign.weights, pairs=labels)
+    return [
+        {
+            "label": campaign.label(one),
+            "plain": other,
+            "with_tta": one,
+            "test": test,
+            "particles": (one.score.per_particle["f4"] - other.score.per_particle["f4"]).to_dict(),
+            "cost": _seconds(one) / _seconds(other) if _seconds(other) else None,
+        }
+        for (one, other), test in zip(pairs, tests.itertuples(), strict=True)
+    ]
+
+
+def _seconds(result: ExperimentResult) -> float:
+    return sum(result.seconds_per_tomogram.values())
+
+
+def _pictures(campaign: CampaignResults, drawn: Sequence[Drawn]) -> dict:
+    """The figures; those with a colour per experiment show the best ones."""
+    best, particles = drawn[: len(COLOURS)], campaign.particles
+    methods = dict.fromkeys((one.result.method, one.result.threshold_name) for one in best if one.result.curves)
+    return {
+        "ranking": figures.ranking(drawn),
+        "particles": figures.particle_bars(best, particles),
+        "curves": {
+            method: figures.threshold_curves([one for one in best if one.result.method == method], particles, name)
+            for method, name in methods
+        },
+        "precision_recall": figures.precision_recall(best, particles) if methods else None,
+        "position": figures.position_errors(best, particles),
+        "timings": figures.timings(drawn) if any(_seconds(one.result) for one in drawn) else None,
+    }
+
+
+def _breakable(name: str) -> Markup:
+    """A long name may go on in the next line after each underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def _embedded(path: Path) -> str:
+    return f"data:{MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
