@@ -31,6 +31,7 @@ from evaluation.inference_arguments import (
     add_inference_arguments,
     inference_settings,
     resolve_norm_percentiles,
+    resolve_tomo_type,
 )
 from evaluation.runs import Evaluation, evaluate_runs
 from evaluation.search import SearchSettings
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     check_agreement(paths, descriptions)
     trained = descriptions[0]
     tomograms = TomogramSettings(
-        tomo_type=args.tomo_type or trained.tomo_types[0],
+        tomo_type=resolve_tomo_type(args, descriptions),
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     grid = search_grid(args)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
-    inference, device = inference_settings(args), choose_device(args.device, args.precision)
+    inference, device = inference_settings(args, descriptions), choose_device(args.device, args.precision)
 
     def predictor_of(members: Iterable[int]) -> Predictor:
         return Predictor([networks[i] for i in members], inference, device)

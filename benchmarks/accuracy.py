@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             )
             score = json.loads((results / "scores.json").read_text())["score"]
             print(
-                f"| {seed} | {training:.0f} | {config.TTA_GROUP if flags else 'none'} | {score['weighted_f4']:.4f} "
+                f"| {seed} | {training:.0f} | {'default group' if flags else 'none'} | {score['weighted_f4']:.4f} "
                 f"| {score['mean_over_runs_f4']:.4f} | {evaluation:.0f} |",
                 flush=True,
             )

@@ -1,27 +1,68 @@
 """Command-line flags of the inference that the evaluation scripts share, and the settings that they make up."""
 
 import argparse
+from collections.abc import Sequence
 
 import config
 from errors import InputError
+from inference.checkpoints import Description
 from inference.device import DEVICES
-from inference.predictor import PRECISIONS, InferenceSettings
-from inference.sliding_window import BLEND_MODES
+from inference.settings import PRECISIONS, InferenceSettings
+from inference.windows import BLEND_MODES
+from tta.missing_wedge import TILT_AXES
+from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS
+from tta.views import MERGES
+
+NAMED_WINDOWS = ("auto", "train")
 
 
 def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inference")
-    group.add_argument("--use_tta", action="store_true", help=f"average over the views of {config.TTA_GROUP}")
+    group.add_argument("--use_tta", action="store_true", help="merge the answers to several views of every window")
+    group.add_argument(
+        "--tta_group",
+        choices=ORIENTATIONS,
+        help="which views; by itself asks for --use_tta (default: d2h, oh for networks of isotropic augmentation)",
+    )
+    group.add_argument(
+        "--tta_merge",
+        choices=MERGES,
+        help=f"mean of the probabilities or of their logarithms, over views and networks (default: {config.TTA_MERGE})",
+    )
+    group.add_argument(
+        "--tilt_axis",
+        choices=TILT_AXES,
+        default=config.TILT_AXIS,
+        help="of the data; y and x: the beam is z, z: the beam is y; views are turned with it",
+    )
     group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
+    group.add_argument(
+        "--inference_window",
+        nargs="+",
+        metavar="W",
+        default=[config.INFERENCE_WINDOW],
+        help="auto: the largest that pays and fits into memory; train: as in training; or D H W in voxels",
+    )
+    group.add_argument(
+        "--sw_overlap",
+        type=float,
+        help=f"share of the window's side (default: {config.SW_OVERLAP:g}, at most {config.SW_MAX_OVERLAP} voxels)",
+    )
     group.add_argument(
         "--sw_batch_size",
         type=int,
         default=config.VALIDATION_SW_BATCH_SIZE,
-        help="views of windows per network call",
+        help="views of windows per network call (default: 1 on a CPU, on a GPU as many as keep it busy)",
     )
     group.add_argument(
-        "--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE, help="weight of a window's voxels"
+        "--blend_mode", choices=BLEND_MODES, default=config.BLEND_MODE, help="weight of windows where they overlap"
     )
+    group.add_argument(
+        "--max_memory_gb",
+        type=float,
+        help="that windows may take of the device that computes (default: a GPU's free memory, half of a CPU's)",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the networks: a minute or two, then faster")
     group.add_argument(
         "--norm_percentiles",
         type=float,
@@ -37,17 +78,61 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 
 
-def inference_settings(args: argparse.Namespace) -> InferenceSettings:
-    if args.sw_batch_size <= 0:
-        raise InputError(f"--sw_batch_size must be above 0, got {args.sw_batch_size}")
+def inference_settings(args: argparse.Namespace, descriptions: Sequence[Description]) -> InferenceSettings:
+    """The settings for networks of those descriptions; InputError for flags out of range or without effect."""
+    _check_ranges(args)
+    tta_group = _tta_group(args, descriptions)
+    if args.tta_merge is not None and len(ORIENTATIONS[tta_group]) * len(descriptions) == 1:
+        raise InputError("--tta_merge has no effect on one view of one network; give --use_tta too, or leave it out")
     return InferenceSettings(
-        window_zyx=config.INFERENCE_WINDOW,
-        overlap=config.SW_OVERLAP,
+        window=_window(args.inference_window),
+        overlap=config.SW_OVERLAP if args.sw_overlap is None else args.sw_overlap,
+        max_overlap_voxels=config.SW_MAX_OVERLAP if args.sw_overlap is None else None,
+        trained_window_zyx=tuple(map(max, *(one.patch_size_zyx for one in (*descriptions, descriptions[0])))),
         blend_mode=args.blend_mode,
         batch_size=args.sw_batch_size,
-        tta_group=config.TTA_GROUP if args.use_tta else "none",
+        tta_group=tta_group,
+        tta_merge=args.tta_merge or config.TTA_MERGE,
+        tilt_axis=args.tilt_axis,
         precision=args.precision,
+        compile=args.compile,
+        max_memory_gb=args.max_memory_gb,
     )
+
+
+def _check_ranges(args: argparse.Namespace) -> None:
+    for name in ("sw_batch_size", "max_memory_gb"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name} must be above 0, got {value}")
+    if args.sw_overlap is not None and not 0 <= args.sw_overlap < 1:
+        raise InputError(f"--sw_overlap must be at least 0 and below 1, got {args.sw_overlap}")
+
+
+def _tta_group(args: argparse.Namespace, descriptions: Sequence[Description]) -> str:
+    """The group asked for, else the one that suits the training of all networks."""
+    if args.use_tta and args.tta_group == "none":
+        raise InputError("--use_tta and --tta_group none contradict each other; leave one of them out")
+    if args.tta_group is not None or not args.use_tta:
+        return args.tta_group or "none"
+    groups = {DEFAULT_GROUPS[one.augmentation_mode] for one in descriptions}
+    return min(groups, key=lambda name: len(ORIENTATIONS[name]))
+
+
+def _window(words: Sequence[str]) -> str | tuple[int, int, int]:
+    if len(words) == 1 and words[0] in NAMED_WINDOWS:
+        return words[0]
+    if len(words) == 3 and all(word.isdecimal() and int(word) > 0 for word in words):
+        return tuple(map(int, words))
+    raise InputError(f"--inference_window is auto, train, or three sides D H W in voxels, not {' '.join(words)}")
+
+
+def resolve_tomo_type(args: argparse.Namespace, descriptions: Sequence[Description]) -> str:
+    """The type asked for, else the one that the networks were validated on; InputError where they do not agree."""
+    types = sorted({one.tomo_types[0] for one in descriptions})
+    if args.tomo_type is None and len(types) > 1:
+        raise InputError(f"the networks were validated on {' and '.join(types)}; say which with --tomo_type")
+    return args.tomo_type or types[0]
 
 
 def resolve_norm_percentiles(

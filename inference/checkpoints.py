@@ -38,6 +38,8 @@ class Description:
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
+    augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
+        suit every network
     """
 
     architecture: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Description:
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
     training_runs: tuple[str, ...] | None = None
+    augmentation_mode: str = "anisotropic"
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""

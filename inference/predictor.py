@@ -1,39 +1,24 @@
 """One or several networks over one or several views -> one probability map."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference.sliding_window import count_windows, sliding_window
+from errors import InputError
+from inference.compilation import compiled
+from inference.memory import memory_limit_bytes, network_cost, predicted_bytes
+from inference.planning import Plan, Planner
+from inference.settings import PRECISIONS, InferenceSettings
+from inference.sliding_window import sliding_window
+from models.folding import fold_norms
+from tta.missing_wedge import turned
 from tta.orientations import ORIENTATIONS
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class InferenceSettings:
-    """How a tomogram goes through the networks.
-
-    Attributes
-    ----------
-    window_zyx : voxels; shrunk to the tomogram, then up to what the network can take
-    overlap : share of the window's side
-    blend_mode : gaussian or constant
-    batch_size : views of windows per call
-    tta_group : a name in tta.orientations.ORIENTATIONS
-    precision : fp32, bf16 or fp16
-    """
-
-    window_zyx: tuple[int, int, int]
-    overlap: float
-    blend_mode: str
-    batch_size: int
-    tta_group: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -57,62 +42,151 @@ class Predictor:
 
     Parameters
     ----------
-    networks : logits (B, C, Z / s, Y / s, X / s) from (B, 1, Z, Y, X), s the same for all of them; their
-        probabilities are averaged
+    networks : logits (B, C, Z / s, Y / s, X / s) from (B, 1, Z, Y, X), s the same for all of them; they stay as they
+        are, copies made for inference live on the device
     settings : InferenceSettings
     device : where networks, volume and result live
 
     Attributes
     ----------
     output_stride : s; place j of the probability map lies at voxel (j + 0.5) * s - 0.5 of the tomogram
+    views : the orientations in which the networks see every window
     """
 
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
-        # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
-        self.networks = [network.to(device, memory_format=torch.channels_last_3d).eval() for network in networks]
-        strides = sorted({network.output_stride for network in self.networks})
+        strides = sorted({network.output_stride for network in networks})
         if len(strides) > 1:
             raise ValueError(f"networks of different output strides {strides} cannot be averaged")
         self.output_stride = strides[0]
         self.settings = settings
         self.device = device
+        self.views = turned(ORIENTATIONS[settings.tta_group], settings.tilt_axis)
+        # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
+        self._networks = [
+            fold_norms(network.eval()).to(device, memory_format=torch.channels_last_3d) for network in networks
+        ]
+        self._planner = Planner(
+            settings,
+            divisor=math.lcm(self.output_stride, *(network.divisor for network in networks)),
+            stride=self.output_stride,
+            num_views=len(self.views),
+            on_gpu=device.type == "cuda",
+        )
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._window = self._resolved_window()
+        self._calls = [compiled(network, device) if settings.compile else network for network in self._networks]
 
     def window_for(self, shape_zyx: Sequence[int]) -> tuple[int, int, int]:
-        """The window used for a tomogram of that shape: no larger than needed, sides the networks can take."""
-        divisor = math.lcm(self.output_stride, *(network.divisor for network in self.networks))
-        return tuple(
-            divisor * -(-min(side, wanted) // divisor)
-            for side, wanted in zip(shape_zyx, self.settings.window_zyx, strict=True)
-        )
+        """The window used for a tomogram of that shape."""
+        return self.plan_for(shape_zyx).grid.window_zyx
+
+    def plan_for(self, shape_zyx: Sequence[int]) -> Plan:
+        """The windows of a tomogram of that shape; chosen once, by the memory that there is then."""
+        shape = tuple(shape_zyx)
+        if shape not in self._plans:
+            self._plans[shape] = self._chosen_plan(shape)
+        return self._plans[shape]
 
     @torch.inference_mode()
     def __call__(
         self, volume: np.ndarray | Tensor, progress: Callable[[float], None] = lambda voxels: None
     ) -> Prediction:
-        """From a normalised tomogram (Z, Y, X) float32; ``progress`` hears how many of its voxels were done since."""
+        """From a normalised tomogram (Z, Y, X) float32; ``progress`` hears how many of its voxels were done since.
+
+        Where memory runs out, the tomogram is begun again with smaller batches or windows, which stay for the next
+        one of its shape; ``progress`` then takes back what it heard.
+        """
         if not isinstance(volume, Tensor):
             volume = np.require(volume, requirements="W")  # torch warns of a memory-mapped file's read-only array
-        window = self.window_for(volume.shape)
-        windows = count_windows(volume.shape, window, self.settings.overlap, self.output_stride)
-        voxels_of_window = math.prod(volume.shape) / windows
-        probability = sliding_window(
-            torch.as_tensor(volume, device=self.device),
-            self._mean_probability,
-            window_zyx=window,
-            overlap=self.settings.overlap,
-            blend_mode=self.settings.blend_mode,
-            batch_size=self.settings.batch_size,
-            views=ORIENTATIONS[self.settings.tta_group],
-            output_stride=self.output_stride,
-            progress=lambda done: progress(done * voxels_of_window),
-        )
-        return Prediction(probability, None, self.output_stride)
+        volume = torch.as_tensor(volume, device=self.device)
+        plan = self.plan_for(volume.shape)
+        while True:
+            done = [0.0]
 
-    def _mean_probability(self, batch: Tensor) -> Tensor:
+            def count(voxels: float, done: list[float] = done) -> None:
+                done.append(voxels)
+                progress(voxels)
+
+            try:
+                return self._predict(volume, plan, count)
+            except (RuntimeError, MemoryError) as error:
+                smaller = self._planner.smaller(plan) if is_out_of_memory(error) else None
+                if smaller is None:
+                    raise
+            # Only here, when the error is forgotten, is the memory free that its stack of calls held.
+            warnings.warn(
+                f"out of memory with windows of {plan}, {plan.batch_size} per call; "
+                f"going on with {smaller}, {smaller.batch_size} per call",
+                stacklevel=2,
+            )
+            progress(-sum(done))
+            plan = self._plans[tuple(volume.shape)] = smaller
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _predict(self, volume: Tensor, plan: Plan, progress: Callable[[float], None]) -> Prediction:
         dtype = PRECISIONS[self.settings.precision]
-        total = None
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            for network in self.networks:
-                probability = torch.softmax(network(batch).float(), dim=1)
-                total = probability if total is None else total + probability
-        return total / len(self.networks)
+            probability, variance = sliding_window(
+                volume,
+                self._calls,
+                grid=plan.grid,
+                blend_mode=self.settings.blend_mode,
+                batch_size=plan.batch_size,
+                views=self.views,
+                merge=self.settings.tta_merge,
+                progress=progress,
+            )
+        return Prediction(probability, variance, self.output_stride)
+
+    def _resolved_window(self) -> Literal["auto"] | tuple[int, int, int]:
+        window, trained = self.settings.window, self.settings.trained_window_zyx
+        if window == "auto" and depends_on_window(self._networks):
+            warnings.warn(
+                f"windows of {' x '.join(map(str, trained))} voxels as in training, since instance norm answers by what "
+                "is in the window (give --inference_window D H W for others)",
+                stacklevel=3,
+            )
+            return trained
+        return trained if window == "train" else window
+
+    def _chosen_plan(self, shape: tuple[int, ...]) -> Plan:
+        limit_gb = self.settings.max_memory_gb
+        if self._window == "auto":
+            plans = self._planner.plans(shape)
+        else:
+            plans = [self._planner.plan(shape, self._window)]
+            if limit_gb is None:
+                return plans[0]
+        limit = memory_limit_bytes(self.device, limit_gb, math.prod(shape))
+        cost = network_cost(self._networks, plans[-1].grid.window_zyx, PRECISIONS[self.settings.precision], self.device)
+        needed = [self._predicted_bytes(plan, cost) for plan in plans]
+        for plan, bytes_ in zip(plans, needed, strict=True):
+            if bytes_ <= limit:
+                return plan
+        raise InputError(
+            f"a tomogram of {' x '.join(map(str, shape))} voxels needs {min(needed) / 1e9:.2f} GB of memory, "
+            f"{max(0, limit) / 1e9:.2f} GB are there; raise --max_memory_gb, or use fewer views or smaller windows"
+        )
+
+    def _predicted_bytes(self, plan: Plan, cost) -> int:
+        return predicted_bytes(
+            plan.grid,
+            cost,
+            batch_size=plan.batch_size,
+            num_views=len(self.views),
+            merge=self.settings.tta_merge,
+            with_variance=len(self.views) * len(self._networks) > 1,
+            device=self.device.type,
+        )
+
+
+def depends_on_window(networks: Sequence[nn.Module]) -> bool:
+    """Whether a network takes means over all that it sees, as instance norm does."""
+    return any(isinstance(module, nn.InstanceNorm3d) for network in networks for module in network.modules())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, as torch says it on a GPU and on a CPU."""
+    text = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text

@@ -1,158 +1,131 @@
-"""Sliding window: a tomogram of any size through a network, window by window, over several views."""
+"""Sliding window: a tomogram of any size through networks, window by window, in several views."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from data.normalization import standardize
+from inference.windows import Window, WindowGrid
 from tta.orientations import IDENTITY, Orientation
-from tta.views import apply, undo
+from tta.views import ViewMerger, apply
 
-# The Gaussian blend falls to this width at the window's border, in units of its side.
-BLEND_SIGMA_FRACTION = 0.25
-MIN_BLEND_WEIGHT = 1e-3
-BLEND_MODES = ("gaussian", "constant")
+Network = Callable[[Tensor], Tensor]
+Map = tuple[Tensor, Tensor | None]
 
 
 def sliding_window(
     volume: Tensor,
-    predict: Callable[[Tensor], Tensor],
+    networks: Sequence[Network],
     *,
-    window_zyx: Sequence[int],
-    overlap: float,
-    blend_mode: str,
-    batch_size: int,
+    grid: WindowGrid,
+    blend_mode: str = "gaussian",
+    batch_size: int = 1,
     views: Sequence[Orientation] = (IDENTITY,),
-    output_stride: int = 1,
-    progress: Callable[[int], None] = lambda windows: None,
-) -> Tensor:
-    """Mean prediction over overlapping windows and over views.
+    merge: str = "probability",
+    progress: Callable[[float], None] = lambda voxels: None,
+) -> Map:
+    """Probability, and how far networks and views disagree, of a volume cut into windows.
 
-    Each window is z-scored by itself and shown to the network in every view; the answers are turned back,
-    averaged, and added up with a weight that falls towards the window's border. Where the network answers at a
-    coarser grid, everything after it stays on that grid: a cell of ``output_stride`` voxels a side is one place.
+    Each window is z-scored by itself and shown to every network in every view; the answers are turned back, merged,
+    and blended with those of the neighbours. Where the networks answer at a coarser grid, everything after them stays
+    on that grid: a cell of s voxels a side is one place. A single window is its own map: nothing is blended.
+
+    Maps are blended in float32. In half precision the probability would be off by up to 5e-4, the threshold of
+    detection by as little, and a GPU would save 2 bytes per class and cell while it computes; but detection wants
+    float32, so that both would be there in the end, and on a CPU mixed additions take ten times as long.
 
     Parameters
     ----------
-    volume : (Z, Y, X) tensor on the device of the network; smaller than the window: mirrored up to it
-    predict : (B, 1, Z, Y, X) -> (B, C, Z / s, Y / s, X / s) probabilities, s the output stride
-    window_zyx : voxels, multiples of the output stride; for views that exchange axes those sides must be equal
-    overlap : share of the window's side that neighbours have in common at least, 0 <= overlap < 1
-    blend_mode : gaussian or constant
-    batch_size : views of windows per call of the network; does not change the result
-    views : orientations; the mean is over all of them
-    output_stride : voxels from one place of the answer to the next
-    progress : called with the number of windows done since the last call
+    volume : (Z, Y, X) float32 on the device of the networks
+    networks : logits (B, C, Z / s, Y / s, X / s) from (B, 1, Z, Y, X), s the stride of the grid
+    grid : the windows; sides that views exchange need not be equal, the networks then see windows of other shapes
+    blend_mode : gaussian or constant, see WindowGrid.weights
+    batch_size : views of windows per call of a network; does not change the result
+    views : orientations
+    merge : of views and networks: probability or logit, see tta.views.MERGES
+    progress : called with the number of the volume's voxels that were done since the last call
 
     Returns
     -------
-    (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 probabilities on the volume's device; place j lies at
-    voxel (j + 0.5) * s - 0.5. The last cell of a side that is no multiple of s reaches beyond the volume: it sees
-    the volume mirrored.
+    probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the volume's device, the sum over C is 1;
+        place j lies at voxel (j + 0.5) * s - 0.5. The last cell of a side that is no multiple of s reaches beyond the
+        volume: it sees the volume mirrored.
+    variance : of the probability over views and networks, of the same shape; where windows overlap the weighted mean of
+        theirs. None for one view of one network.
     """
-    window_cells = _cells(window_zyx, output_stride)
-    if any(cells * output_stride != side for cells, side in zip(window_cells, window_zyx, strict=True)):
-        raise ValueError(f"sides of the window {tuple(window_zyx)} must be multiples of {output_stride}")
-    padding = _padding(volume.shape, window_zyx, output_stride)
-    padded = _mirror(volume, padding)
-    weight = _blend_weight(window_cells, blend_mode).to(volume.device)
-    total, weights = None, torch.zeros(_cells(padded.shape, output_stride), device=volume.device)
-    for corner in window_corners(padded.shape, window_zyx, overlap, output_stride):
-        window = standardize(padded[_box(corner, window_zyx)][None, None])
-        mean = _mean_over_views(window, predict, views, batch_size)
-        if mean.shape[1:] != weight.shape:
-            raise ValueError(f"a window of {weight.shape} cells was answered with {mean.shape[1:]}")
-        if total is None:
-            total = torch.zeros((len(mean), *weights.shape), device=volume.device)
-        cells = _box(_cells(corner, output_stride), window_cells)
-        total[(slice(None), *cells)] += mean * weight
-        weights[cells] += weight
-        progress(1)
-    total /= weights
-    front = _cells([before for before, _ in padding], output_stride)
-    return total[(slice(None), *_box(front, _cells(volume.shape, output_stride)))]
+    weights = grid.weights(blend_mode)
+    share = volume.numel() / (len(grid) * len(views) * len(networks))
+    total: Map | None = None
+    for windows in _batches(grid, max(1, batch_size // len(views))):
+        maps = _maps_of(
+            volume,
+            windows,
+            networks,
+            views,
+            batch_size=batch_size,
+            merge=merge,
+            stride=grid.stride,
+            progress=lambda answers: progress(share * answers),
+        )
+        if len(grid) == 1:
+            return maps[0]
+        total = total or tuple(None if one is None else one.new_zeros(len(one), *grid.cells_zyx) for one in maps[0])
+        for window in windows:
+            _blend(total, maps.pop(0), window, weights)
+    return total
 
 
-def count_windows(shape_zyx: Sequence[int], window_zyx: Sequence[int], overlap: float, output_stride: int = 1) -> int:
-    """How many windows :func:`sliding_window` takes for a volume of that shape."""
-    padding = _padding(shape_zyx, window_zyx, output_stride)
-    padded = [side + sum(added) for side, added in zip(shape_zyx, padding, strict=True)]
-    return len(list(window_corners(padded, window_zyx, overlap, output_stride)))
+def _maps_of(
+    volume: Tensor,
+    windows: Sequence[Window],
+    networks: Sequence[Network],
+    views: Sequence[Orientation],
+    *,
+    batch_size: int,
+    merge: str,
+    stride: int,
+    progress: Callable[[int], None],
+) -> list[Map]:
+    """The merged answers to each window, in the order of the windows."""
+    seen = [standardize(window.cut(volume)[None, None])[0, 0] for window in windows]
+    with_variance = len(views) * len(networks) > 1
+    mergers = [ViewMerger(merge, with_variance=with_variance, box=window.inner) for window in windows]
+    for batch in _batches_of_one_shape(range(len(windows)), views, batch_size, seen[0].shape):
+        shown = torch.stack([apply(seen[number], view) for number, view in batch])[:, None]
+        for network in networks:
+            answers = network(shown)
+            if any(cells * stride != side for cells, side in zip(answers.shape[2:], shown.shape[2:], strict=True)):
+                raise ValueError(f"windows {tuple(shown.shape)} were answered at {tuple(answers.shape)}")
+            for logits, (number, view) in zip(answers, batch, strict=True):
+                mergers[number].add(logits, view)
+            progress(len(batch))
+    return [merger.merged() for merger in mergers]
 
 
-def window_corners(
-    shape: Sequence[int], window: Sequence[int], overlap: float, output_stride: int = 1
-) -> Iterator[tuple[int, int, int]]:
-    """First corners, multiples of the output stride, of windows that cover the volume.
-
-    The fewest with this overlap, evenly spread; sides of volume and window are multiples of the output stride.
-    """
-    starts = []
-    for side, width in zip(_cells(shape, output_stride), _cells(window, output_stride), strict=True):
-        step = max(1, int(width * (1 - overlap)))
-        count = 1 + max(0, -(-(side - width) // step))
-        last = side - width
-        starts.append([output_stride * round(last * k / (count - 1)) if count > 1 else 0 for k in range(count)])
-    return itertools.product(*starts)
+def _batches_of_one_shape(
+    numbers: Iterable[int], views: Sequence[Orientation], batch_size: int, shape: Sequence[int]
+) -> Iterator[tuple[tuple[int, Orientation], ...]]:
+    """Pairs of window and view; views that exchange unequal sides go with those that do so, too."""
+    by_shape: dict[tuple[int, ...], list[tuple[int, Orientation]]] = {}
+    for number, view in itertools.product(numbers, views):
+        by_shape.setdefault(tuple(shape[axis] for axis in view.order), []).append((number, view))
+    for pairs in by_shape.values():
+        yield from _batches(pairs, batch_size)
 
 
-def _cells(sides: Sequence[int], output_stride: int) -> tuple[int, ...]:
-    """Cells of the answer that cover that many voxels."""
-    return tuple(-(-side // output_stride) for side in sides)
+def _batches(items: Iterable, size: int) -> Iterator[tuple]:
+    iterator = iter(items)
+    while batch := tuple(itertools.islice(iterator, size)):
+        yield batch
 
 
-def _box(corner: Sequence[int], sides: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(first, first + side) for first, side in zip(corner, sides, strict=True))
-
-
-def _mean_over_views(
-    window: Tensor, predict: Callable[[Tensor], Tensor], views: Sequence[Orientation], batch_size: int
-) -> Tensor:
-    """(1, 1, Z, Y, X) -> (C, Z, Y, X): the views go through the network in batches."""
-    total = None
-    for first in range(0, len(views), batch_size):
-        batch = views[first : first + batch_size]
-        answers = predict(torch.cat([apply(window, view) for view in batch]))
-        for answer, view in zip(answers, batch, strict=True):
-            turned_back = undo(answer, view).float()
-            total = turned_back if total is None else total + turned_back
-    return total / len(views)
-
-
-def _blend_weight(window: Sequence[int], mode: str) -> Tensor:
-    """Weight of each cell of a window (Z, Y, X), symmetric, 1 at the most; that of the cell's centre."""
-    weight = torch.ones(tuple(window))
-    if mode == "constant":
-        return weight
-    for axis, side in enumerate(window):
-        distance = (torch.arange(side) - (side - 1) / 2) / (BLEND_SIGMA_FRACTION * side)
-        shape = [1, 1, 1]
-        shape[axis] = side
-        weight = weight * torch.exp(-0.5 * distance**2).view(shape)
-    return weight.clamp(min=MIN_BLEND_WEIGHT)
-
-
-def _padding(shape: Sequence[int], window: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
-    """Voxels to add before and after each side: up to a window, and to whole cells.
-
-    Those before fill whole cells, so that the volume's first voxel stays the first of its cell.
-    """
-    padding = []
-    for side, cells, width in zip(shape, _cells(shape, output_stride), window, strict=True):
-        missing = max(cells * output_stride, width) - side
-        before = missing // 2 // output_stride * output_stride
-        padding.append((before, missing - before))
-    return padding
-
-
-def _mirror(volume: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
-    """Mirror (Z, Y, X) at its borders."""
-    if not any(map(sum, padding)):
-        return volume
-    # Reflection reaches at most one side less a voxel; a thinner volume repeats its border.
-    thin = any(max(added) >= side for added, side in zip(padding, volume.shape, strict=True))
-    flat = [voxels for added in reversed(padding) for voxels in added]
-    return functional.pad(volume[None, None], flat, mode="replicate" if thin else "reflect")[0, 0]
+def _blend(total: Map, window_map: Map, window: Window, weights: Sequence[Sequence[Tensor]]) -> None:
+    """Add a window's map where it lies, weighted."""
+    for sum_, values in zip(total, window_map, strict=True):
+        if sum_ is not None:
+            z, y, x = (axis[number].to(sum_.device) for axis, number in zip(weights, window.index, strict=True))
+            values *= z[:, None, None]
+            values *= y[:, None]
+            sum_[(slice(None), *window.cells)].addcmul_(values, x)

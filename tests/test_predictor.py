@@ -1,4 +1,6 @@
-"""From a normalised tomogram to one probability map."""
+"""From a normalised tomogram to one probability map, whatever memory there is."""
+
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -6,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from inference.predictor import InferenceSettings, Predictor
+from errors import InputError
+from inference.predictor import Predictor, is_out_of_memory
+from inference.settings import InferenceSettings
+from models import build_model
 
 CPU = torch.device("cpu")
 SETTINGS = InferenceSettings((32, 32, 32), 0.25, "gaussian", 1, "none", "fp32")
@@ -27,16 +32,23 @@ class Pooled(nn.Module):
 
 
 class Fixed(nn.Module):
-    """Answers with the same logits everywhere."""
+    """Answers with the same logits everywhere; may be able to hold only so many voxels."""
 
     divisor = 8
     output_stride = 1
 
-    def __init__(self, *logits):
+    def __init__(self, *logits, most_voxels=10**9, error=None):
         super().__init__()
         self.logits = torch.tensor(logits)
+        self.most_voxels, self.error, self.calls = most_voxels, error, []
+
+    def __deepcopy__(self, memo):
+        return self
 
     def forward(self, volume):
+        self.calls.append(tuple(volume.shape))
+        if volume.numel() > self.most_voxels:
+            raise self.error
         return self.logits.view(1, -1, 1, 1, 1).expand(len(volume), -1, *volume.shape[-3:])
 
 
@@ -44,37 +56,51 @@ def with_settings(**changes):
     return InferenceSettings(**{**SETTINGS.__dict__, **changes})
 
 
-def test_probabilities_of_several_networks_are_averaged():
+def seeded(*shape):
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+# --- The map ------------------------------------------------------------------------------------------
+def test_probabilities_of_several_networks_are_averaged_and_their_variance_kept():
     predictor = Predictor([Fixed(0.0, 0.0), Fixed(0.0, np.log(3.0))], SETTINGS, CPU)
-    probability = predictor(np.random.default_rng(0).random((20, 30, 40), dtype=np.float32)).probability
-    assert probability.shape == (2, 20, 30, 40)
-    assert torch.allclose(probability[1], torch.full((20, 30, 40), (0.5 + 0.75) / 2), atol=1e-6)
-    assert torch.allclose(probability.sum(0), torch.ones(20, 30, 40), atol=1e-6)
+    prediction = predictor(seeded(20, 30, 40))
+    assert prediction.probability.shape == prediction.variance.shape == (2, 20, 30, 40) and prediction.stride == 1
+    torch.testing.assert_close(prediction.probability[1], torch.full((20, 30, 40), (0.5 + 0.75) / 2))
+    torch.testing.assert_close(prediction.variance[1], torch.full((20, 30, 40), 0.125**2))
+    torch.testing.assert_close(prediction.probability.sum(0), torch.ones(20, 30, 40))
 
 
-def test_the_window_is_cut_to_the_tomogram_and_fits_the_network():
-    predictor = Predictor([Fixed(0.0, 1.0)], SETTINGS, CPU)
-    assert predictor.window_for((20, 100, 32)) == (24, 32, 32)
+def test_logits_of_several_networks_are_averaged_where_asked_for():
+    """Odds of 1 and 9 make odds of 3."""
+    predictor = Predictor([Fixed(0.0, 0.0), Fixed(0.0, np.log(9.0))], with_settings(tta_merge="logit"), CPU)
+    torch.testing.assert_close(predictor(seeded(8, 8, 8)).probability[1], torch.full((8, 8, 8), 0.75))
+
+
+def test_one_view_of_one_network_knows_no_variance():
+    assert Predictor([Fixed(0.0, 1.0)], SETTINGS, CPU)(seeded(8, 8, 8)).variance is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_precisions(precision):
     network = nn.Conv3d(1, 3, 3, padding=1)
     network.divisor = network.output_stride = 1
+    seen = []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     predictor = Predictor([network], with_settings(precision=precision), CPU)
-    probability = predictor(np.random.default_rng(0).random((8, 8, 8), dtype=np.float32)).probability
+    probability = predictor(seeded(8, 8, 8)).probability
     assert probability.dtype == torch.float32 and torch.isfinite(probability).all()
+    assert seen == [{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]]
 
 
-@pytest.mark.parametrize("tta_group", ["none", "d2h"])
+@pytest.mark.parametrize("tta_group", ["none", "d2h", "oh"])
 @pytest.mark.parametrize("shape", [(16, 24, 32), (15, 23, 31), (5, 33, 40)])
 def test_a_network_of_stride_2_gives_a_map_of_cells(shape, tta_group):
     predictor = Predictor([Pooled()], with_settings(tta_group=tta_group), CPU)
     done = []
-    probability = predictor(np.random.default_rng(0).random(shape, dtype=np.float32), done.append).probability
-    assert predictor.output_stride == 2
-    assert probability.shape == (2, *(-(-side // 2) for side in shape))
-    assert torch.allclose(probability.sum(0), torch.ones(probability.shape[1:]), atol=1e-6)
+    prediction = predictor(seeded(*shape), done.append)
+    assert predictor.output_stride == prediction.stride == 2
+    assert prediction.probability.shape == (2, *(-(-side // 2) for side in shape))
+    torch.testing.assert_close(prediction.probability.sum(0), torch.ones(prediction.probability.shape[1:]))
     assert sum(done) == pytest.approx(np.prod(shape))
 
 
@@ -85,9 +111,13 @@ def test_the_bright_cell_is_the_one_with_the_bright_voxel():
     assert np.unravel_index(int(probability.argmax()), probability.shape) == (4, 15, 22)
 
 
-def test_the_window_fits_every_network_and_whole_cells():
-    assert Predictor([Pooled(8), Pooled(12)], SETTINGS, CPU).window_for((20, 30, 200)) == (24, 48, 48)
-    assert Predictor([Pooled(1)], SETTINGS, CPU).window_for((15, 30, 200)) == (16, 30, 32)
+def test_views_are_those_of_the_data():
+    """Turns about the beam: about z, or about y where the tilt axis is z."""
+    orders = {}
+    for tilt_axis in ("y", "z"):
+        predictor = Predictor([Fixed(0.0, 1.0)], with_settings(tta_group="etfinder7", tilt_axis=tilt_axis), CPU)
+        orders[tilt_axis] = {view.order for view in predictor.views}
+    assert orders == {"y": {(0, 1, 2), (0, 2, 1)}, "z": {(0, 1, 2), (2, 1, 0)}}
 
 
 def test_networks_of_different_strides_are_not_averaged():
@@ -96,8 +126,112 @@ def test_networks_of_different_strides_are_not_averaged():
 
 
 def test_a_read_only_volume_is_as_good_as_any():
-    volume = np.random.default_rng(0).random((8, 8, 8), dtype=np.float32)
+    volume = seeded(8, 8, 8)
     predictor = Predictor([Fixed(0.0, 1.0)], SETTINGS, CPU)
     expected = predictor(volume).probability
     volume.flags.writeable = False
     assert torch.equal(predictor(volume).probability, expected)
+
+
+def test_the_networks_given_stay_as_they_are():
+    network = build_model("deepfinder2", num_classes=3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    Predictor([network], SETTINGS, CPU)(seeded(16, 16, 16))
+    after = network.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+# --- Windows ------------------------------------------------------------------------------------------
+def test_the_window_is_cut_to_the_tomogram_and_fits_every_network_and_whole_cells():
+    assert Predictor([Fixed(0.0, 1.0)], SETTINGS, CPU).window_for((20, 100, 32)) == (24, 32, 32)
+    assert Predictor([Pooled(8), Pooled(12)], SETTINGS, CPU).window_for((20, 30, 200)) == (24, 48, 48)
+    assert Predictor([Pooled(1)], SETTINGS, CPU).window_for((15, 30, 200)) == (16, 30, 32)
+
+
+def test_automatic_is_the_whole_tomogram_where_it_fits():
+    predictor = Predictor([Fixed(0.0, 1.0)], with_settings(window="auto"), CPU)
+    assert predictor.window_for((20, 100, 90)) == (24, 104, 96)
+
+
+def test_automatic_fits_into_what_memory_there_is(monkeypatch):
+    """Ever less of it: ever smaller windows; in the end an error that says how much is needed."""
+    network = build_model("deepfinder2", num_classes=3)
+    windows = []
+    for limit in (1e9, 2.4e8, 1.8e8, 1.4e8):
+        monkeypatch.setattr("inference.predictor.memory_limit_bytes", lambda *_, limit=limit: limit)
+        windows.append(Predictor([network], with_settings(window="auto"), CPU).window_for((96, 160, 160)))
+    voxels = [np.prod(window) for window in windows]
+    assert windows[0] == (96, 160, 160) and voxels == sorted(set(voxels), reverse=True)
+    monkeypatch.setattr("inference.predictor.memory_limit_bytes", lambda *_: 10**7)
+    with pytest.raises(InputError, match=r"needs 0\.\d\d GB .*--max_memory_gb"):
+        Predictor([network], with_settings(window="auto"), CPU).window_for((96, 160, 160))
+
+
+def test_windows_of_a_given_size_are_held_to_a_limit_that_is_given():
+    network = build_model("deepfinder2", num_classes=3)
+    assert Predictor([network], SETTINGS, CPU).window_for((64, 64, 64)) == (32, 32, 32)
+    with pytest.raises(InputError, match="--max_memory_gb"):
+        Predictor([network], with_settings(max_memory_gb=1e-3), CPU).window_for((64, 64, 64))
+
+
+@pytest.mark.parametrize(("norm_type", "window"), [("batch", (64, 64, 64)), ("instance", (32, 16, 24))])
+def test_networks_that_depend_on_the_window_see_those_of_training(norm_type, window):
+    network = build_model("deepfinder2", num_classes=3, norm_type=norm_type)
+    settings = with_settings(window="auto", trained_window_zyx=(32, 16, 24))
+    with pytest.warns(UserWarning, match="32 x 16 x 24") if norm_type == "instance" else nullcontext():
+        predictor = Predictor([network], settings, CPU)
+    assert predictor.window_for((64, 64, 64)) == window
+    asked = with_settings(window=(40, 40, 40), trained_window_zyx=(32, 16, 24))
+    assert Predictor([network], asked, CPU).window_for((64, 64, 64)) == (40, 40, 40)
+
+
+def test_windows_of_training_on_demand():
+    settings = with_settings(window="train", trained_window_zyx=(32, 16, 24))
+    assert Predictor([Fixed(0.0, 1.0)], settings, CPU).window_for((64, 64, 64)) == (32, 16, 24)
+
+
+# --- Out of memory ------------------------------------------------------------------------------------
+OUT_OF_MEMORY = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_windows_are_halved_along_their_longest_side_until_they_fit(error):
+    network = Fixed(0.0, np.log(3.0), most_voxels=32 * 32 * 32, error=error)
+    predictor = Predictor([network], with_settings(window=(32, 48, 64)), CPU)
+    done = []
+    with pytest.warns(UserWarning, match="out of memory") as said:
+        prediction = predictor(seeded(32, 48, 64), done.append)
+    assert [str(one.message).split("with ")[-1][:12] for one in said] == ["32 x 48 x 32", "32 x 24 x 32"]
+    assert network.calls[:2] == [(1, 1, 32, 48, 64), (1, 1, 32, 48, 32)]
+    torch.testing.assert_close(prediction.probability[1], torch.full((32, 48, 64), 0.75))
+    assert sum(done) == pytest.approx(32 * 48 * 64)
+    before = len(network.calls)
+    predictor(seeded(32, 48, 64))  # the next one begins where this one ended, without a word
+    assert set(network.calls[before:]) == {(1, 1, 32, 24, 32)}
+
+
+def test_batches_are_halved_before_windows():
+    network = Fixed(0.0, 0.0, most_voxels=2 * 16**3, error=OUT_OF_MEMORY[0])
+    settings = with_settings(window=(16, 16, 16), batch_size=8, tta_group="d2h")
+    with pytest.warns(UserWarning, match="out of memory"):
+        Predictor([network], settings, CPU)(seeded(16, 16, 16))
+    assert [shape[0] for shape in network.calls] == [8, 4, 2, 2, 2, 2]
+
+
+def test_where_nothing_is_left_to_halve_the_error_stays():
+    network = Fixed(0.0, 0.0, most_voxels=0, error=MemoryError())
+    with pytest.warns(UserWarning, match="out of memory"), pytest.raises(MemoryError):
+        Predictor([network], with_settings(window=(16, 8, 8)), CPU)(seeded(16, 16, 16))
+    assert network.calls[-1] == (1, 1, 8, 8, 8)
+
+
+def test_other_errors_are_not_taken_for_it():
+    network = Fixed(0.0, 0.0, most_voxels=0, error=RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        Predictor([network], SETTINGS, CPU)(seeded(16, 16, 16))
+    assert len(network.calls) == 1
+    assert all(map(is_out_of_memory, OUT_OF_MEMORY)) and not is_out_of_memory(ValueError("memory"))

@@ -1,23 +1,27 @@
-"""Windows: cover everything, add up to the whole, do not depend on how they are batched or how coarse they answer."""
-
-import itertools
+"""Windows and views of a network add up to what it says about the whole, however they are cut and batched."""
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from inference.sliding_window import BLEND_MODES, count_windows, sliding_window, window_corners
+from inference.sliding_window import sliding_window
+from inference.windows import BLEND_MODES, WindowGrid
 from particle_config import PARTICLES
 from postprocessing import detect
+from tta.missing_wedge import TILT_AXES, turned
 from tta.orientations import ORIENTATIONS
+from tta.views import MERGES, apply, undo
 
-OPTIONS = {"overlap": 0.25, "blend_mode": "gaussian", "batch_size": 1}
+
+def grid(shape, window=(16, 16, 16), overlap=4, stride=1):
+    return WindowGrid(tuple(shape), window, (overlap,) * 3, stride)
 
 
 def channels(batch):
-    """A voxelwise predictor with two channels."""
-    return torch.cat((batch, -batch), dim=1)
+    """A voxelwise network with three classes."""
+    return torch.cat((batch, -batch, batch**2), dim=1)
 
 
 def pool(volume, stride):
@@ -26,150 +30,103 @@ def pool(volume, stride):
     return functional.avg_pool3d(functional.pad(volume, missing, mode="reflect"), stride)
 
 
+def place_along_x(batch):
+    """Sure of class 1 to the degree x / side."""
+    x = (torch.arange(batch.shape[-1]) + 0.5) / batch.shape[-1]
+    return torch.stack(((1 - x).log(), x.log())).view(1, 2, 1, 1, -1).expand(len(batch), -1, *batch.shape[2:])
+
+
 @pytest.fixture
 def raw_windows(monkeypatch):
     """Windows reach the network as they are: what it answers does not depend on where they are cut."""
     monkeypatch.setattr("inference.sliding_window.standardize", lambda window: window)
 
 
-@pytest.mark.parametrize(("side", "window", "overlap"), [(10, 10, 0.5), (11, 10, 0.5), (100, 16, 0.25), (37, 8, 0.0)])
-def test_windows_cover_the_volume_with_the_overlap_and_stay_inside(side, window, overlap):
-    starts = sorted({corner[0] for corner in window_corners((side, 4, 4), (window, 4, 4), overlap)})
-    assert starts[0] == 0 and starts[-1] == side - window
-    assert all(b - a <= window * (1 - overlap) for a, b in itertools.pairwise(starts))
-
-
-def test_no_more_windows_than_needed():
-    assert len(list(window_corners((64, 64, 64), (64, 64, 64), 0.5))) == 1
-    assert len(list(window_corners((96, 64, 64), (64, 64, 64), 0.5))) == 2
-
-
+# --- One network, one view ----------------------------------------------------------------------------
 @pytest.mark.parametrize("blend_mode", BLEND_MODES)
 @pytest.mark.parametrize("shape", [(16, 16, 16), (17, 23, 40), (5, 9, 30), (1, 16, 16)])
 def test_a_constant_prediction_stays_constant(shape, blend_mode):
-    result = sliding_window(
+    logits = torch.tensor([0.3, 0.7]).log().view(1, 2, 1, 1, 1)
+    probability, variance = sliding_window(
         torch.randn(shape),
-        lambda batch: torch.full((len(batch), 2, *batch.shape[-3:]), 0.3),
-        window_zyx=(16, 16, 16),
-        **{**OPTIONS, "blend_mode": blend_mode},
+        [lambda batch: logits.expand(len(batch), -1, *batch.shape[2:])],
+        grid=grid(shape),
+        blend_mode=blend_mode,
     )
-    assert result.shape == (2, *shape) and torch.allclose(result, torch.full_like(result, 0.3), atol=1e-6)
+    assert probability.shape == (2, *shape) and variance is None
+    torch.testing.assert_close(probability[1], torch.full(shape, 0.7))
 
 
 def test_one_window_is_the_z_scored_volume():
     volume = torch.randn(8, 8, 8) * 3 + 7
-    result = sliding_window(volume, channels, window_zyx=(8, 8, 8), **OPTIONS)
-    expected = (volume - volume.mean()) / (volume.std(correction=0) + 1e-6)
-    assert torch.allclose(result[0], expected, atol=1e-5)
-    assert torch.allclose(result[1], -expected, atol=1e-5)
-
-
-def test_views_of_a_voxelwise_predictor_change_nothing():
-    volume = torch.randn(20, 24, 28)
-    plain = sliding_window(volume, channels, window_zyx=(16, 16, 16), **OPTIONS)
-    augmented = sliding_window(volume, channels, window_zyx=(16, 16, 16), views=ORIENTATIONS["d2h"], **OPTIONS)
-    assert torch.allclose(plain, augmented, atol=1e-5)
-
-
-def test_views_are_averaged_and_turned_back():
-    """A predictor that answers with the place along x: over all flips the mean is the middle."""
-
-    def place(batch):
-        return torch.arange(8.0).expand(len(batch), 1, 8, 8, 8)
-
-    result = sliding_window(torch.randn(8, 8, 8), place, window_zyx=(8, 8, 8), views=ORIENTATIONS["d2h"], **OPTIONS)
-    assert torch.allclose(result, torch.full_like(result, 3.5))
-
-
-@pytest.mark.parametrize("batch_size", [2, 3, 8])
-def test_result_does_not_depend_on_the_batch_size(batch_size):
-    torch.manual_seed(0)
-    network = torch.nn.Conv3d(1, 2, 3, padding=1)
-    volume = torch.randn(20, 20, 20)
-
-    def run(size):
-        with torch.no_grad():
-            return sliding_window(
-                volume,
-                network,
-                window_zyx=(16, 16, 16),
-                views=ORIENTATIONS["d2h"],
-                **{**OPTIONS, "batch_size": size},
-            )
-
-    assert torch.allclose(run(1), run(batch_size), atol=1e-5)
+    probability, _ = sliding_window(volume, [channels], grid=grid((8, 8, 8), (8, 8, 8)))
+    z_scored = (volume - volume.mean()) / (volume.std(correction=0) + 1e-6)
+    torch.testing.assert_close(probability, torch.softmax(channels(z_scored[None, None])[0], dim=0))
 
 
 def test_padding_is_cut_off_where_it_was_put_on():
     volume = torch.zeros(6, 16, 16)
     volume[2, 3, 4] = 100.0
-    result = sliding_window(volume, channels, window_zyx=(16, 16, 16), **OPTIONS)[0]
-    assert np.unravel_index(int(result.argmax()), result.shape) == (2, 3, 4)
+    probability, _ = sliding_window(volume, [lambda batch: torch.cat((-batch, batch), 1)], grid=grid(volume.shape))
+    assert np.unravel_index(int(probability[1].argmax()), (6, 16, 16)) == (2, 3, 4)
 
 
-@pytest.mark.parametrize("stride", [2, 4])
-@pytest.mark.parametrize(("side", "window", "overlap"), [(12, 12, 0.5), (44, 12, 0.5), (100, 16, 0.25), (40, 8, 0.0)])
-def test_windows_begin_at_whole_cells(stride, side, window, overlap):
-    starts = sorted({corner[0] for corner in window_corners((side, 4, 4), (window, 4, 4), overlap, stride)})
-    assert not any(start % stride for start in starts)
-    assert starts[0] == 0 and starts[-1] == side - window
-    assert all(b - a <= window * (1 - overlap) for a, b in itertools.pairwise(starts))
+def test_answers_on_another_grid_are_refused():
+    with pytest.raises(ValueError, match="answered"):
+        sliding_window(torch.zeros(8, 8, 8), [channels], grid=grid((8, 8, 8), (8, 8, 8), stride=2))
+
+
+# --- Stitching ----------------------------------------------------------------------------------------
+class ShiftEquivariant(nn.Module):
+    """Two convolutions of 3^3: a voxel sees two to either side. At stride 2 the mean of cells at the end."""
+
+    def __init__(self, stride):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 3, padding=1))
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+        self.stride = stride
+
+    def forward(self, volume):
+        return functional.avg_pool3d(self.layers(volume) / 5, self.stride)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("window", "overlap"), [((24, 24, 24), 12), ((26, 30, 24), 11), ((28, 28, 32), 14)])
+@pytest.mark.parametrize("shape", [(36, 40, 36), (37, 41, 45)])
+def test_the_stitched_map_of_a_shift_equivariant_network_is_that_of_the_whole(
+    shape, window, overlap, stride, raw_windows
+):
+    network, volume = ShiftEquivariant(stride), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    whole, _ = sliding_window(
+        volume, [network], grid=grid(shape, tuple(-(-side // 2) * 2 for side in shape), 0, stride)
+    )
+    cut = grid(shape, window, overlap, stride)
+    stitched, _ = sliding_window(volume, [network], grid=cut)
+    assert len(cut) > 1 and stitched.shape == whole.shape == (3, *cut.cells_zyx)
+    torch.testing.assert_close(stitched, whole, atol=0.01, rtol=0)
+    # The seams are what the tolerance is for: windows that only touch differ a lot.
+    touching, _ = sliding_window(volume, [network], grid=grid(shape, window, 0, stride))
+    assert (touching - whole).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("blend_mode", BLEND_MODES)
-@pytest.mark.parametrize("views", ORIENTATIONS)
 @pytest.mark.parametrize("shape", [(16, 16, 16), (20, 24, 28), (17, 23, 40), (16, 17, 21), (9, 16, 37)])
+@pytest.mark.parametrize("views", ORIENTATIONS)
 def test_pooling_windows_is_pooling_the_volume(shape, views, blend_mode, raw_windows):
-    """Shorter than the window, odd, and both at once; d2h shows that views are turned back onto their cells."""
+    """Shorter than the window, odd, and both at once; the views are turned back onto their cells."""
     volume = torch.randn(shape)
-    result = sliding_window(
+    probability, _ = sliding_window(
         volume,
-        lambda batch: pool(channels(batch), 2),
-        window_zyx=(16, 16, 16),
+        [lambda batch: pool(channels(batch), 2)],
+        grid=grid(shape, stride=2),
         views=ORIENTATIONS[views],
-        output_stride=2,
-        **{**OPTIONS, "blend_mode": blend_mode, "batch_size": 3},
+        blend_mode=blend_mode,
+        batch_size=3,
     )
-    expected = pool(channels(volume[None, None]), 2)[0]
-    assert result.shape == expected.shape and torch.allclose(result, expected, atol=1e-5)
-
-
-def test_the_coarse_map_is_the_pooled_fine_map():
-    """Z-scored per window as in earnest: the same windows on either grid, so the same map."""
-    volume, options = torch.randn(32, 48, 32), {**OPTIONS, "window_zyx": (16, 16, 16), "overlap": 0.0}
-    fine = sliding_window(volume, channels, **options)
-    coarse = sliding_window(volume, lambda batch: pool(channels(batch), 2), output_stride=2, **options)
-    assert torch.allclose(coarse, pool(fine[None], 2)[0], atol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("shape", [(20, 16, 40), (21, 15, 41), (5, 40, 31)])
-def test_windows_are_counted_before_they_are_seen(shape, stride):
-    done = []
-    sliding_window(
-        torch.randn(shape),
-        lambda batch: pool(batch, stride),
-        window_zyx=(16, 16, 16),
-        output_stride=stride,
-        progress=done.append,
-        **OPTIONS,
-    )
-    assert sum(done) == count_windows(shape, (16, 16, 16), 0.25, stride)
-
-
-def test_a_coarse_cell_weighs_what_its_centre_weighs():
-    """Two overlapping windows that answer differently: the seam runs along the Gaussian at the cells' centres."""
-    answers = iter((0.0, 1.0))
-    result = sliding_window(
-        torch.randn(8, 8, 12),
-        lambda batch: torch.full((1, 1, 4, 4, 4), next(answers)),
-        window_zyx=(8, 8, 8),
-        output_stride=2,
-        **{**OPTIONS, "overlap": 0.5},
-    )
-    centres = np.array([4.5, 6.5])  # in voxels, of the two cells that both windows cover
-    first, second = (np.exp(-0.5 * ((centres - start - 3.5) / 2.0) ** 2) for start in (0, 4))
-    assert result[0, 2, 2].tolist() == pytest.approx([0, 0, *(second / (first + second)), 1, 1], abs=1e-6)
+    torch.testing.assert_close(probability, torch.softmax(pool(channels(volume[None, None]), 2)[0], 0))
 
 
 @pytest.mark.parametrize("shape", [(24, 26, 40), (25, 27, 41), (15, 26, 41)])
@@ -181,13 +138,11 @@ def test_a_blob_is_found_where_it_was_put(shape, centre, raw_windows):
     z, y, x = np.ogrid[tuple(slice(side) for side in shape)]
     squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
     particle = next(particle for particle in PARTICLES if particle.name == "apo-ferritin")
-    probability = sliding_window(
-        torch.from_numpy(np.exp(-squared / (2 * 3.0**2)).astype(np.float32)),
-        lambda batch: pool(torch.cat((1 - batch, batch), dim=1), 2),
-        window_zyx=(16, 16, 16),
+    probability, _ = sliding_window(
+        torch.from_numpy((0.01 + 0.98 * np.exp(-squared / (2 * 3.0**2))).astype(np.float32)),
+        [lambda batch: pool(torch.cat((1 - batch, batch), dim=1), 2).log()],
+        grid=grid(shape, stride=2),
         views=ORIENTATIONS["d2h"],
-        output_stride=2,
-        **OPTIONS,
     )
     found = detect(
         probability,
@@ -202,8 +157,90 @@ def test_a_blob_is_found_where_it_was_put(shape, centre, raw_windows):
     assert np.abs(found.coordinates_zyx[0] - centre).max() < 0.1
 
 
-def test_windows_that_are_not_whole_cells_and_answers_on_another_grid_are_refused():
-    with pytest.raises(ValueError, match="multiples of 2"):
-        sliding_window(torch.zeros(8, 8, 8), channels, window_zyx=(8, 8, 7), output_stride=2, **OPTIONS)
-    with pytest.raises(ValueError, match="answered"):
-        sliding_window(torch.zeros(8, 8, 8), channels, window_zyx=(8, 8, 8), output_stride=2, **OPTIONS)
+# --- Views and networks -------------------------------------------------------------------------------
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("tilt_axis", TILT_AXES)
+@pytest.mark.parametrize("views", ORIENTATIONS)
+@pytest.mark.parametrize("shape", [(12, 16, 14), (9, 21, 30)])
+def test_views_of_a_voxelwise_network_change_nothing(shape, views, tilt_axis, merge):
+    """In windows with three different sides."""
+    volume, cut = torch.randn(shape), grid(shape, (10, 16, 12))
+    plain, _ = sliding_window(volume, [channels], grid=cut)
+    turned_views = turned(ORIENTATIONS[views], tilt_axis)
+    probability, variance = sliding_window(volume, [channels], grid=cut, views=turned_views, merge=merge, batch_size=5)
+    torch.testing.assert_close(probability, plain)
+    assert (variance is None) == (views == "none")
+    assert variance is None or variance.max() < 1e-9  # what rounding leaves of the z-score's view
+
+
+def test_views_are_merged_and_turned_back_and_their_variance_is_kept():
+    """A network that is sure of class 1 to the degree x / side: over all flips the mean is one half."""
+    probability, variance = sliding_window(
+        torch.randn(8, 8, 8), [place_along_x], grid=grid((8, 8, 8), (8, 8, 8)), views=ORIENTATIONS["d2h"]
+    )
+    torch.testing.assert_close(probability, torch.full_like(probability, 0.5))
+    along_x = (torch.arange(8) + 0.5) / 8
+    torch.testing.assert_close(variance, ((along_x - 0.5) ** 2).expand(2, 8, 8, 8))
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_every_network_sees_every_view_and_counts_the_same(merge):
+    """Networks that answer by the place, the second more weakly; in earnest against a plain loop over both."""
+    networks = [place_along_x, lambda batch: 0.3 * place_along_x(batch)]
+    views = ORIENTATIONS["etfinder7"]
+    volume = torch.randn(6, 8, 8)
+    probability, variance = sliding_window(
+        volume, networks, grid=grid((6, 8, 8), (6, 8, 8)), views=views, merge=merge, batch_size=4
+    )
+    logits = torch.stack(
+        [undo(network(apply(volume[None, None], view))[0], view) for network in networks for view in views]
+    )
+    answers = torch.softmax(logits, 1)
+    mean = answers.mean(0) if merge == "probability" else torch.softmax(torch.log_softmax(logits, 1).mean(0), 0)
+    torch.testing.assert_close(probability, mean)
+    torch.testing.assert_close(variance, answers.var(0, correction=0))
+
+
+def test_networks_that_agree_are_not_uncertain():
+    _, variance = sliding_window(torch.randn(20, 16, 16), [channels, channels], grid=grid((20, 16, 16)))
+    assert variance is not None and not variance.any()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("views", ["none", "d2h", "d4h", "oh"])
+@pytest.mark.parametrize("batch_size", [2, 3, 8, 1000])
+def test_result_does_not_depend_on_the_batch_size(views, batch_size):
+    """Less than the views of a window, more than all views of all windows, and nothing that divides."""
+    network, volume, calls = ShiftEquivariant(1), torch.randn(20, 21, 24), []
+
+    def counted(batch):
+        calls.append(len(batch))
+        return network(batch)
+
+    def run(size):
+        options = {"grid": grid(volume.shape, (16, 12, 16)), "views": ORIENTATIONS[views], "batch_size": size}
+        return sliding_window(volume, [counted], **options)
+
+    expected, expected_variance = run(1)
+    singles = len(calls)
+    calls.clear()
+    probability, variance = run(batch_size)
+    assert sum(calls) == singles and max(calls) <= batch_size and len(calls) < singles
+    torch.testing.assert_close(probability, expected, atol=1e-6, rtol=0)
+    if variance is not None:
+        torch.testing.assert_close(variance, expected_variance, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(20, 16, 40), (21, 15, 41), (5, 40, 31)])
+def test_progress_adds_up_to_the_volume(shape, stride):
+    done = []
+    sliding_window(
+        torch.randn(shape),
+        [lambda batch: pool(channels(batch), stride)] * 2,
+        grid=grid(shape, stride=stride),
+        views=ORIENTATIONS["d2"],
+        batch_size=3,
+        progress=done.append,
+    )
+    assert sum(done) == pytest.approx(np.prod(shape)) and min(done) > 0

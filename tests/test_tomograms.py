@@ -15,7 +15,8 @@ from data.czi import find_runs
 from errors import InputError
 from evaluation.runs import evaluate_runs
 from evaluation.tomograms import DetectionSettings, TomogramSettings, predict_runs, uncertainty_at
-from inference.predictor import InferenceSettings, Prediction, Predictor
+from inference.predictor import Prediction, Predictor
+from inference.settings import InferenceSettings
 from particle_config import PARTICLES
 
 SPACING = 10.0

@@ -15,7 +15,8 @@ from data.folds import leave_one_out
 from data.training_volume import TrainingVolume
 from errors import InputError
 from inference.checkpoints import load_checkpoint
-from inference.predictor import InferenceSettings, Predictor
+from inference.predictor import Predictor
+from inference.settings import InferenceSettings
 from losses import LOSSES
 from particle_config import PARTICLES
 from training.averaging import AveragedWeights, ema_weight, swa_weight

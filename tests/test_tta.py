@@ -20,7 +20,7 @@ from tta.orientations import (
     is_group,
     largest_window,
 )
-from tta.views import MERGES, RunningMoments, ViewMerger, apply, undo
+from tta.views import MERGES, RunningMoments, ViewMerger, apply, undo, undo_box
 
 ALL = ORIENTATIONS["oh"]
 GROUPS = ("none", "d2", "d2h", "d4h", "oh")
@@ -215,82 +215,99 @@ def test_only_turns_about_a_beam_that_is_not_along_z_change_a_group():
 
 
 # --- Merging ------------------------------------------------------------------------------------------
-def merged(answers, merge="probability"):
-    merger = ViewMerger(merge)
+@pytest.fixture(params=[2**20, 12])
+def slabs(request, monkeypatch):
+    """In one piece, and plane by plane."""
+    monkeypatch.setattr("tta.views.SLAB_ELEMENTS", {True: request.param, False: request.param})
+
+
+def merged(answers, merge="probability", **options):
+    """Probability and variance of answers to the same view."""
+    merger = ViewMerger(merge, **options)
     for answer in answers:
         merger.add(answer)
-    return merger
+    return merger.merged()
 
 
+@pytest.mark.usefixtures("slabs")
 @pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("name", SIZES)
-def test_a_voxelwise_network_gives_the_plain_answer(name, merge):
-    volume = seeded(1, 4, 4, 4)
+@pytest.mark.parametrize("box", [None, (slice(1, 3), slice(0, 4), slice(2, 5))])
+def test_a_voxelwise_network_gives_the_plain_answer(name, merge, box):
+    volume = seeded(1, 3, 4, 5)
     plain = torch.cat([volume, volume**2, -volume])
-    merger = ViewMerger(merge)
+    merger = ViewMerger(merge, box=box)
     for one in ORIENTATIONS[name]:
         view = apply(volume, one)
         merger.add(torch.cat([view, view**2, -view]), one)
-    torch.testing.assert_close(merger.probability, torch.softmax(plain, dim=0))
-    assert not merger.variance.any()
+    probability, variance = merger.merged()
+    expected = torch.softmax(plain, dim=0)
+    torch.testing.assert_close(probability, expected if box is None else expected[(slice(None), *box)])
+    assert variance.max() < 1e-12
 
 
+@pytest.mark.parametrize("orientation", ALL, ids=str)
+def test_a_box_of_the_volume_comes_back_without_the_rest(orientation):
+    volume, box = seeded(2, 3, 4, 5, 6), (slice(1, 3), slice(0, 5), slice(2, 6))
+    assert torch.equal(undo_box(apply(volume, orientation), orientation, box), volume[(..., *box)])
+
+
+@pytest.mark.usefixtures("slabs")
 @pytest.mark.parametrize("merge", MERGES)
 def test_one_view_and_equal_views_are_that_view(merge):
     logits = 5 * seeded(3, 2, 3, 4)
     for count in (1, 2, 7):
-        merger = merged([logits] * count, merge)
-        torch.testing.assert_close(merger.probability, torch.softmax(logits, dim=0))
-        assert not merger.variance.any()
+        probability, variance = merged([logits] * count, merge)
+        torch.testing.assert_close(probability, torch.softmax(logits, dim=0))
+        assert not variance.any()
 
 
+@pytest.mark.usefixtures("slabs")
 @pytest.mark.parametrize("merge", MERGES)
 def test_the_order_of_the_views_does_not_matter(merge):
     answers = [3 * seeded(2, 3, 2, 2, 2, seed=seed) for seed in range(9)]
-    one, other = merged(answers, merge), merged(answers[::-1], merge)
-    torch.testing.assert_close(one.probability, other.probability)
-    torch.testing.assert_close(one.variance, other.variance)
-    torch.testing.assert_close(one.probability.sum(dim=1), torch.ones(2, 2, 2, 2))
+    (probability, variance), (other, other_variance) = merged(answers, merge), merged(answers[::-1], merge)
+    torch.testing.assert_close(probability, other)
+    torch.testing.assert_close(variance, other_variance)
+    torch.testing.assert_close(probability.sum(dim=1), torch.ones(2, 2, 2, 2))
 
 
+@pytest.mark.usefixtures("slabs")
 def test_two_views_by_hand():
     # Probabilities 0.5 and 0.9 of the second class, that is odds of 1 and 9.
     answers = [torch.tensor([0.0, odds]).log1p().view(2, 1, 1, 1) for odds in (0.0, 8.0)]
     by_probability, by_logit = merged(answers, "probability"), merged(answers, "logit")
-    assert by_probability.probability.flatten().tolist() == pytest.approx([0.3, 0.7])
-    assert by_logit.probability.flatten().tolist() == pytest.approx([0.25, 0.75])  # odds of sqrt(1 * 9)
-    for merger in (by_probability, by_logit):
-        assert merger.variance.flatten().tolist() == pytest.approx([0.04, 0.04])
+    assert by_probability[0].flatten().tolist() == pytest.approx([0.3, 0.7])
+    assert by_logit[0].flatten().tolist() == pytest.approx([0.25, 0.75])  # odds of sqrt(1 * 9)
+    for _, variance in (by_probability, by_logit):
+        assert variance.flatten().tolist() == pytest.approx([0.04, 0.04])
 
 
 def test_a_common_offset_of_the_logits_says_nothing():
     answers = [seeded(3, 2, 2, 2, seed=seed) for seed in range(3)]
     shifted = [answer + 100 * k for k, answer in enumerate(answers)]
-    torch.testing.assert_close(
-        merged(shifted, "logit").probability, merged(answers, "logit").probability, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(merged(shifted, "logit")[0], merged(answers, "logit")[0], atol=1e-4, rtol=0)
 
 
 def test_half_precision_answers_are_merged_in_single():
     answers = [seeded(3, 2, 2, 2, seed=seed).bfloat16() for seed in range(5)]
-    merger = merged(answers)
-    assert merger.probability.dtype == merger.variance.dtype == torch.float32
+    probability, variance = merged(answers)
+    assert probability.dtype == variance.dtype == torch.float32
     exact = torch.stack([torch.softmax(answer.double(), dim=0) for answer in answers])
-    torch.testing.assert_close(merger.probability.double(), exact.mean(0), atol=1e-6, rtol=0)
-    torch.testing.assert_close(merger.variance.double(), exact.var(0, correction=0), atol=1e-7, rtol=0)
-    moments = RunningMoments()
-    moments.add(answers[0])
-    assert moments.mean.dtype == torch.float32
+    torch.testing.assert_close(probability.double(), exact.mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(variance.double(), exact.var(0, correction=0), atol=1e-7, rtol=0)
 
 
 def test_small_variances_survive_single_precision():
     values = (0.9 + 1e-4 * seeded(48, 100).double()).float()
-    moments = RunningMoments()
+    variance = torch.full((100,), torch.nan)
+    moments = RunningMoments(torch.full((100,), torch.nan), variance)
     for value in values:
-        moments.add(value)
-    torch.testing.assert_close(moments.variance.double(), values.double().var(0, correction=0), rtol=2e-3, atol=0)
+        moments.add(value.clone())
+    moments.finish()
+    torch.testing.assert_close(variance.double(), values.double().var(0, correction=0), rtol=2e-3, atol=0)
     subtracted = values.square().mean(0) - values.mean(0).square()
-    assert (subtracted.double() / moments.variance.double() - 1).abs().max() > 1  # why it is not done so
+    assert (subtracted.double() / variance.double() - 1).abs().max() > 1  # why it is not done so
 
 
 @pytest.mark.parametrize("merge", MERGES)
@@ -303,9 +320,8 @@ def test_answers_stay_as_they_are(merge):
 
 def test_no_variance_where_none_is_asked_for():
     for merge in MERGES:
-        merger = ViewMerger(merge, with_variance=False)
-        merger.add(seeded(2, 2, 2, 2))
-        assert merger.variance is None and merger.probability.shape == (2, 2, 2, 2)
+        probability, variance = merged([seeded(2, 2, 2, 2)], merge, with_variance=False)
+        assert variance is None and probability.shape == (2, 2, 2, 2)
 
 
 def test_an_unknown_merge_is_refused():

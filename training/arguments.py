@@ -9,7 +9,7 @@ from data.memory import available_memory_bytes
 from data.patch_motion import MODES
 from data.training_volume import VolumeSource
 from inference.device import DEVICES, choose_device
-from inference.predictor import PRECISIONS, InferenceSettings
+from inference.settings import PRECISIONS, InferenceSettings
 from losses import LOSSES
 from models import ENCODERS
 from models.layers import NORM_TYPES, OUTPUT_STRIDES
@@ -215,7 +215,8 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         precision=args.precision,
         seed=args.seed,
         inference=InferenceSettings(
-            window_zyx=config.INFERENCE_WINDOW,
+            # Networks with instance norm answer differently in windows of another size.
+            window=config.VALIDATION_WINDOW if args.norm_type == "batch" else tuple(args.patch_size),
             overlap=config.SW_OVERLAP,
             blend_mode=config.BLEND_MODE,
             batch_size=config.VALIDATION_SW_BATCH_SIZE,

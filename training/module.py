@@ -13,7 +13,8 @@ from data.augmentation import augment, mixup, shift_statistics
 from data.masks import pool_labels
 from data.normalization import standardize
 from inference.checkpoints import KEY, Description
-from inference.predictor import InferenceSettings, Predictor
+from inference.predictor import Predictor
+from inference.settings import InferenceSettings
 from losses.gradnorm import GradNorm
 from losses.targets import as_probabilities
 from metrics.fbeta import MATCH_RADIUS_FRACTION

@@ -156,6 +156,7 @@ def _build_module(
         training_runs=tuple(run.run_name for run in fold.training),
         hyperparameters={},
         f4=0.0,
+        augmentation_mode=settings.augmentation_mode,
     )
     truth = {
         particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing

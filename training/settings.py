@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from inference.predictor import InferenceSettings
+from inference.settings import InferenceSettings
 
 WANDB_MODES = ("disabled", "offline", "online")
 

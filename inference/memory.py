@@ -1,0 +1,114 @@
+"""How much memory a window takes, known before it is taken."""
+
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from data.memory import available_memory_bytes, resident_memory_bytes
+from inference.windows import WindowGrid
+
+# What allocators, reordered weights and workspaces of convolutions take on top of the tensors. The workspaces of cuDNN
+# cannot be foreseen; it does with less where there is no more.
+ALLOWANCE = {"cpu": 1.1, "cuda": 1.3}
+# Slabs of the merger, and what torch keeps for small tensors.
+FIXED_BYTES = 64 * 2**20
+# Of main memory and voxel of a tomogram while the next is read: grey values, normalised values, percentiles.
+READING_BYTES = 12
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Of the most demanding of the networks: bytes per voxel of a call at its peak, input and answer included."""
+
+    bytes_per_voxel: float
+    num_classes: int
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the storage that is alive while operations run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return results
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        place, size = storage._cdata, storage.nbytes()
+        if place not in self._alive:
+            self._alive[place] = weakref.ref(storage, lambda _: self._forget(place, size))
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _forget(self, place: int, size: int) -> None:
+        del self._alive[place]
+        self.now -= size
+
+
+def network_cost(
+    networks: Sequence[nn.Module], window_zyx: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> NetworkCost:
+    """Let the networks run over a window of tensors that have a shape but no voxels, and count."""
+    peak = 0
+    for network in networks:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), _LiveBytes() as live:
+            window = torch.empty(1, 1, *window_zyx, device=device)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                num_classes = network(window).shape[1]
+        peak = max(peak, live.peak)
+    return NetworkCost(peak / math.prod(window_zyx), num_classes)
+
+
+def predicted_bytes(
+    grid: WindowGrid,
+    cost: NetworkCost,
+    *,
+    batch_size: int,
+    num_views: int,
+    merge: str,
+    with_variance: bool,
+    device: str,
+) -> int:
+    """Memory that sliding_window takes at its peak besides volume and networks, its result included."""
+    window_voxels = math.prod(grid.window_zyx)
+    windows = min(len(grid), max(1, batch_size // num_views))
+    calls = min(batch_size, windows * num_views)
+    # Buffers of the merger, see tta.views.ViewMerger.
+    per_cell = FLOAT * cost.num_classes * ((1 + with_variance) if merge == "probability" else (1 + 2 * with_variance))
+    maps = windows * math.prod(grid.window_cells_zyx) * per_cell
+    if len(grid) > 1:
+        maps += math.prod(grid.cells_zyx) * FLOAT * cost.num_classes * (1 + with_variance)
+    shown = FLOAT * window_voxels * (windows + calls)
+    working = cost.bytes_per_voxel * window_voxels * calls
+    return int(maps + shown + ALLOWANCE[device] * working + FIXED_BYTES)
+
+
+def memory_limit_bytes(device: torch.device, max_memory_gb: float | None, volume_voxels: int) -> int:
+    """Memory that a prediction may take on top of what is taken already.
+
+    On a GPU what is free there, on a CPU half of what the machine has free; or what is left of ``max_memory_gb``, which
+    is for the whole process (of a GPU: for its tensors). On a CPU the next tomogram is being read at the same time.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+        taken, reading = torch.cuda.memory_allocated(device), 0
+    else:
+        free, taken, reading = available_memory_bytes() / 2, resident_memory_bytes(), READING_BYTES * volume_voxels
+    if max_memory_gb is not None:
+        free = max_memory_gb * 1e9 - taken
+    return int(free - reading)

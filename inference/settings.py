@@ -1,0 +1,43 @@
+"""How tomograms go through networks."""
+
+from dataclasses import dataclass
+
+import torch
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Sides = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a tomogram goes through the networks.
+
+    Attributes
+    ----------
+    window : voxels Z Y X, shrunk to the tomogram, then up to what the networks take; ``train``: as in training;
+        ``auto``: the largest that pays and fits into memory, for networks whose answer depends on it as in training
+    overlap : share of the window's side
+    blend_mode : gaussian or constant
+    batch_size : views of windows per call; None: one on a CPU, on a GPU as many as keep it busy
+    tta_group : a name in tta.orientations.ORIENTATIONS
+    precision : fp32, bf16 or fp16
+    max_overlap_voxels : no more overlap than that; None: the share alone
+    trained_window_zyx : voxels of a training patch; needed where the window is that of training
+    tta_merge : of views and networks, a name in tta.views.MERGES
+    tilt_axis : of the data, a name in tta.missing_wedge.TILT_AXES
+    compile : networks to machine code for the windows at hand
+    max_memory_gb : of the device that computes; None: what is free on a GPU, half of that on a CPU
+    """
+
+    window: str | Sides
+    overlap: float
+    blend_mode: str
+    batch_size: int | None
+    tta_group: str
+    precision: str
+    max_overlap_voxels: int | None = None
+    trained_window_zyx: Sides | None = None
+    tta_merge: str = "probability"
+    tilt_axis: str = "y"
+    compile: bool = False
+    max_memory_gb: float | None = None

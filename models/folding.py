@@ -1,0 +1,34 @@
+"""Networks rewritten for inference: a norm layer that only scales becomes part of the convolution before it."""
+
+import copy
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+# Where a block keeps a convolution and the norm that takes its output and nothing else: blocks of a U-Net, of a ResNet,
+# and layers in a row.
+PAIRS = (("conv", "adn.N"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
+
+
+def fold_norms(network: nn.Module) -> nn.Module:
+    """A copy that answers the same, with every batch norm folded into the convolution that it follows.
+
+    The network must be in evaluation mode, where a batch norm is a factor and an offset per channel. Instance norms,
+    which depend on what they see, stay.
+    """
+    network = copy.deepcopy(network)
+    for block in network.modules():
+        for conv_name, norm_name in PAIRS:
+            conv, norm = _part(block, conv_name), _part(block, norm_name)
+            if isinstance(conv, nn.Conv3d | nn.ConvTranspose3d) and isinstance(norm, nn.BatchNorm3d):
+                folded = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose3d))
+                block.set_submodule(conv_name, folded)
+                block.set_submodule(norm_name, nn.Identity())
+    return network
+
+
+def _part(block: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return block.get_submodule(name)
+    except AttributeError:
+        return None
