@@ -30,19 +30,24 @@ import config
 from data.content_hash import hash_of
 from data.czi import find_runs
 from errors import InputError, run_script
-from evaluation.arguments import add_inference_arguments, inference_settings, resolve_norm_percentiles
+from evaluation.arguments import (
+    add_postprocessing_arguments,
+    add_search_arguments,
+    for_method,
+    resolve_hyperparameters,
+    search_grid,
+)
 from evaluation.campaign import Campaign, Study
 from evaluation.campaign_folder import CampaignFolder
 from evaluation.campaign_report import write_tables
 from evaluation.campaign_tuning import MethodPlan
 from evaluation.comparison import as_text
 from evaluation.experiments import STRATEGIES, Experiment, load_experiment
-from evaluation.hyperparameters import (
-    add_postprocessing_arguments,
-    add_search_arguments,
-    for_method,
-    resolve_hyperparameters,
-    search_grid,
+from evaluation.inference_arguments import (
+    add_inference_arguments,
+    inference_settings,
+    resolve_norm_percentiles,
+    resolve_tomo_type,
 )
 from evaluation.map_store import MapStore
 from evaluation.network_maps import NetworkMaps
@@ -51,8 +56,17 @@ from evaluation.tomograms import TomogramSettings
 from inference.device import choose_device
 from particle_config import PARTICLES
 
+NO_VIEWS = "none"
 # Flags that change no result.
-WITHOUT_EFFECT = ("output_dir", "force_rerun", "cache_dir", "cache_limit_gb", "max_memory_gb", "compile")
+WITHOUT_EFFECT = (
+    "output_dir",
+    "force_rerun",
+    "cache_dir",
+    "cache_limit_gb",
+    "max_memory_gb",
+    "compile",
+    "sw_batch_size",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,8 +138,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if args.compare_tta and not args.use_tta:
-        raise InputError("--compare_tta compares with --use_tta; give that too")
     for flag, at_least in (("limit_final_eval_tomos", 1), ("cache_limit_gb", 0)):
         value = getattr(args, flag)
         if value is not None and value < at_least:
@@ -136,19 +148,21 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -> Study:
     """An experiment with what its checkpoints and arguments say, unless the command line says otherwise."""
-    trained = experiment.description
+    trained = experiment.descriptions[0]
     tomograms = TomogramSettings(
-        tomo_type=args.tomo_type or trained.tomo_types[0],
+        tomo_type=resolve_tomo_type(args, experiment.descriptions),
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
     )
-    inference = inference_settings(args)
+    inference = inference_settings(args, experiment.descriptions)
+    if args.compare_tta and inference.tta_group == NO_VIEWS:
+        raise InputError("--compare_tta compares with test-time augmentation; give --use_tta too")
     fraction = args.training_radius_fraction
     return Study(
         experiment=experiment,
         detectors={name: STRATEGIES[name](experiment, PARTICLES) for name in dict.fromkeys(args.evaluation_strategy)},
-        views=[inference, replace(inference, tta_group="none")] if args.compare_tta else [inference],
+        views=[inference, replace(inference, tta_group=NO_VIEWS)] if args.compare_tta else [inference],
         tomograms=tomograms,
         training_tomograms=replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing")),
         training_root=training_root(experiment, args) if searched else None,

@@ -22,7 +22,7 @@ from evaluation.exports import write_run_picks
 from evaluation.network_maps import NetworkMaps, SourceTomogram, one_ahead, open_sources
 from evaluation.progress import CampaignProgress
 from evaluation.tomograms import DetectionSettings, TomogramSettings, picks_of
-from inference.predictor import InferenceSettings
+from inference.settings import InferenceSettings
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other picks.

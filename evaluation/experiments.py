@@ -16,7 +16,7 @@ from data.thresholds import Hyperparameters
 from errors import InputError
 from evaluation.ensembles import Combination, mean_of_maps, specialists_map
 from inference.checkpoints import Description, check_agreement, read_description
-from inference.predictor import InferenceSettings
+from inference.settings import InferenceSettings
 from particle_config import Particle
 
 GENERALIST = "fscore"
@@ -45,18 +45,19 @@ class Experiment:
     ----------
     name : of the folder
     folds : those that have a generalist, by index
-    description : of the first generalist; the others were trained alike
+    descriptions : of the generalists, all trained alike
     arguments : the flags that it was trained with
     """
 
     name: str
     folds: tuple[TrainedFold, ...]
-    description: Description
+    descriptions: tuple[Description, ...]
     arguments: Mapping[str, Any]
 
     def trained_on(self, run_names: Sequence[str]) -> list[str]:
         """Those of the runs that some of its networks have seen."""
-        seen = {fold.held_out_run for fold in self.folds} | set(self.description.training_runs or ())
+        seen = {fold.held_out_run for fold in self.folds} if len(self.folds) > 1 else set()
+        seen.update(*(one.training_runs or () for one in self.descriptions))
         return [name for name in run_names if name in seen]
 
 
@@ -205,7 +206,7 @@ def load_experiment(experiments_dir: Path, name: str) -> Experiment:
         )
         for index, generalist, description in zip(indices, generalists, descriptions, strict=True)
     ]
-    return Experiment(name, tuple(folds), descriptions[0], _arguments(folder))
+    return Experiment(name, tuple(folds), tuple(descriptions), _arguments(folder))
 
 
 def _best_checkpoints(folder: Path) -> dict[tuple[int, str], Path]:

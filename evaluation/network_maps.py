@@ -1,27 +1,33 @@
 """The map of one network on one tomogram: from the store, else made now; no tomogram is read in vain, or twice."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from data.content_hash import hash_of
 from data.czi import Run
+from data.files import atomic_path
 from data.tomogram import Tomogram
 from evaluation.experiments import Detector
 from evaluation.map_store import MapStore, map_key
 from evaluation.timings import Timings
 from evaluation.tomograms import PredictedTomogram, TomogramSettings, open_tomograms, read_tomogram
 from inference.checkpoints import load_checkpoint
-from inference.predictor import InferenceSettings, Prediction, Predictor
+from inference.predictor import Prediction, Predictor
+from inference.settings import InferenceSettings
 from particle_config import Particle
 
 # Settings that a map does not depend on.
 WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb")
+# Below the store's folder: the windows that were chosen for tomograms of a shape.
+WINDOWS = "windows"
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
 RESIDENT_BYTES = 4e9
 
@@ -100,7 +106,7 @@ class NetworkMaps:
         self._timings = timings
         self._remake = remake
         self._made: set[str] = set()
-        self._ready: OrderedDict[tuple[Path, InferenceSettings], Predictor] = OrderedDict()
+        self._ready: OrderedDict[tuple[Path, InferenceSettings, tuple[int, ...]], tuple[Predictor, int]] = OrderedDict()
 
     def key(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> str:
         """What the map depends on."""
@@ -138,7 +144,8 @@ class NetworkMaps:
         key = self.key(checkpoint, source, inference)
 
         def make() -> Prediction:
-            predictor, volume = self._predictor(checkpoint, inference), source.normalised()
+            volume = source.normalised()
+            predictor = self._predictor(checkpoint, inference, volume.shape)
             with self._timings.measured(
                 work="network", tomogram=source.run.name, checkpoint=checkpoint.name, views=inference.tta_group
             ):
@@ -155,19 +162,27 @@ class NetworkMaps:
     def _must_make(self, key: str) -> bool:
         return self._remake and key not in self._made
 
-    def _predictor(self, checkpoint: Path, inference: InferenceSettings) -> Predictor:
+    def _predictor(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sequence[int]) -> Predictor:
         """Those used last stay ready."""
-        predictor = self._ready.pop((checkpoint, inference), None)
-        if predictor is None:
-            network, _ = load_checkpoint(checkpoint, self._particles)
-            predictor = Predictor([network], inference, self.device)
-        self._ready[checkpoint, inference] = predictor
-        while len(self._ready) > 1 and sum(map(_weight_bytes, self._ready.values())) > RESIDENT_BYTES:
+        known = checkpoint, inference, tuple(shape_zyx)
+        ready = self._ready.pop(known, None) or self._make_ready(*known)
+        self._ready[known] = ready
+        while len(self._ready) > 1 and sum(bytes_ for _, bytes_ in self._ready.values()) > RESIDENT_BYTES:
             self._ready.popitem(last=False)
-        return predictor
+        return ready[0]
 
-
-def _weight_bytes(predictor: Predictor) -> int:
-    return sum(
-        weight.numel() * weight.element_size() for network in predictor.networks for weight in network.parameters()
-    )
+    def _make_ready(
+        self, checkpoint: Path, inference: InferenceSettings, shape_zyx: tuple[int, ...]
+    ) -> tuple[Predictor, int]:
+        network, description = load_checkpoint(checkpoint, self._particles)
+        weight_bytes = sum(weight.nbytes for weight in network.parameters())
+        # Windows chosen by the memory that there is at the time would be others when the campaign goes on.
+        ingredients = [asdict(inference), self.device.type, dict(description.architecture), shape_zyx]
+        record = self._store.folder / WINDOWS / f"{hash_of(ingredients)}.json"
+        if record.is_file():
+            inference = replace(inference, window=tuple(json.loads(record.read_text(encoding="utf-8"))))
+            return Predictor([network], inference, self.device), weight_bytes
+        predictor = Predictor([network], inference, self.device)
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(predictor.window_for(shape_zyx)), encoding="utf-8")
+        return predictor, weight_bytes

@@ -61,7 +61,7 @@ def test_an_experiment_is_what_its_files_say(folder):
         (2, "TS_2", "fold_2"),
     ]
     assert set(experiment.folds[0].specialists) == set(NAMES)
-    assert experiment.arguments == {"data_root": "phantom"} and experiment.description.radius_fraction == 0.5
+    assert experiment.arguments == {"data_root": "phantom"} and experiment.descriptions[1].fold == 2
 
 
 def test_of_two_that_a_killed_run_left_the_better(folder):
