@@ -39,7 +39,7 @@ from evaluation.arguments import (
 )
 from evaluation.campaign import Campaign, Study
 from evaluation.campaign_folder import CampaignFolder
-from evaluation.campaign_report import write_tables
+from evaluation.campaign_report import write_campaign_report, write_tables
 from evaluation.campaign_tuning import MethodPlan
 from evaluation.comparison import as_text
 from evaluation.experiments import STRATEGIES, Experiment, load_experiment
@@ -126,13 +126,13 @@ def main(argv: list[str] | None = None) -> None:
     with folder.opened(parameters(args), command=command):
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
         store = MapStore(args.cache_dir / "maps", args.cache_limit_gb)
-        maps = NetworkMaps(store, device, particles=PARTICLES, timings=folder.timings, remake=args.force_rerun)
+        maps = NetworkMaps(store, device, particles=PARTICLES, remake=args.force_rerun)
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
-        configurations = campaign.configurations(studies)
         if args.force_rerun:
-            folder.forget(configurations)
+            folder.forget(campaign.configurations(studies))
         campaign.run(studies)
-        results = write_tables(folder, configurations, truths, PARTICLES)
+        results = write_tables(campaign, studies)
+        write_campaign_report(campaign, studies, results, comment=args.comment, command=command)
     print(f"\n{as_text(results)}\n")
     print(f"report    {folder.root / 'report.html'}")
 

@@ -113,6 +113,11 @@ class Campaign:
                 found.setdefault(task.configuration(plan.method), []).append(task)
         return found
 
+    def sources(self, study: Study) -> list[SourceTomogram]:
+        """The tomograms to evaluate on, as the networks of an experiment want them."""
+        runs = find_runs(self.data_root, tomo_type=study.tomograms.tomo_type, names=list(self.truths))
+        return open_sources(runs, study.tomograms)
+
     def _tune(self, study: Study, tasks: Sequence[Task]) -> dict[Task, dict[str, DetectionSettings]]:
         searched = any(plan.grid is not None for plan in self.plans)
         training = study.tuning_tomograms(self.particles) if searched else {}
@@ -123,8 +128,7 @@ class Campaign:
         return found
 
     def _evaluate(self, study: Study, detection: Mapping[Task, Mapping[str, DetectionSettings]]) -> None:
-        runs = find_runs(self.data_root, tomo_type=study.tomograms.tomo_type, names=list(self.truths))
-        sources = open_sources(runs, study.tomograms)
+        sources = self.sources(study)
         jobs = {source: list(self._jobs(source, detection)) for source in sources}
         missing = {source: sum(job.missing_maps for job in jobs[source]) for source in sources}
         ahead = one_ahead(sources, lambda source: missing[source] > 0)
@@ -155,7 +159,10 @@ class Campaign:
         task = job.task
         tomogram = self.maps.combined(task.detector, task.detector.members, source, task.inference, progress)
         for method, (key, settings) in job.unfinished.items():
-            with self.folder.timings.measured(work="detection", tomogram=source.run.name, method=method):
+            configuration = str(task.configuration(method))
+            with self.folder.timings.measured(
+                work="detection", tomogram=source.run.name, configuration=configuration, detector=task.detector.name
+            ):
                 table = picks_of(tomogram, settings, self.particles)
             with finishing(self._picks_dir(task, method, source), key) as folder:
                 write_run_picks(folder, source.run.name, table, self.particles)

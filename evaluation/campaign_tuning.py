@@ -99,7 +99,9 @@ class Tuner:
         searched = self._look(task, unfinished, training, progress) if unfinished else {}
         truths = {one.run_name: training[one.run_name].truth for one in task.detector.tuning}
         for method, looks in searched.items():
-            with self.folder.timings.measured(work="search", method=method):
+            with self.folder.timings.measured(
+                work="search", configuration=str(task.configuration(method)), detector=task.detector.name
+            ):
                 result = choose(looks, searches[method], self.particles)
             tables = [picks_from(one, result.hyperparameters, searches[method], self.particles) for one in looks]
             score = score_of(pd.concat(tables, ignore_index=True), truths, self.particles)
@@ -120,7 +122,9 @@ class Tuner:
             source, truth = training[unseen.run_name].source, by_particle(training[unseen.run_name].truth)
             tomogram = self.maps.combined(task.detector, unseen.members, source, task.inference, progress)
             for method, settings in searches.items():
-                with self.folder.timings.measured(work="search", method=method):
+                with self.folder.timings.measured(
+                    work="search", configuration=str(task.configuration(method)), detector=task.detector.name
+                ):
                     found[method].append(look_at(tomogram, truth, settings, self.particles))
             del tomogram  # its map need not be there while the next is made
             source.forget()

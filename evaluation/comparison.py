@@ -128,7 +128,7 @@ def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
         if rank > 1:
             test = to_best.loc[str(one.configuration)]
             row |= {
-                "difference_to_best": -test["difference"],
+                "difference_to_best": 0.0 - test["difference"],
                 "p_value": test["p_value"],
                 "adjusted_p_value": test["adjusted_p_value"],
                 "differs": "yes" if test["real"] else "no" if test["testable"] else "open",

@@ -87,8 +87,11 @@ class NetworkMaps:
     store : where maps are kept
     device : where networks run and maps come to
     particles : the particle table
-    timings : where it is written down how long each map took
     remake : make every map anew, once
+
+    Attributes
+    ----------
+    timings : how long each map took when it was made, perhaps by another campaign
     """
 
     def __init__(
@@ -97,13 +100,12 @@ class NetworkMaps:
         device: torch.device,
         *,
         particles: Sequence[Particle],
-        timings: Timings,
         remake: bool = False,
     ) -> None:
         self.device = device
         self._store = store
         self._particles = particles
-        self._timings = timings
+        self.timings = Timings(store.folder / "timings.jsonl")
         self._remake = remake
         self._made: set[str] = set()
         self._ready: OrderedDict[tuple[Path, InferenceSettings, tuple[int, ...]], tuple[Predictor, int]] = OrderedDict()
@@ -146,9 +148,7 @@ class NetworkMaps:
         def make() -> Prediction:
             volume = source.normalised()
             predictor = self._predictor(checkpoint, inference, volume.shape)
-            with self._timings.measured(
-                work="network", tomogram=source.run.name, checkpoint=checkpoint.name, views=inference.tta_group
-            ):
+            with self.timings.measured(work="network", key=key):
                 prediction = predictor(volume, progress)
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()  # a GPU is still at work when it has been told what to do

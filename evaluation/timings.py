@@ -28,7 +28,8 @@ class Timings:
     def read(self) -> pd.DataFrame:
         """One row a piece of work; a line that a killed process left unfinished is passed over."""
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        return pd.DataFrame([row for line in lines if (row := _parsed(line)) is not None])
+        columns = ["work", "key", "configuration", "detector", "tomogram", "seconds"]
+        return pd.DataFrame([row for line in lines if (row := _parsed(line)) is not None], columns=columns)
 
 
 def _parsed(line: str) -> dict | None:
