@@ -25,6 +25,7 @@ from evaluation.arguments import (
     add_postprocessing_arguments,
     add_search_arguments,
     resolve_hyperparameters,
+    resolve_internal_downsample,
     search_grid,
 )
 from evaluation.inference_arguments import (
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         trained_radius_fraction=trained.radius_fraction,
         method=args.postprocessing_method,
         hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
+        internal_downsample=resolve_internal_downsample(args),
     )
     grid = search_grid(args)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
@@ -91,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         predictor = predictor_of(range(len(networks)))
         evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)
     else:
-        search = SearchSettings(args.hp_search_strategy, grid, detection.hyperparameters, trained.radius_fraction)
+        search = SearchSettings(args.hp_search_strategy, grid, detection)
         found, evaluation = tune_and_evaluate(
             runs, descriptions, predictor_of, tomograms, search, particles=PARTICLES, output_dir=output_dir
         )

@@ -35,6 +35,7 @@ from evaluation.arguments import (
     add_search_arguments,
     for_method,
     resolve_hyperparameters,
+    resolve_internal_downsample,
     search_grid,
 )
 from evaluation.campaign import Campaign, Study
@@ -185,6 +186,7 @@ def method_plan(args: argparse.Namespace, method: str) -> MethodPlan:
     return MethodPlan(
         method,
         given=lambda trained: resolve_hyperparameters(args, PARTICLES, trained),
+        internal_downsample=resolve_internal_downsample(args),
         search_strategy=args.hp_search_strategy,
         grid=search_grid(args),
     )

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cc3d
 import numpy as np
 import torch
 from scipy import ndimage
@@ -29,6 +30,7 @@ from errors import run_script
 from inference.device import DEVICES, choose_device
 from particle_config import Particle
 from postprocessing import detect
+from postprocessing.peak_local_max import SMOOTHING_FRACTION
 
 RADIUS_VOXELS = 15.0
 TRAINED_RADIUS_VOXELS = 7.5
@@ -130,6 +132,44 @@ def find(probability: Tensor, method: str, **hyperparameters: float) -> np.ndarr
     return found[particle.name].coordinates_zyx
 
 
+def peak_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Both smooth the same way and take the maxima of the same cubes; ours refines them and counts voxels as well."""
+    on_device = probability.to(device)
+    options = {"min_distance": int(TRAINED_RADIUS_VOXELS / 3**0.5), "threshold_abs": config.PLM_GPU_PEAK_THRESH}
+
+    def ours() -> np.ndarray:
+        return find(on_device, "peak_local_max_gpu", peak_threshold=config.PLM_GPU_PEAK_THRESH, nms_radius_fraction=0.0)
+
+    def others() -> np.ndarray:
+        sigma = SMOOTHING_FRACTION * TRAINED_RADIUS_VOXELS
+        smoothed = ndimage.gaussian_filter(probability.numpy(), sigma, mode="constant", truncate=3.0)
+        return peak_local_max(smoothed, exclude_border=False, **options)
+
+    return ours, others
+
+
+def component_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
+    """Ours, and cc3d with its own statistics, which know nothing of the probability."""
+    on_device = probability.to(device)
+    smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
+
+    def ours() -> np.ndarray:
+        return find(
+            on_device,
+            "cc3d",
+            conf_threshold=config.CONF_THRESHOLD,
+            vol_frac_threshold=config.VOL_FRAC_THRESHOLD,
+            nms_radius_fraction=0.0,
+        )
+
+    def others() -> np.ndarray:
+        labels = cc3d.connected_components(probability.numpy() > config.CONF_THRESHOLD, connectivity=26)
+        found = cc3d.statistics(labels)
+        return found["centroids"][1:][found["voxel_counts"][1:] >= smallest]
+
+    return ours, others
+
+
 def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
     """Ours, and scipy's distance transform with scikit-image's peaks and watershed on the whole volume."""
     on_device = probability.to(device)
@@ -188,6 +228,8 @@ def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, S
 
 
 SIDES: dict[str, Callable[[Tensor, torch.device], tuple[Side, Side]]] = {
+    "peak_local_max_gpu": peak_sides,
+    "cc3d": component_sides,
     "watershed": watershed_sides,
     "meanshift": mean_shift_sides,
 }

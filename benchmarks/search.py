@@ -24,7 +24,7 @@ from evaluation.arguments import HYPERPARAMETERS
 from evaluation.evidence import Grid
 from evaluation.search import PER_CLASS, SearchSettings, look_at
 from evaluation.search_result import choose
-from evaluation.tomograms import PredictedTomogram
+from evaluation.tomograms import DetectionSettings, PredictedTomogram
 from inference.device import DEVICES, choose_device
 from inference.predictor import Prediction
 from particle_config import PARTICLES
@@ -72,7 +72,7 @@ def sides(method: str, probability: torch.Tensor, centres_zyx: np.ndarray) -> tu
     grid = {keyword: (value,) for keyword, value in defaults[particle.name].items()}
     grid["nms_radius_fraction"] = tuple(np.linspace(0.5, 1.4, NUM_RADII))
     grid[known.score_keyword or known.size_keyword] = tuple(np.geomspace(0.02, 0.9, NUM_THRESHOLDS))
-    settings = SearchSettings(PER_CLASS, Grid(method, grid), defaults, fraction)
+    settings = SearchSettings(PER_CLASS, Grid(method, grid), DetectionSettings(fraction, method, defaults))
     prediction = Prediction(probability, None, 1)
     tomogram = PredictedTomogram(SimpleNamespace(name="map"), SPACING_ANGSTROM, np.empty(0), prediction)
     truth = {particle.name: centres_zyx * SPACING_ANGSTROM}

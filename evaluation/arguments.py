@@ -123,10 +123,23 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_met
     many = {"nargs": "+", "default": [default], "help": "detection; several are compared"}
     one = {"default": default, "help": "detection"}
     group.add_argument("--postprocessing_method", choices=METHODS, **(many if several_methods else one))
+    group.add_argument(
+        "--postproc_internal_downsample",
+        type=int,
+        default=1,
+        metavar="N",
+        help="search in means over cells of N voxels along every axis: faster, less precise; places stay right",
+    )
     for row in HYPERPARAMETERS:
         _add_flag(group, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")
         for method, flag in row.specific_fixed_flags.items():
             _add_flag(group, flag, f"the same for {method} alone; beats the other")
+
+
+def resolve_internal_downsample(args: argparse.Namespace) -> int:
+    if args.postproc_internal_downsample < 1:
+        raise InputError(f"--postproc_internal_downsample must be 1 or more, got {args.postproc_internal_downsample}")
+    return args.postproc_internal_downsample
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:

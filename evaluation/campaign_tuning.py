@@ -1,7 +1,7 @@
 """The hyperparameters of a detector: searched on training tomograms that its networks have not seen, or given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,11 +31,13 @@ class MethodPlan:
     Attributes
     ----------
     given : what the checkpoints found in training -> particle name -> keyword -> value
+    internal_downsample : see DetectionSettings
     search_strategy, grid : what is searched among; None: the given ones serve
     """
 
     method: str
     given: Callable[[Sequence[Hyperparameters]], dict[str, dict[str, float]]]
+    internal_downsample: int = 1
     search_strategy: str | None = None
     grid: Grid | None = None
 
@@ -66,9 +68,14 @@ class Tuner:
     ) -> dict[str, DetectionSettings]:
         """Method -> how it finds particles on the detector's maps; ``training`` is needed where there is a grid."""
         trained = task.detector.found_in_training()
-        found = {plan.method: plan.given(trained) for plan in self.plans}
+        found = {
+            plan.method: DetectionSettings(
+                trained_radius_fraction, plan.method, plan.given(trained), plan.internal_downsample
+            )
+            for plan in self.plans
+        }
         searches = {
-            plan.method: SearchSettings(plan.search_strategy, plan.grid, found[plan.method], trained_radius_fraction)
+            plan.method: SearchSettings(plan.search_strategy, plan.grid, found[plan.method])
             for plan in self.plans
             if plan.grid is not None
         }
@@ -76,11 +83,12 @@ class Tuner:
         for method, settings in searches.items():
             path = self._folder(task, method) / "thresholds.json"
             [kept] = read_thresholds(path, method=method, keywords=settings.grid.keywords, particles=self.particles)
-            found[method] = kept[method]
-        for method in set(found) - set(searches):
-            with finishing(self._folder(task, method), hash_of(found[method])) as folder:
-                write_thresholds(folder / "thresholds.json", {"given": {"hyperparameters": {method: found[method]}}})
-        return {method: DetectionSettings(trained_radius_fraction, method, values) for method, values in found.items()}
+            found[method] = replace(found[method], hyperparameters=kept[method])
+        for method in found.keys() - searches.keys():
+            values = found[method].hyperparameters
+            with finishing(self._folder(task, method), hash_of(values)) as folder:
+                write_thresholds(folder / "thresholds.json", {"given": {"hyperparameters": {method: values}}})
+        return found
 
     def _search(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.evidence import Evidence, Grid, gather_evidence
-from evaluation.tomograms import PredictedTomogram, table_of_detections, uncertainty_at
+from evaluation.tomograms import DetectionSettings, PredictedTomogram, table_of_detections, uncertainty_at
 from particle_config import Particle
 from postprocessing import METHODS, candidates, radii_voxels
 from postprocessing.detections import Detections
@@ -33,14 +33,16 @@ class SearchSettings:
     strategy : per_class: a set of values for each particle, best for its own F4, whatever its weight; global: one set
         for all, best for the weighted F4
     grid : the values to choose from
-    defaults : particle name -> keyword -> value, for particles about which the search learns nothing
-    trained_radius_fraction : of the network's training
+    detection : what is not searched; its hyperparameters are for particles about which the search learns nothing
     """
 
     strategy: str
     grid: Grid
-    defaults: Mapping[str, Mapping[str, float]]
-    trained_radius_fraction: float
+    detection: DetectionSettings
+
+    @property
+    def defaults(self) -> Mapping[str, Mapping[str, float]]:
+        return self.detection.hyperparameters
 
     @property
     def structural(self) -> tuple[str, ...]:
@@ -115,10 +117,11 @@ def _propose(tomogram, settings: SearchSettings, particles) -> dict[str, dict[St
             method=settings.grid.method,
             particles=new,
             voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
-            trained_radius_fraction=settings.trained_radius_fraction,
+            trained_radius_fraction=settings.detection.trained_radius_fraction,
             structural=by_name,
             floor=settings.lowest_score,
             map_stride=prediction.stride,
+            internal_downsample=settings.detection.internal_downsample,
         )
         for particle in new:
             one = proposed[particle.name]
@@ -128,7 +131,10 @@ def _propose(tomogram, settings: SearchSettings, particles) -> dict[str, dict[St
 
 
 def _radii(particle: Particle, spacing: float, stride: int, settings: SearchSettings) -> dict[str, float]:
-    radius, trained = radii_voxels(particle, spacing, settings.trained_radius_fraction, cell_voxels=stride)
+    cell_voxels = stride * settings.detection.internal_downsample
+    radius, trained = radii_voxels(
+        particle, spacing, settings.detection.trained_radius_fraction, cell_voxels=cell_voxels
+    )
     return {"radius_voxels": radius, "trained_radius_voxels": trained}
 
 

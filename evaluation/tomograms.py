@@ -50,11 +50,13 @@ class DetectionSettings:
     trained_radius_fraction : of the network's training
     method : post-processing method
     hyperparameters : particle name -> keyword -> value
+    internal_downsample : voxels of the map in a cell of the one that is searched
     """
 
     trained_radius_fraction: float
     method: str
     hyperparameters: Mapping[str, Mapping[str, float]]
+    internal_downsample: int = 1
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def picks_of(tomogram: PredictedTomogram, settings: DetectionSettings, particles
         trained_radius_fraction=settings.trained_radius_fraction,
         hyperparameters=settings.hyperparameters,
         map_stride=prediction.stride,
+        internal_downsample=settings.internal_downsample,
     )
     with_uncertainty = {
         particle.name: (one, uncertainty_at(one.coordinates_zyx, prediction, particle.label))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from errors import InputError
 from particle_config import Particle
@@ -58,6 +59,7 @@ def detect(
     trained_radius_fraction: float,
     hyperparameters: Mapping[str, Mapping[str, float]],
     map_stride: int = 1,
+    internal_downsample: int = 1,
 ) -> dict[str, Detections]:
     """Find the particles of every class, each class by itself.
 
@@ -71,6 +73,8 @@ def detect(
     hyperparameters : particle name -> keyword -> value, all keywords of the method
     map_stride : voxels of the tomogram from one voxel of the map to the next; voxel j of the map lies at
         (j + 0.5) * map_stride - 0.5
+    internal_downsample : the particles are sought in means over cells of so many voxels of the map along every axis;
+        radii, sizes and places follow
 
     Returns
     -------
@@ -90,12 +94,13 @@ def detect(
         structural=hyperparameters,
         floor=min(hyperparameters[p.name][known.score_keyword] for p in particles) if known.score_keyword else 0.0,
         map_stride=map_stride,
+        internal_downsample=internal_downsample,
     )
     found = {}
     for particle in particles:
         values = hyperparameters[particle.name]
         radius_voxels, trained_radius_voxels = radii_voxels(
-            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=map_stride
+            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=map_stride * internal_downsample
         )
         found[particle.name] = select(
             proposed[particle.name],
@@ -118,6 +123,7 @@ def candidates(
     structural: Mapping[str, Mapping[str, float]],
     floor: float,
     map_stride: int = 1,
+    internal_downsample: int = 1,
 ) -> dict[str, Detections]:
     """What :func:`detect` chooses from: all that the method sees, before thresholds and suppression.
 
@@ -132,7 +138,7 @@ def candidates(
     -------
     dict particle name -> Detections (voxels of the tomogram) in any order
     """
-    known = METHODS[method]
+    known, cell_voxels = METHODS[method], map_stride * internal_downsample
     found = {}
     for particle in particles:
         on_map = probability[particle.label]
@@ -140,14 +146,17 @@ def candidates(
             found[particle.name] = no_detections()
             continue
         _check_range(on_map, particle)
+        if internal_downsample > 1:
+            # The last cell of an axis is the mean of the voxels that are left.
+            on_map = functional.avg_pool3d(on_map[None].float(), internal_downsample, ceil_mode=True)[0]
         _, trained_radius_voxels = radii_voxels(
-            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=map_stride
+            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=cell_voxels
         )
         keywords = {keyword: structural[particle.name][keyword] for keyword in known.structural}
         if known.score_keyword:
             keywords["floor"] = floor
-        proposed = known.candidates(on_map, trained_radius_voxels=trained_radius_voxels / map_stride, **keywords)
-        found[particle.name] = proposed.on_fine_grid(map_stride)
+        proposed = known.candidates(on_map, trained_radius_voxels=trained_radius_voxels / cell_voxels, **keywords)
+        found[particle.name] = proposed.on_fine_grid(cell_voxels)
     return found
 
 
@@ -156,7 +165,8 @@ def radii_voxels(
 ) -> tuple[float, float]:
     """Radius of the particle and of its training targets in voxels of the tomogram.
 
-    A single-voxel target is a sphere of one voxel of the map, not of none; that voxel is ``cell_voxels`` wide.
+    A single-voxel target is a sphere of one voxel of the map that is searched, not of none; that voxel is
+    ``cell_voxels`` wide: map_stride times internal_downsample.
     """
     radius_voxels = particle.radius_angstrom / voxel_spacing_angstrom
     return radius_voxels, max(trained_radius_fraction * radius_voxels, float(cell_voxels))

@@ -12,6 +12,7 @@ from evaluation.arguments import (
     add_postprocessing_arguments,
     add_search_arguments,
     resolve_hyperparameters,
+    resolve_internal_downsample,
     search_grid,
 )
 from particle_config import PARTICLES
@@ -104,6 +105,13 @@ def test_specific_beats_generic(row, method, flag):
     for other in set(METHODS) - {method}:
         with pytest.raises(InputError, match=flag):
             resolve_hyperparameters(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
+
+
+def test_cells_are_whole_voxels():
+    assert resolve_internal_downsample(parse()) == 1
+    assert resolve_internal_downsample(parse("--postproc_internal_downsample", "3")) == 3
+    with pytest.raises(InputError, match="postproc_internal_downsample"):
+        resolve_internal_downsample(parse("--postproc_internal_downsample", "0"))
 
 
 # --- The table ----------------------------------------------------------------------------------------

@@ -120,11 +120,6 @@ def test_touching_balls_are_parted_where_components_are_not():
     assert KDTree(TOUCHING).query(found.coordinates_zyx)[0].max() < 0.5
 
 
-def test_empty_map():
-    assert run(torch.zeros(5, 5, 5)).coordinates_zyx.shape == (0, 3)
-    assert run(torch.zeros(0, 4, 4)).scores.shape == (0,)
-
-
 def test_one_voxel():
     volume = torch.zeros(5, 6, 7)
     volume[1, 2, 6] = 0.8

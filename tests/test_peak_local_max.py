@@ -25,12 +25,6 @@ def spheres(*centres, shape=(24, 28, 32), radius=3.0):
     return torch.from_numpy(inside.astype(np.float32))
 
 
-def test_empty_map():
-    found = run(torch.zeros(8, 9, 10))
-    assert found.coordinates_zyx.shape == (0, 3) and found.scores.shape == (0,)
-    assert len(run(torch.zeros(0, 4, 4))) == 0
-
-
 def test_sphere_centres_are_found_in_zyx_order():
     found = run(spheres((5, 9, 20), (16, 20, 8)))
     assert sorted(map(tuple, np.rint(found.coordinates_zyx))) == [(5, 9, 20), (16, 20, 8)]

@@ -49,6 +49,14 @@ def experiment(phantom, tmp_path_factory):
     return next(folder.iterdir())
 
 
+@pytest.fixture(scope="session")
+def ensemble(phantom, tmp_path_factory):
+    """Both folds, trained for a moment."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    train.main(["--data_root", str(phantom), "--output_dir", str(folder), *QUICK])
+    return next(folder.iterdir())
+
+
 @pytest.fixture
 def training_tree(phantom, tmp_path):
     shutil.copytree(phantom / "train", tmp_path / "data" / "train")
@@ -200,6 +208,69 @@ def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path):
         f"--limit_tomos_by_id {name} --sw_batch_size 2 --blend_mode constant".split()
     )
     assert json.loads((tmp_path / "scores.json").read_text())["scored_runs"] == [name]
+
+
+# --- Hyperparameter search ----------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore:no hit at any place")  # networks that were trained for a moment
+@pytest.mark.parametrize(
+    ("strategy", "flags"),
+    [
+        ("per_class", ["--plm_gpu_peak_threshs", "0.001", "0.01", "0.05", "--nms_radius_fractions", "0.5", "0.8"]),
+        (
+            "global",
+            [
+                "--postprocessing_method",
+                "cc3d",
+                "--conf_thresholds",
+                "0.05",
+                "0.1",
+                "--vol_frac_thresholds",
+                "0.1",
+                "0.5",
+                "--fixed_nms_radius_fraction",
+                "0.8",
+            ],
+        ),
+    ],
+)
+def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path, capsys, strategy, flags):
+    """Every tomogram is shown to the network alone that held it out; the picks of the two commands are the same."""
+    method = flags[:2] if flags[0] == "--postprocessing_method" else []
+    tuned, again = tmp_path / "tuned", tmp_path / "again"
+    common = ["--data_root", str(phantom), "--precision", "fp32"]
+    eval_public_czi.main(
+        ["--model_path", str(ensemble), "--output_dir", str(tuned), *common, "--hp_search_strategy", strategy, *flags]
+    )
+    printed = capsys.readouterr().out
+    assert "very tomograms" in printed and printed.count("candidates by 1 of 2 networks") == 2
+    entry = json.loads((tuned / "thresholds.json").read_text())["search"]
+    held_out = [run_.name for run_ in find_runs(phantom, tomo_type="denoised")]
+    assert entry["strategy"] == strategy and entry["runs"] == held_out
+    assert entry["f4"] == json.loads((tuned / "scores.json").read_text())["score"]["weighted_f4"]
+    grid = pd.read_csv(tuned / "search_grid.csv")
+    assert set(grid["particle"]) == {*NAMES, "all"} and grid["f4_pooled"].between(0, 1).all()
+    assert (tuned / "search_curves.png").stat().st_size > 20_000
+    found = pd.read_csv(tuned / "submission.csv")
+    for fold, name in enumerate(held_out):
+        [checkpoint] = ensemble.glob(f"fold_{fold}-best-fscore-*.ckpt")
+        later = ["--per_class_hp_path", str(tuned / "thresholds.json"), "--limit_tomos_by_id", name, *method]
+        eval_public_czi.main(["--model_path", str(checkpoint), "--output_dir", str(again), *common, *later])
+        expected = pd.read_csv(again / "submission.csv").drop(columns="id")
+        rows = found[found["experiment"] == name].drop(columns="id").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
+
+
+def test_searches_that_cannot_be_honest(experiment, phantom, tmp_path):
+    """One network: it was trained on the second run, and nobody knows the truth of the public one."""
+    names = [run_.name for run_ in find_runs(phantom, tomo_type="denoised")]
+    words = f"--model_path {experiment} --output_dir {tmp_path} --hp_search_strategy global"
+    with pytest.raises(InputError, match=rf"{names[1]}.*every network .*\({names[0]}\)"):
+        eval_public_czi.main(f"{words} --data_root {phantom} --limit_tomos_by_id {names[1]}".split())
+    with pytest.warns(UserWarning, match="prepare_fullpublic"), pytest.raises(InputError, match=r"only .* with picks"):
+        eval_public_czi.main(f"{words} --data_root {phantom / 'public'}".split())
+    with pytest.raises(InputError, match="--conf_thresholds"):
+        eval_public_czi.main(f"--model_path {experiment} --data_root {phantom} --conf_thresholds 0.1".split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_default_output_folder_bears_the_experiments_name(experiment):

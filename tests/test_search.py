@@ -35,11 +35,12 @@ GRIDS = {
 }
 
 
-def settings(method, strategy=PER_CLASS, **changes):
+def settings(method, strategy=PER_CLASS, downsample=1, **changes):
     rows = [row for row in HYPERPARAMETERS if method in row.methods]
     defaults = {row.keyword: row.default_for(method) for row in rows}
     grid = {row.keyword: GRIDS[row.keyword] for row in rows} | changes
-    return SearchSettings(strategy, Grid(method, grid), {p.name: defaults for p in PARTICLES}, 0.5)
+    detection = DetectionSettings(0.5, method, {p.name: defaults for p in PARTICLES}, downsample)
+    return SearchSettings(strategy, Grid(method, grid), detection)
 
 
 def tomogram(seed, stride=1, variance=True):
@@ -77,9 +78,11 @@ def search(tomograms, wanted):
 
 
 # --- The numbers --------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "stride"), [*((method, 1) for method in METHODS), ("cc3d", 2)])
-def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride):
-    tomograms, wanted = [tomogram(seed, stride) for seed in (0, 1)], settings(method)
+@pytest.mark.parametrize(
+    ("method", "stride", "downsample"), [*((method, 1, 1) for method in METHODS), ("cc3d", 2, 1), ("cc3d", 1, 2)]
+)
+def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride, downsample):
+    tomograms, wanted = [tomogram(seed, stride) for seed in (0, 1)], settings(method, downsample=downsample)
     _, result = search(tomograms, wanted)
     truth, table, grid = truth_rows(tomograms), result.table(), wanted.grid
     assert len(table) == (len(PARTICLES) + 1) * np.prod(grid.shape)
@@ -87,7 +90,7 @@ def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride):
     places = np.random.default_rng(0).choice(list(np.ndindex(*grid.shape)), 6, replace=False)
     for place in places:
         values = grid.at(place)
-        detection = DetectionSettings(0.5, method, {p.name: values for p in PARTICLES})
+        detection = dataclasses.replace(wanted.detection, hyperparameters={p.name: values for p in PARTICLES})
         picks = pd.concat([picks_of(one, detection, PARTICLES) for one, _ in tomograms])
         score = score_picks(picks, truth)
         rows = table.xs(tuple(values[keyword] for keyword in grid.keywords), level=grid.keywords)
@@ -130,7 +133,8 @@ def test_a_map_is_looked_at_once_per_structure(method, monkeypatch):
     assert sum(calls) <= (structures + 1) * len(PARTICLES)
     calls.clear()
     inside = wanted.grid.at([0] * len(wanted.grid.shape))
-    look_at(*tomogram(0), dataclasses.replace(wanted, defaults={p.name: inside for p in PARTICLES}), PARTICLES)
+    detection = dataclasses.replace(wanted.detection, hyperparameters={p.name: inside for p in PARTICLES})
+    look_at(*tomogram(0), dataclasses.replace(wanted, detection=detection), PARTICLES)
     assert sum(calls) == structures * len(PARTICLES)
 
 

@@ -55,15 +55,15 @@ def runs(tmp_path):
 
 
 @pytest.mark.parametrize("norm_percentiles", [(0.0, 100.0), None])
-@pytest.mark.parametrize("output_stride", [1, 2])
-def test_a_dark_blob_is_picked_where_it_lies(runs, tmp_path, output_stride, norm_percentiles):
+@pytest.mark.parametrize(("output_stride", "internal_downsample"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_a_dark_blob_is_picked_where_it_lies(runs, tmp_path, output_stride, internal_downsample, norm_percentiles):
     inference = InferenceSettings((64, 64, 64), 0.25, "gaussian", 1, "none", "fp32")
     hyperparameters = {p.name: {"peak_threshold": 0.3, "nms_radius_fraction": 0.8} for p in PARTICLES}
     evaluate_runs(
         runs,
         Predictor([Darkness(output_stride)], inference, torch.device("cpu")),
         TomogramSettings("denoised", norm_percentiles, SPACING),
-        DetectionSettings(0.5, "peak_local_max_gpu", hyperparameters),
+        DetectionSettings(0.5, "peak_local_max_gpu", hyperparameters, internal_downsample),
         particles=PARTICLES,
         output_dir=tmp_path / "out",
     )

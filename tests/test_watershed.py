@@ -95,12 +95,6 @@ def test_every_axis_alike():
 
 
 # --- Hand-drawn ---------------------------------------------------------------------------------------
-def test_empty_map():
-    found = run(torch.zeros(5, 6, 7))
-    assert found.coordinates_zyx.shape == (0, 3) and found.scores.shape == (0,)
-    assert len(run(torch.zeros(0, 6, 7))) == 0
-
-
 def test_one_voxel():
     volume = torch.zeros(5, 6, 7)
     volume[1, 2, 6] = 0.8
