@@ -27,7 +27,7 @@ def save_picture(path: Path, scores: pd.DataFrame) -> Path:
     ``scores`` has the columns data, training, group, views, cost, gain, best_gain.
     """
     names = list(dict.fromkeys(scores["data"]))
-    width = 1.2 + 3.9 * len(names)
+    width = max(6.0, 1.2 + 3.9 * len(names))  # of the legend, of the panels
     figure, panels = plt.subplots(
         1, len(names), figsize=(width, 3.7), sharey=True, squeeze=False, layout="constrained", dpi=200
     )
@@ -41,7 +41,7 @@ def save_picture(path: Path, scores: pd.DataFrame) -> Path:
         Line2D([], [], color="0.3", linewidth=5, alpha=0.3, label="lowest to highest seed"),
         Patch(color=SHADE, label="views leave the missing wedge in its place"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, 1 + len(names)), frameon=False, fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     plt.close(figure)

@@ -47,6 +47,7 @@ def test_summary_of_the_truth_and_of_a_false_pick_for_each_hit():
     assert result["hits"] == len(NAMES)
     assert result["rms_z"] == pytest.approx(5.0) and result["rms_xy"] == 0.0
     assert tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.5))["f4"] == pytest.approx(1.0)
+    assert tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.95))["hits"] == 0
 
 
 def test_every_particle_has_its_own_threshold():
