@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from postprocessing.detections import Detections, no_detections
-from postprocessing.smoothing import Box, boxes_that_reach, gaussian_weights, grown, smooth
+from postprocessing.islands import Part, islands_that_reach
+from postprocessing.smoothing import common, gaussian_weights, grown, smooth
 
 # Width of the smoothing in units of the trained target radius: wide enough to turn the plateau that a sphere
 # target teaches into one peak at its centre, narrow enough to keep neighbours apart.
@@ -41,19 +42,19 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: floa
     weights = gaussian_weights(max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
     reach = max(1, int(trained_radius_voxels / math.sqrt(3)))
     floor = max(floor, torch.finfo().tiny)
-    boxes = boxes_that_reach(probability, weights, floor)
-    if not boxes:
+    parts = islands_that_reach(probability, weights, floor, distance_voxels=reach)
+    if not parts:
         return no_detections()
-    found = torch.cat([peaks_in_box(probability, box, weights, reach, floor) for box in boxes])
-    # Boxes may overlap: what lies in two of them was found twice, and alike.
+    found = torch.cat([peaks_in_part(probability, part, weights, reach, floor) for part in parts])
+    # Parts may overlap: what lies in two of them was found twice, and alike.
     found = found.unique(dim=0)
     voxels, offsets, scores = found[:, :3], found[:, 3:6], found[:, 6]
     sizes = filled_voxels(probability, voxels.long(), scores / 2, trained_radius_voxels)
     return Detections(*(values.double().cpu().numpy() for values in (voxels.double() + offsets, scores, sizes)))
 
 
-def peaks_in_box(probability: Tensor, box: Box, weights: Sequence[float], reach: int, floor: float) -> Tensor:
-    """Voxel, sub-voxel offset and height of the peaks in a box of the smoothed map.
+def peaks_in_part(probability: Tensor, part: Part, weights: Sequence[float], reach: int, floor: float) -> Tensor:
+    """Voxel, sub-voxel offset and height of the peaks in a part of the smoothed map.
 
     Parameters
     ----------
@@ -65,14 +66,17 @@ def peaks_in_box(probability: Tensor, box: Box, weights: Sequence[float], reach:
     -------
     (N, 7) float32
     """
-    # One voxel more than the cube: whether a voxel begins a plateau is seen from its neighbours.
-    around = grown(box, reach + 1, probability.shape)
-    smoothed = smooth(probability, weights, around)
+    # What may be higher or as high lies in the cube or, for the neighbours of which one begins a plateau, one voxel
+    # farther, and in the island. The parabola needs the next voxel even outside of it.
+    seen = grown(common(grown(part.box, reach + 1, probability.shape), part.island), 1, probability.shape)
+    smoothed = smooth(probability, weights, seen)
     peaks = first_of_plateaus((smoothed == max_pool(smoothed, reach)) & (smoothed >= floor))
-    origin = [part.start for part in around]
-    inner = tuple(slice(part.start - first, part.stop - first) for part, first in zip(box, origin, strict=True))
-    voxels = peaks[inner].nonzero() + torch.tensor([part.start for part in inner], device=peaks.device)
-    heights, offsets = smoothed[tuple(voxels.T)], parabola_offsets(smoothed, voxels)
+    origin = [sides.start for sides in seen]
+    inner = tuple(slice(a.start - first, a.stop - first) for a, first in zip(part.box, origin, strict=True))
+    voxels = peaks[inner].nonzero() + torch.tensor([sides.start for sides in inner], device=peaks.device)
+    neighbours = functional.pad(smoothed, [1] * 6, value=-math.inf)
+    offsets = parabola_offsets(neighbours, voxels + 1)
+    heights = smoothed[tuple(voxels.T)]
     return torch.cat([voxels + torch.tensor(origin, device=peaks.device), offsets, heights[:, None]], dim=1)
 
 
@@ -104,25 +108,19 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
 
     Parameters
     ----------
-    volume : (Z, Y, X); peaks : (N, 3) integer places of local maxima
+    volume : (Z, Y, X) with a margin of minus infinity
+    peaks : (N, 3) integer places of local maxima, not in the margin
 
     Returns
     -------
-    (N, 3) float tensor; 0 along an axis where the peak lies at the border or the map is flat.
+    (N, 3) float tensor; 0 along an axis where the peak lies beside the margin or the map is flat.
     """
-    offsets = torch.zeros(peaks.shape, dtype=volume.dtype, device=volume.device)
-    centre = volume[tuple(peaks.T)]
-    for axis in range(3):
-        last = volume.shape[axis] - 1
-        step = torch.zeros(3, dtype=peaks.dtype, device=peaks.device)
-        step[axis] = 1
-        before = volume[tuple((peaks - step).clamp(min=0).T)]
-        after = volume[tuple(torch.minimum(peaks + step, torch.tensor(volume.shape, device=peaks.device) - 1).T)]
-        curvature = before - 2 * centre + after
-        inside = (peaks[:, axis] > 0) & (peaks[:, axis] < last) & (curvature < 0)
-        vertex = 0.5 * (before - after) / torch.where(inside, curvature, torch.ones_like(curvature))
-        offsets[:, axis] = torch.where(inside, vertex.clamp(-0.5, 0.5), torch.zeros_like(vertex))
-    return offsets
+    strides = torch.tensor(volume.stride(), device=peaks.device)
+    flat, places = volume.reshape(-1), (peaks * strides).sum(dim=1, keepdim=True)
+    before, centre, after = flat[places - strides], flat[places], flat[places + strides]
+    curvature = before - 2 * centre + after
+    vertex = (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
+    return torch.where(curvature.isfinite() & (curvature < 0), vertex, 0.0)
 
 
 def first_of_plateaus(peaks: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from one_class import find
 from skimage.feature import peak_local_max as skimage_peaks
+from torch.nn import functional
 
-from postprocessing import peak_local_max, smoothing
+from postprocessing import islands, peak_local_max
 from postprocessing.peak_local_max import filled_voxels, first_of_plateaus, parabola_offsets
 from postprocessing.smoothing import gaussian_weights, smooth
 
@@ -90,17 +91,33 @@ def test_same_peaks_as_scikit_image_on_the_smoothed_map(trained_radius_voxels, f
     assert np.array_equal(np.sort(ours.scores), np.sort(smoothed[tuple(theirs.T)].astype(float))) and len(theirs) > 3
 
 
-@pytest.mark.parametrize(("cell", "tile"), [(3, 2), (4, 1), (5, 3), (4, 100)])
-def test_where_the_map_is_cut_makes_no_difference(monkeypatch, cell, tile):
-    volume = noise((25, 31, 38), sigma=2.0)
-    volume[5:20, 7:12, 9:30] = 1.0
-    expected = peak_local_max.candidates(volume, trained_radius_voxels=3.0, floor=0.2)
-    monkeypatch.setattr(smoothing, "TILE_CELLS", tile)
-    monkeypatch.setattr(smoothing, "CELL_VOXELS", cell)
-    found = peak_local_max.candidates(volume, trained_radius_voxels=3.0, floor=0.2)
-    assert len(found) > 5
-    assert np.array_equal(found.coordinates_zyx, expected.coordinates_zyx)
-    assert np.array_equal(found.scores, expected.scores) and np.array_equal(found.sizes, expected.sizes)
+@pytest.mark.parametrize(("cell", "part"), [(3, 2), (4, 1), (5, 3), (4, 100)])
+@pytest.mark.parametrize("trained_radius_voxels", [1.0, 6.0])
+@pytest.mark.parametrize("floor", [0.2, 0.7])
+def test_where_the_map_is_cut_makes_no_difference(monkeypatch, cell, part, trained_radius_voxels, floor):
+    monkeypatch.setattr(islands, "PART_CELLS", part)
+    monkeypatch.setattr(islands, "MIN_CELL_VOXELS", cell)
+    volume = noise((25, 31, 38), sigma=1.5)
+    volume[3:12, 5:16, 4:20] = 1.0  # stays even inside
+    weights = gaussian_weights(max(0.4 * trained_radius_voxels, 0.5))
+    reach = max(1, int(trained_radius_voxels / 3**0.5))
+    everything = islands.Part(whole(volume), whole(volume))
+    expected = peak_local_max.peaks_in_part(volume, everything, weights, reach, floor).numpy()
+    found = peak_local_max.candidates(volume, trained_radius_voxels=trained_radius_voxels, floor=floor)
+    assert np.array_equal(found.scores, expected[:, 6]) and len(found) > 0
+    assert np.array_equal(found.coordinates_zyx, expected[:, :3].astype(float) + expected[:, 3:6])
+
+
+@pytest.mark.parametrize("start", range(4))
+@pytest.mark.parametrize("axis", range(3))
+def test_the_neighbours_of_a_peak_count_even_where_they_are_too_low(start, axis):
+    """At a floor of nearly its height a peak is an island by itself, and yet refined by what lies beside it."""
+    volume = torch.zeros(12, 12, 12)
+    volume.select(axis, 4 + start)[6, 6], volume.select(axis, 5 + start)[6, 6] = 1.0, 0.5
+    low, high = (
+        peak_local_max.candidates(volume, trained_radius_voxels=1.0, floor=share * 0.5195) for share in (0.1, 1.0)
+    )
+    assert len(high) == 1 and np.array_equal(high.coordinates_zyx, low.coordinates_zyx)
 
 
 def test_plateaus_begin_at_their_first_voxel():
@@ -133,5 +150,6 @@ def test_sizes_are_voxels_above_half_of_the_peak_within_the_sphere():
 def test_parabola_is_exact_for_a_parabola():
     x = torch.arange(9.0)
     volume = (10 - (x - 4.3) ** 2)[None, None, :].expand(3, 3, 9).contiguous()
-    offsets = parabola_offsets(volume, torch.tensor([[1, 1, 4]]))
-    assert offsets[0, 2] == pytest.approx(0.3, abs=1e-5) and offsets[0, 0] == 0
+    volume = functional.pad(volume, [1] * 6, value=-torch.inf)
+    offsets = parabola_offsets(volume, torch.tensor([[2, 2, 5], [1, 3, 5]]))
+    assert offsets.numpy() == pytest.approx(np.array([[0, 0, 0.3], [0, 0, 0.3]]), abs=1e-5)
