@@ -1,6 +1,8 @@
 """The hyperparameters of a detector: searched on training tomograms that its networks have not seen, or given."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -98,18 +100,18 @@ class Tuner:
         progress: Callable[[float], None],
     ) -> None:
         """Do those that have not been done."""
+        name = task.detector.name
         keys = {method: self._key(task, settings, training) for method, settings in searches.items()}
         unfinished = {
             method: settings
             for method, settings in searches.items()
             if not is_finished(self._folder(task, method), keys[method])
         }
-        searched = self._look(task, unfinished, training, progress) if unfinished else {}
+        if not unfinished:
+            return
         truths = {one.run_name: training[one.run_name].truth for one in task.detector.tuning}
-        for method, looks in searched.items():
-            with self.folder.timings.measured(
-                work="search", configuration=str(task.configuration(method)), detector=task.detector.name
-            ):
+        for method, looks in self._look(task, unfinished, training, progress).items():
+            with self._timed(task, method), _saying_where(f"{task.configuration(method)}, {name}"):
                 result = choose(looks, searches[method], self.particles)
             tables = [picks_from(one, result.hyperparameters, searches[method], self.particles) for one in looks]
             score = score_of(pd.concat(tables, ignore_index=True), truths, self.particles)
@@ -130,9 +132,7 @@ class Tuner:
             source, truth = training[unseen.run_name].source, by_particle(training[unseen.run_name].truth)
             tomogram = self.maps.combined(task.detector, unseen.members, source, task.inference, progress)
             for method, settings in searches.items():
-                with self.folder.timings.measured(
-                    work="search", configuration=str(task.configuration(method)), detector=task.detector.name
-                ):
+                with self._timed(task, method):
                     found[method].append(look_at(tomogram, truth, settings, self.particles))
             del tomogram  # its map need not be there while the next is made
             source.forget()
@@ -147,5 +147,20 @@ class Tuner:
             seen.append([maps, truth.to_csv(), source.tomogram.voxel_spacing_angstrom])
         return hash_of([FORMAT, task.detector.combine.__name__, seen, asdict(settings)])
 
+    def _timed(self, task: Task, method: str) -> AbstractContextManager[None]:
+        return self.folder.timings.measured(
+            work="search", configuration=str(task.configuration(method)), detector=task.detector.name
+        )
+
     def _folder(self, task: Task, method: str) -> Path:
         return self.folder.hyperparameters_dir(task.configuration(method), task.detector.name)
+
+
+@contextmanager
+def _saying_where(place: str) -> Iterator[None]:
+    """Warnings of the block, with the place in front."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        warnings.warn(f"{place}: {one.message}", one.category, stacklevel=4)

@@ -144,19 +144,30 @@ class NetworkMaps:
     ) -> Prediction:
         """Of one network, rounded as the store rounds it."""
         key = self.key(checkpoint, source, inference)
-
-        def make() -> Prediction:
-            volume = source.normalised()
-            predictor = self._predictor(checkpoint, inference, volume.shape)
-            with self.timings.measured(work="network", key=key):
-                prediction = predictor(volume, progress)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize()  # a GPU is still at work when it has been told what to do
-            return prediction
-
-        remake = self._must_make(key)
-        prediction = self._store.load_or_make(source.run.name, key, make, device=self.device, remake=remake)
+        prediction = self._store.load_or_make(
+            source.run.name,
+            key,
+            partial(self._make, checkpoint, source, inference, progress, key),
+            device=self.device,
+            remake=self._must_make(key),
+        )
         self._made.add(key)
+        return prediction
+
+    def _make(
+        self,
+        checkpoint: Path,
+        source: SourceTomogram,
+        inference: InferenceSettings,
+        progress: Callable[[float], None],
+        key: str,
+    ) -> Prediction:
+        volume = source.normalised()
+        predictor = self._predictor(checkpoint, inference, volume.shape)
+        with self.timings.measured(work="network", key=key):
+            prediction = predictor(volume, progress)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()  # a GPU is still at work when it has been told what to do
         return prediction
 
     def _must_make(self, key: str) -> bool:
