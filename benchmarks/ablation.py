@@ -36,6 +36,7 @@ ROWS = {
     "single voxel, ce 1:128": ["--single_pixel_mask", "--loss_type", "ce"],
     "output stride 2": ["--output_stride", "2"],
     "output stride 2, loss ce": ["--output_stride", "2", "--loss_type", "ce"],
+    "output stride 2, loss focal": ["--output_stride", "2", "--loss_type", "focal"],
     "output stride 2, radius fraction 0.3": ["--output_stride", "2", "--radius_fraction", "0.3"],
     "output stride 2, single voxel, ce 1:128": ["--output_stride", "2", "--single_pixel_mask", "--loss_type", "ce"],
     "no quarter turns": ["--augmentation_mode", "wedge"],
