@@ -62,7 +62,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="that windows may take of the device that computes (default: a GPU's free memory, half of a CPU's)",
     )
-    group.add_argument("--compile", action="store_true", help="compile the networks: a minute or two, then faster")
+    group.add_argument("--compile", action="store_true", help="networks as CUDA graphs, made in a minute or two (GPU)")
     group.add_argument(
         "--norm_percentiles",
         type=float,

@@ -37,9 +37,9 @@ class Description:
     hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
-    training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
     augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
         suit every network
+    training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
     """
 
     architecture: Mapping[str, Any]
@@ -53,8 +53,8 @@ class Description:
     validation_run: str
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
-    training_runs: tuple[str, ...] | None = None
     augmentation_mode: str = "anisotropic"
+    training_runs: tuple[str, ...] | None = None
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""

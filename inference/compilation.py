@@ -1,7 +1,5 @@
 """Networks compiled for the windows at hand."""
 
-import os
-import shutil
 from collections.abc import Callable
 
 import torch
@@ -9,21 +7,17 @@ from torch import Tensor, nn
 
 from errors import InputError
 
-COMPILERS = ("g++", "clang++", "c++")
-
 
 def compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """torch.compile for one shape of windows; on a GPU calls become CUDA graphs, on a CPU operations are fused.
+    """The network as CUDA graphs, one for every shape of windows.
 
     Raises
     ------
     InputError
-        On a CPU without a C++ compiler.
+        On a CPU, where the compiled deepfinder2 takes a quarter more time than oneDNN does without (torch 2.13, bf16).
     """
-    if device.type == "cpu" and not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
-        raise InputError("--compile needs a C++ compiler (g++ or clang++); install one, or leave the flag out")
     if device.type == "cpu":
-        return torch.compile(network, dynamic=False)
+        raise InputError("--compile needs a GPU, on a CPU it makes networks slower; leave it out")
     graph = torch.compile(network, mode="reduce-overhead", dynamic=False)
 
     def replay(windows: Tensor) -> Tensor:

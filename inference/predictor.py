@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from errors import InputError
 from inference.compilation import compiled
-from inference.memory import memory_limit_bytes, network_cost, predicted_bytes
+from inference.memory import NetworkCost, memory_limit_bytes, network_cost, predicted_bytes
 from inference.planning import Plan, Planner
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.sliding_window import sliding_window
@@ -20,21 +21,8 @@ from models.folding import fold_norms
 from tta.missing_wedge import turned
 from tta.orientations import ORIENTATIONS
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the networks say about a tomogram, on the grid that they answer at.
-
-    Attributes
-    ----------
-    probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the predictor's device; the sum over C is 1
-    variance : of the same shape: of the probability over views and networks; None for one view of one network
-    stride : s; place j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
-    """
-
-    probability: Tensor
-    variance: Tensor | None
-    stride: int
+# Voxels of the window on which the memory of a network is counted: what a voxel takes is the same in larger ones.
+COUNTED_SIDE = 96
 
 
 class Predictor:
@@ -143,14 +131,15 @@ class Predictor:
         window, trained = self.settings.window, self.settings.trained_window_zyx
         if window == "auto" and depends_on_window(self._networks):
             warnings.warn(
-                f"windows of {' x '.join(map(str, trained))} voxels as in training, since instance norm answers by what "
-                "is in the window (give --inference_window D H W for others)",
+                f"windows of {' x '.join(map(str, trained))} voxels as in training: instance norm answers by what is "
+                "in the window (give --inference_window D H W for others)",
                 stacklevel=3,
             )
             return trained
         return trained if window == "train" else window
 
     def _chosen_plan(self, shape: tuple[int, ...]) -> Plan:
+        """The best of the plans that fits; a window that was asked for is taken unless a limit was given, too."""
         limit_gb = self.settings.max_memory_gb
         if self._window == "auto":
             plans = self._planner.plans(shape)
@@ -159,8 +148,7 @@ class Predictor:
             if limit_gb is None:
                 return plans[0]
         limit = memory_limit_bytes(self.device, limit_gb, math.prod(shape))
-        cost = network_cost(self._networks, plans[-1].grid.window_zyx, PRECISIONS[self.settings.precision], self.device)
-        needed = [self._predicted_bytes(plan, cost) for plan in plans]
+        needed = [self.predicted_bytes(plan) for plan in plans]
         for plan, bytes_ in zip(plans, needed, strict=True):
             if bytes_ <= limit:
                 return plan
@@ -169,16 +157,22 @@ class Predictor:
             f"{max(0, limit) / 1e9:.2f} GB are there; raise --max_memory_gb, or use fewer views or smaller windows"
         )
 
-    def _predicted_bytes(self, plan: Plan, cost) -> int:
+    def predicted_bytes(self, plan: Plan) -> int:
+        """Memory that a tomogram cut so takes on top of what is taken before."""
         return predicted_bytes(
             plan.grid,
-            cost,
+            self._cost,
             batch_size=plan.batch_size,
             num_views=len(self.views),
             merge=self.settings.tta_merge,
             with_variance=len(self.views) * len(self._networks) > 1,
             device=self.device.type,
         )
+
+    @cached_property
+    def _cost(self) -> NetworkCost:
+        window = self._planner.plan((COUNTED_SIDE,) * 3, (COUNTED_SIDE,) * 3).grid.window_zyx
+        return network_cost(self._networks, window, PRECISIONS[self.settings.precision], self.device)
 
 
 def depends_on_window(networks: Sequence[nn.Module]) -> bool:

@@ -25,7 +25,7 @@ class InferenceSettings:
     trained_window_zyx : voxels of a training patch; needed where the window is that of training
     tta_merge : of views and networks, a name in tta.views.MERGES
     tilt_axis : of the data, a name in tta.missing_wedge.TILT_AXES
-    compile : networks to machine code for the windows at hand
+    compile : networks to CUDA graphs
     max_memory_gb : of the device that computes; None: what is free on a GPU, half of that on a CPU
     """
 

@@ -95,13 +95,21 @@ def _maps_of(
     for batch in _batches_of_one_shape(range(len(windows)), views, batch_size, seen[0].shape):
         shown = torch.stack([apply(seen[number], view) for number, view in batch])[:, None]
         for network in networks:
-            answers = network(shown)
-            if any(cells * stride != side for cells, side in zip(answers.shape[2:], shown.shape[2:], strict=True)):
-                raise ValueError(f"windows {tuple(shown.shape)} were answered at {tuple(answers.shape)}")
-            for logits, (number, view) in zip(answers, batch, strict=True):
-                mergers[number].add(logits, view)
+            _add_answers(network, shown, [(mergers[number], view) for number, view in batch], stride)
             progress(len(batch))
+        del shown  # not there when the next is made
     return [merger.merged() for merger in mergers]
+
+
+def _add_answers(
+    network: Network, shown: Tensor, mergers: Sequence[tuple[ViewMerger, Orientation]], stride: int
+) -> None:
+    """One call of one network; its answers are gone with the end of this function."""
+    answers = network(shown)
+    if any(cells * stride != side for cells, side in zip(answers.shape[2:], shown.shape[2:], strict=True)):
+        raise ValueError(f"windows {tuple(shown.shape)} were answered at {tuple(answers.shape)}")
+    for logits, (merger, view) in zip(answers, mergers, strict=True):
+        merger.add(logits, view)
 
 
 def _batches_of_one_shape(

@@ -128,12 +128,16 @@ class WindowGrid:
     def _axis_weights(self, axis: int, mode: str) -> list[Tensor]:
         spans, width = self.spans(axis), self.window_cells_zyx[axis]
         common = [one.cells.stop - other.cells.start for one, other in itertools.pairwise(spans)]
-        rising = min(width // 2, *common) if common else 0
-        flank = _flank(width, rising) if mode == "gaussian" else torch.ones(width)
+        rise = _rise(width, min(width // 2, *common)) if common and mode == "gaussian" else torch.ones(width)
+        # At the volume's borders there is no neighbour to make room for.
+        weights = [
+            (rise if number > 0 else 1) * (rise.flip(0) if number < len(spans) - 1 else torch.ones(width))
+            for number in range(len(spans))
+        ]
         total = torch.zeros(self.cells_zyx[axis])
-        for span in spans:
-            total[span.cells] += flank[span.inner]
-        return [flank[span.inner] / total[span.cells] for span in spans]
+        for span, weight in zip(spans, weights, strict=True):
+            total[span.cells] += weight[span.inner]
+        return [weight[span.inner] / total[span.cells] for span, weight in zip(spans, weights, strict=True)]
 
 
 def count_windows(side: int, width: int, overlap: int, stride: int = 1) -> int:
@@ -142,12 +146,10 @@ def count_windows(side: int, width: int, overlap: int, stride: int = 1) -> int:
     return 1 + max(0, -(-rest // max(1, width // stride - -(-overlap // stride))))
 
 
-def _flank(width: int, rising: int) -> Tensor:
-    """Weights that rise to 1 over so many cells from either border; at the cells' centres."""
-    from_border = torch.arange(width) + 0.5
-    missing = (rising - from_border).clamp(min=0) / max(1, FLANK_SIGMA_FRACTION * rising)
-    rise = torch.exp(-0.5 * missing**2)
-    return rise * rise.flip(0)
+def _rise(width: int, rising: int) -> Tensor:
+    """Weights at the cells' centres that rise to 1 over so many cells from the first."""
+    missing = (rising - 0.5 - torch.arange(width)).clamp(min=0) / max(1, FLANK_SIGMA_FRACTION * rising)
+    return torch.exp(-0.5 * missing**2)
 
 
 def overlap_voxels(window_zyx: Sequence[int], share: float, at_most: int | None = None) -> tuple[int, ...]:

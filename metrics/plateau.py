@@ -5,7 +5,7 @@ from scipy import ndimage
 
 
 def middle_of_plateau(values: np.ndarray, tolerance: float) -> tuple[int, ...]:
-    """The middle of the places that are as good as the best one and connected with it.
+    """The middle of the largest plateau of places that are as good as the best one.
 
     Parameters
     ----------
@@ -16,13 +16,13 @@ def middle_of_plateau(values: np.ndarray, tolerance: float) -> tuple[int, ...]:
     -------
     tuple of int
         Index of the plateau's place that is nearest to the plateau's mean index (steps along the axes count alike).
-        Of equally near places the one of highest value, of those the first. Of several plateaus it is the one with
-        the maximum; where the maximum is taken more than once, the largest of those.
+        Of equally near places the one of highest value, of those the first. A plateau is what is connected along the
+        axes; of equally large ones it is the one that is highest somewhere.
     """
     labels, count = ndimage.label(values >= values.max() - tolerance)
     highest = ndimage.maximum(values, labels, range(1, count + 1))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    plateau = 1 + max(range(count), key=lambda number: (highest[number], sizes[number]))
+    plateau = 1 + max(range(count), key=lambda number: (sizes[number], highest[number]))
     places = np.argwhere(labels == plateau)
     distances = np.square(places - places.mean(axis=0)).sum(axis=1)
     # Rounding must not decide between places on both sides of the middle.

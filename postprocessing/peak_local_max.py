@@ -66,8 +66,8 @@ def peaks_in_part(probability: Tensor, part: Part, weights: Sequence[float], rea
     -------
     (N, 7) float32
     """
-    # What may be higher or as high lies in the cube or, for the neighbours of which one begins a plateau, one voxel
-    # farther, and in the island. The parabola needs the next voxel even outside of it.
+    # All that can be higher than a peak lies in its cube and in the island; from one voxel more it is seen whether its
+    # neighbours are peaks too. The parabola needs the next voxel even outside of the island.
     seen = grown(common(grown(part.box, reach + 1, probability.shape), part.island), 1, probability.shape)
     smoothed = smooth(probability, weights, seen)
     peaks = first_of_plateaus((smoothed == max_pool(smoothed, reach)) & (smoothed >= floor))

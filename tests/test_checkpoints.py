@@ -41,6 +41,13 @@ def save(path, description=DESCRIPTION):
     return network
 
 
+def test_an_older_checkpoint_does_not_name_its_training_runs():
+    plain = replace(DESCRIPTION, training_runs=("a", "b")).as_plain()
+    assert Description.from_plain(plain).training_runs == ("a", "b")
+    del plain["training_runs"]
+    assert Description.from_plain(plain).training_runs is None
+
+
 def test_round_trip(tmp_path):
     network = save(tmp_path / "a.ckpt").eval()
     loaded, description = load_checkpoint(tmp_path / "a.ckpt")

@@ -1,6 +1,7 @@
-"""Flags of inference: precedence, and no flag that does nothing."""
+"""Flags of the inference: what each of them sets, and no flag that does nothing."""
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
@@ -10,20 +11,117 @@ from evaluation.inference_arguments import (
     add_inference_arguments,
     inference_settings,
     resolve_norm_percentiles,
+    resolve_tomo_type,
+)
+from inference.checkpoints import Description
+from particle_config import PARTICLES
+
+DESCRIPTION = Description(
+    architecture={"encoder_name": "deepfinder2", "norm_type": "batch", "num_classes": 7},
+    particles=PARTICLES,
+    patch_size_zyx=(64, 96, 96),
+    norm_percentiles=(0.5, 99.5),
+    radius_fraction=0.5,
+    tomo_types=("denoised",),
+    voxel_spacing_angstrom=10.012,
+    fold=0,
+    validation_run="TS_1",
+    hyperparameters={},
+    f4=0.8,
 )
 
 
 def parse(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_inference_arguments(parser)
+    parser.add_argument("--tomo_type")
     return parser.parse_args(words)
 
 
-def test_views_only_when_asked_for():
-    assert inference_settings(parse()).tta_group == "none"
-    assert inference_settings(parse("--use_tta")).tta_group == config.TTA_GROUP
-    with pytest.raises(InputError, match="sw_batch_size"):
-        inference_settings(parse("--sw_batch_size", "0"))
+def settings(*words, descriptions=(DESCRIPTION,)):
+    return inference_settings(parse(*words), descriptions)
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        (["--precision", "fp32"], {"precision": "fp32"}),
+        (["--inference_window", "train"], {"window": "train"}),
+        (["--inference_window", "96", "128", "160"], {"window": (96, 128, 160)}),
+        (["--sw_overlap", "0"], {"overlap": 0.0, "max_overlap_voxels": None}),
+        (["--sw_overlap", "0.5"], {"overlap": 0.5, "max_overlap_voxels": None}),
+        (["--sw_batch_size", "3"], {"batch_size": 3}),
+        (["--blend_mode", "constant"], {"blend_mode": "constant"}),
+        (["--max_memory_gb", "2.5"], {"max_memory_gb": 2.5}),
+        (["--compile"], {"compile": True}),
+        (["--tilt_axis", "z"], {"tilt_axis": "z"}),
+        (["--use_tta"], {"tta_group": "d2h"}),
+        (["--tta_group", "d4h"], {"tta_group": "d4h"}),
+        (["--tta_group", "none"], {}),
+        (["--use_tta", "--tta_group", "oh"], {"tta_group": "oh"}),
+        (["--use_tta", "--tta_merge", "logit"], {"tta_group": "d2h", "tta_merge": "logit"}),
+    ],
+)
+def test_every_flag_sets_what_it_names_and_nothing_else(words, changed):
+    assert settings(*words) == replace(settings(), **changed)
+
+
+def test_without_flags():
+    found = settings()
+    assert found.window == "auto" and found.trained_window_zyx == (64, 96, 96) and found.tta_group == "none"
+    assert (found.overlap, found.max_overlap_voxels) == (config.SW_OVERLAP, config.SW_MAX_OVERLAP)
+
+
+@pytest.mark.parametrize(
+    ("modes", "group"),
+    [
+        (["anisotropic"], "d2h"),
+        (["wedge"], "d2h"),
+        (["isotropic"], "oh"),
+        (["isotropic", "isotropic"], "oh"),
+        (["isotropic", "anisotropic"], "d2h"),
+    ],
+)
+def test_the_views_are_those_that_suit_the_training_of_all_networks(modes, group):
+    descriptions = [replace(DESCRIPTION, augmentation_mode=mode) for mode in modes]
+    assert settings("--use_tta", descriptions=descriptions).tta_group == group
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--use_tta", "--tta_group", "none"], "contradict"),
+        (["--tta_merge", "logit"], "no effect"),
+        (["--tta_merge", "logit", "--tta_group", "none"], "no effect"),
+        (["--sw_batch_size", "0"], "--sw_batch_size"),
+        (["--max_memory_gb", "0"], "--max_memory_gb"),
+        (["--sw_overlap", "1"], "--sw_overlap"),
+        (["--sw_overlap", "-0.1"], "--sw_overlap"),
+        (["--inference_window", "largest"], "--inference_window"),
+        (["--inference_window", "64", "64"], "--inference_window"),
+        (["--inference_window", "64", "0", "64"], "--inference_window"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error(words, text):
+    with pytest.raises(InputError, match=text):
+        settings(*words)
+
+
+def test_merging_logits_of_several_networks_needs_no_views():
+    assert settings("--tta_merge", "logit", descriptions=[DESCRIPTION] * 2).tta_merge == "logit"
+
+
+def test_networks_trained_on_other_windows_share_the_largest():
+    other = replace(DESCRIPTION, patch_size_zyx=(128, 64, 64))
+    assert settings(descriptions=[DESCRIPTION, other]).trained_window_zyx == (128, 96, 96)
+
+
+def test_networks_validated_on_other_tomograms_need_to_be_told_which():
+    other = replace(DESCRIPTION, tomo_types=("wbp", "denoised"))
+    assert resolve_tomo_type(parse(), [DESCRIPTION, DESCRIPTION]) == "denoised"
+    assert resolve_tomo_type(parse("--tomo_type", "wbp"), [DESCRIPTION, other]) == "wbp"
+    with pytest.raises(InputError, match=r"denoised and wbp.*--tomo_type"):
+        resolve_tomo_type(parse(), [DESCRIPTION, other])
 
 
 @pytest.mark.parametrize(

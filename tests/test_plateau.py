@@ -14,8 +14,8 @@ from metrics.plateau import middle_of_plateau
         ([0.1, 0.8, 0.8, 0.8, 0.8, 0.8, 0.2], 3),
         ([0.1, 0.8, 0.8, 0.8, 0.8, 0.2], 2),  # two in the middle: the first
         ([0.1, 0.8, 0.805, 0.81, 0.805, 0.801, 0.2], 3),
-        ([0.805, 0.1, 0.8, 0.81, 0.8, 0.8, 0.8], 4),  # as good, but not connected
-        ([0.8, 0.1, 0.8, 0.8, 0.8, 0.1], 3),  # a spike as high as a broad plateau
+        ([0.81, 0.1, 0.8, 0.8, 0.8, 0.1], 3),  # a spike beside a broad plateau
+        ([0.8, 0.8, 0.1, 0.8, 0.81], 4),  # two plateaus alike: the higher one, and its higher place
         ([0.1, 0.2, 0.3, 0.4], 3),  # monotone
         ([0.4, 0.3, 0.2, 0.1], 0),
         ([0.5, 0.8, 0.5, 0.9], 3),  # what is better by more than the tolerance is better

@@ -157,7 +157,7 @@ def test_automatic_fits_into_what_memory_there_is(monkeypatch):
     """Ever less of it: ever smaller windows; in the end an error that says how much is needed."""
     network = build_model("deepfinder2", num_classes=3)
     windows = []
-    for limit in (1e9, 2.4e8, 1.8e8, 1.4e8):
+    for limit in (1e9, 3.1e8, 2.5e8, 2.1e8):
         monkeypatch.setattr("inference.predictor.memory_limit_bytes", lambda *_, limit=limit: limit)
         windows.append(Predictor([network], with_settings(window="auto"), CPU).window_for((96, 160, 160)))
     voxels = [np.prod(window) for window in windows]

@@ -69,3 +69,10 @@ def test_what_is_too_small_suppresses_nobody():
     assert select(pair, **options, smallest_volume_fraction=0.0).scores.tolist() == [0.9]
     assert select(pair, **options, smallest_volume_fraction=0.5).scores.tolist() == [0.5]
     assert len(select(pair, **options, smallest_volume_fraction=2.0)) == 0
+
+
+def test_thresholds_are_inclusive():
+    pair = Detections(np.zeros((2, 3)), np.array([0.9, 0.5]), np.array([10.0, 4 / 3 * np.pi * 27]))
+    options = {"radius_voxels": 6.0, "trained_radius_voxels": 3.0, "nms_radius_fraction": 0.0}
+    assert [len(select(pair, **options, smallest_score=score)) for score in (0.5, 0.51)] == [2, 1]
+    assert [len(select(pair, **options, smallest_volume_fraction=share)) for share in (1.0, 1.001)] == [1, 0]

@@ -157,8 +157,11 @@ class DetectionModule(pl.LightningModule):
     def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, float]]:
         predictor = Predictor([self.network], self.validation.inference, self.device)
         prediction = predictor(volume)
+        probability = prediction.probability
+        if not probability.sum().isfinite():  # a network that diverged finds nothing: LossGuard says what happened
+            probability = torch.zeros_like(probability)
         found = detect(
-            prediction.probability,
+            probability,
             method=VALIDATION_METHOD,
             particles=self.description.particles,
             voxel_spacing_angstrom=self.description.voxel_spacing_angstrom,
