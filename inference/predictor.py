@@ -25,6 +25,22 @@ from tta.orientations import ORIENTATIONS
 COUNTED_SIDE = 96
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the networks say about a tomogram, on the grid that they answer at.
+
+    Attributes
+    ----------
+    probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the predictor's device; the sum over C is 1
+    variance : of the same shape: of the probability over views and networks; None for one view of one network
+    stride : s; place j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
+    """
+
+    probability: Tensor
+    variance: Tensor | None
+    stride: int
+
+
 class Predictor:
     """Networks on a device, ready to turn tomograms into probability maps.
 
