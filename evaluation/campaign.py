@@ -123,7 +123,7 @@ class Campaign:
         training = study.tuning_tomograms(self.particles) if searched else {}
         found = {}
         for task in self._progress.each(tasks, "hyperparameters", total=len(tasks)):
-            with self._progress.voxels(0, task.detector.name) as bar:
+            with self._progress.voxels(self._tuner.voxels_to_predict(task, training), task.detector.name) as bar:
                 found[task] = self._tuner.detection_settings(task, training, study.trained_radius_fraction, bar.update)
         return found
 

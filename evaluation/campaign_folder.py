@@ -44,10 +44,10 @@ class CampaignFolder:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except OSError as error:
-            raise InputError(f"cannot write {self.root}: {error.strerror}; choose another --output_dir") from error
         except Timeout:
             raise InputError(f"another process is at work on {self.root}; wait for it or stop it") from None
+        except OSError as error:
+            raise InputError(f"cannot write {self.root}: {error.strerror}; choose another --output_dir") from error
         with lock:
             self._check_parameters(parameters)
             for rest in self.root.rglob(".*.partial"):  # of a process that was killed

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,16 @@ class Tuner:
             with finishing(self._folder(task, method), hash_of(values)) as folder:
                 write_thresholds(folder / "thresholds.json", {"given": {"hyperparameters": {method: values}}})
         return found
+
+    def voxels_to_predict(self, task: Task, training: Mapping[str, TuningTomogram]) -> int:
+        """What networks have to look at before the hyperparameters can be searched."""
+        sources = {unseen: training[unseen.run_name].source for unseen in task.detector.tuning if training}
+        return sum(
+            prod(source.tomogram.shape_zyx)
+            for unseen, source in sources.items()
+            for member in unseen.members
+            if not self.maps.is_stored(source, self.maps.key(member, source, task.inference))
+        )
 
     def _search(
         self,

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import random
+import shlex
 import shutil
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -83,6 +85,42 @@ def test_a_report_with_views_and_without(made):
     assert parameters["experiment_names"] == ["df2"] and parameters["use_tta"] is True
     picks = json.loads(next((made / "report").glob("df2/*-d2h/fold_0/picks/TS_7/ribosome.json")).read_text())
     assert all(point["uncertainty"] >= 0 for point in picks["points"])
+
+
+COMMANDS = """
+python run_experiment_evaluation.py \\
+    --experiments_dir checkpoints \\
+    --experiment_names df1_se_20251008_135757 df2_se_20251009_100000 \\
+    --evaluation_strategy best_single \\
+    --postprocessing_method watershed \\
+    --hp_search_strategy per_class \\
+    --use_tta \\
+    --comment "comparison_deepfinder_versions"
+python run_experiment_evaluation.py \\
+    --experiments_dir checkpoints \\
+    --experiment_names df1_se_20251008_135757 \\
+    --evaluation_strategy kfold_ensemble \\
+    --postprocessing_method meanshift \\
+    --hp_search_strategy global \\
+    --ms_cluster_rad_fracs 0.8 1.0 1.2 \\
+    --ms_min_vol_fracs 0.1 0.2 0.3
+"""
+
+
+def test_the_commands_of_the_method_as_written(tmp_path, monkeypatch):
+    """Without a flag more: data and checkpoints lie where the defaults say."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(TRAINING):
+        tiny_campaign.write_run(Path("phantom"), name, seed)
+    tiny_campaign.write_run(Path("phantom/public"), EVALUATED[0], 5)
+    for seed, name in enumerate(("df1_se_20251008_135757", "df2_se_20251009_100000")):
+        tiny_campaign.write_experiment(Path("checkpoints") / name, "phantom", seed)
+    for line in COMMANDS.replace("\\\n", " ").strip().splitlines():
+        run_without_pictures(shlex.split(line)[2:])
+    first, second = sorted(Path("results").iterdir(), key=lambda path: "comparison" not in path.name)
+    assert first.name.startswith("campaign_comparison_deepfinder_versions_")
+    assert len(pd.read_csv(first / "comparison_summary.csv")) == 2
+    assert pd.read_csv(second / "comparison_summary.csv")["strategy"].tolist() == ["kfold_ensemble"]
 
 
 # --- Nothing twice ------------------------------------------------------------------------------------
