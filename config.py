@@ -83,7 +83,7 @@ TTA_MERGE = "probability"
 TILT_AXIS = "y"  # the beam is then z
 INFERENCE_PRECISION = "bf16"
 
-# Probability maps that campaigns keep, in 10^9 bytes; the oldest go. A map of a CZI tomogram takes about 0.1.
+# Probability maps that campaigns keep, in 10^9 bytes; beyond it the oldest go.
 CACHE_LIMIT_GB = 100.0
 
 # --- Post-processing ----------------------------------------------------------------------------------
