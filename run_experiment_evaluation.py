@@ -121,6 +121,9 @@ def main(argv: list[str] | None = None) -> None:
     experiments = [load_experiment(args.experiments_dir, name) for name in dict.fromkeys(args.experiment_names)]
     studies = [study_of(experiment, args, searched) for experiment in experiments]
     truths = scored_runs(studies, args)
+    for study in studies:  # a mistake in the last does not cost the time of the others
+        study.sources(args.data_root, truths)
+        study.tuning_tomograms(PARTICLES)
     device = choose_device(args.device, args.precision)
     folder = CampaignFolder(args.output_dir or default_output_dir(args))
     command = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])

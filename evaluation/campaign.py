@@ -4,7 +4,7 @@ Experiment by experiment, first the hyperparameters of all detectors are found o
 tomograms to evaluate on come one by one, each read once for all detectors.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -57,8 +57,15 @@ class Study:
             for detector in detectors
         ]
 
+    def sources(self, data_root: Path, run_names: Iterable[str]) -> list[SourceTomogram]:
+        """Tomograms to evaluate on, as the networks want them; InputError where one is not there or not fit."""
+        runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(run_names))
+        return open_sources(runs, self.tomograms)
+
     def tuning_tomograms(self, particles: Sequence[Particle]) -> dict[str, TuningTomogram]:
-        """Run name -> what detectors may be tuned on."""
+        """Run name -> what detectors may be tuned on; none where nothing is searched."""
+        if self.training_root is None:
+            return {}
         names = {one.run_name for detectors in self.detectors.values() for d in detectors for one in d.tuning}
         runs = find_runs(self.training_root, tomo_type=self.training_tomograms.tomo_type, names=sorted(names))
         truths = {run.name: truth_table([run], particles) for run in runs}
@@ -103,7 +110,7 @@ class Campaign:
     def run(self, studies: Sequence[Study]) -> None:
         parts = [(study, inference) for study in studies for inference in study.views]
         for study, inference in self._progress.each(parts, "experiments", total=len(parts)):
-            self._evaluate(study, self._tune(study, study.tasks(inference)))
+            self._evaluate(study, inference, self._tune(study, study.tasks(inference)))
 
     def configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[Task]]:
         """All that are compared, each with a task for every detector."""
@@ -113,24 +120,20 @@ class Campaign:
                 found.setdefault(task.configuration(plan.method), []).append(task)
         return found
 
-    def sources(self, study: Study) -> list[SourceTomogram]:
-        """The tomograms to evaluate on, as the networks of an experiment want them."""
-        runs = find_runs(self.data_root, tomo_type=study.tomograms.tomo_type, names=list(self.truths))
-        return open_sources(runs, study.tomograms)
-
     def _tune(self, study: Study, tasks: Sequence[Task]) -> dict[Task, dict[str, DetectionSettings]]:
-        searched = any(plan.grid is not None for plan in self.plans)
-        training = study.tuning_tomograms(self.particles) if searched else {}
+        training = study.tuning_tomograms(self.particles)
         found = {}
         for task in self._progress.each(tasks, "hyperparameters", total=len(tasks)):
             with self._progress.voxels(self._tuner.voxels_to_predict(task, training), task.detector.name) as bar:
                 found[task] = self._tuner.detection_settings(task, training, study.trained_radius_fraction, bar.update)
         return found
 
-    def _evaluate(self, study: Study, detection: Mapping[Task, Mapping[str, DetectionSettings]]) -> None:
-        sources = self.sources(study)
+    def _evaluate(
+        self, study: Study, inference: InferenceSettings, detection: Mapping[Task, Mapping[str, DetectionSettings]]
+    ) -> None:
+        sources = study.sources(self.data_root, self.truths)
         jobs = {source: list(self._jobs(source, detection)) for source in sources}
-        missing = {source: sum(job.missing_maps for job in jobs[source]) for source in sources}
+        missing = {source: len(set().union(*(job.missing_maps for job in jobs[source]))) for source in sources}
         ahead = one_ahead(sources, lambda source: missing[source] > 0)
         for source in self._progress.each(ahead, "tomograms", total=len(sources)):
             with self._progress.voxels(prod(source.tomogram.shape_zyx) * missing[source], source.run.name) as bar:
@@ -138,7 +141,7 @@ class Campaign:
                     self._detect(source, job, bar.update)
             self._note(source, detection)
             what = f"{len(jobs[source])} detectors, {missing[source]} maps made" if jobs[source] else "finished before"
-            self._progress.say(f"{study.experiment.name}: {source.run.name}: {what}")
+            self._progress.say(f"{study.experiment.name}, views {inference.tta_group}, {source.run.name}: {what}")
 
     def _jobs(
         self, source: SourceTomogram, detection: Mapping[Task, Mapping[str, DetectionSettings]]
@@ -153,7 +156,7 @@ class Campaign:
                 if not is_finished(self._picks_dir(task, method, source), key):
                     unfinished[method] = key, settings
             if unfinished:
-                yield _Job(task, unfinished, sum(not self.maps.is_stored(source, key) for key in members))
+                yield _Job(task, unfinished, [key for key in members if not self.maps.is_stored(source, key)])
 
     def _detect(self, source: SourceTomogram, job: "_Job", progress: Callable[[float], None]) -> None:
         task = job.task
@@ -184,8 +187,8 @@ class Campaign:
 
 @dataclass(frozen=True)
 class _Job:
-    """A task on one tomogram: method -> the key of its picks and how it finds them; maps that are not stored."""
+    """A task on one tomogram: method -> the key of its picks and how it finds them; keys of maps that must be made."""
 
     task: Task
     unfinished: Mapping[str, tuple[str, DetectionSettings]]
-    missing_maps: int
+    missing_maps: Sequence[str]

@@ -130,7 +130,7 @@ def _seconds_per_tomogram(
     campaign: Campaign, study: Study, configuration: Configuration, tasks: Sequence[Task]
 ) -> dict[str, float]:
     """Of one detector on one of the evaluated tomograms, as measured when the work was done."""
-    sources = campaign.sources(study)
+    sources = study.sources(campaign.data_root, campaign.truths)
     keys = {
         campaign.maps.key(path, source, task.inference)
         for task in tasks
@@ -156,7 +156,7 @@ def _overlays(campaign: Campaign, study: Study, evaluated: Evaluated) -> list[Ov
 def _draw(
     campaign: Campaign, study: Study, evaluated: Evaluated, detector: str, run_names: Mapping[str, None]
 ) -> Iterator[Overlay]:
-    tomograms = {source.run.name: source.tomogram for source in campaign.sources(study)}
+    tomograms = {source.run.name: source.tomogram for source in study.sources(campaign.data_root, campaign.truths)}
     picks = evaluated.picks[detector]
     for name in run_names:
         value = evaluated.scores[detector].weighted_per_run[name]

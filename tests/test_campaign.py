@@ -264,9 +264,11 @@ def test_a_folder_of_another_campaign_is_refused(finished):
         ([*BOTH_METHODS, "--fixed_ws_cluster_rad_frac", "1"], "no effect on --postprocessing_method"),
         (["--hp_search_strategy", "global", "--training_data_root", "nowhere"], "--training_data_root"),
         (["--tomo_type", "wbp"], "wbp"),
+        (["--hp_search_strategy", "global", "--training_data_root", "PUBLIC"], "no run 'TS_1'"),
     ],
 )
 def test_mistakes_begin_nothing(made, tmp_path, words, text):
+    words = [word.replace("PUBLIC", str(made / "public")) for word in words]
     with pytest.raises(InputError, match=text):
         script.main(command(made, *words, output=tmp_path / "new"))
     assert not (tmp_path / "new").exists()
