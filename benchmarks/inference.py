@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import monai.inferers
 import numpy as np
@@ -38,10 +39,11 @@ from tqdm import tqdm
 import config
 from data.normalization import standardize
 from errors import InputError, run_script
-from evaluation.arguments import add_inference_arguments, inference_settings
+from evaluation.inference_arguments import add_inference_arguments, inference_settings
 from inference.checkpoints import load_checkpoint
 from inference.device import DEVICES, choose_device
-from inference.predictor import PRECISIONS, Predictor
+from inference.predictor import Predictor
+from inference.settings import PRECISIONS
 from models import ENCODERS, build_model
 from particle_config import PARTICLES
 from tta.orientations import ORIENTATIONS
@@ -183,12 +185,17 @@ def measure(args: argparse.Namespace, encoder: str, side: str, views: int, devic
     torch.manual_seed(0)
     network = make_network(encoder)
     volume = np.random.default_rng(0).standard_normal(args.shape, dtype=np.float32)
-    predict = our_side(network, views, args) if side == OURS else monai_side(network, side, views, args, device)
-    if device.type == "cuda":
-        predict(volume)
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
     with counted_calls(network) as calls:
+        if side == OURS:
+            predict = our_side(network, views, args)
+            predict.plan_for(args.shape)  # once for all tomograms of a shape
+        else:
+            predict = monai_side(network, side, views, args, device)
+        if device.type == "cuda":
+            predict(volume)
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        calls.clear()
         start, cpu_start = time.perf_counter(), time.process_time()
         predict(volume)
         if device.type == "cuda":
@@ -215,7 +222,8 @@ def default_predictor(network: nn.Module, flags: Sequence[str]) -> Predictor:
     parser = argparse.ArgumentParser()
     add_inference_arguments(parser)
     args = parser.parse_args(flags)
-    return Predictor([network], inference_settings(args), choose_device(args.device, args.precision))
+    trained = SimpleNamespace(patch_size_zyx=config.PATCH_SIZE, augmentation_mode=config.AUGMENTATION_MODE)
+    return Predictor([network], inference_settings(args, [trained]), choose_device(args.device, args.precision))
 
 
 def view_flags(group: str) -> list[str]:
@@ -250,7 +258,7 @@ def monai_side(network: nn.Module, side: str, views: int, args: argparse.Namespa
 
 @contextmanager
 def counted_calls(network: nn.Module) -> Iterator[Counter[torch.Size]]:
-    """How often the network is called with a batch of each shape."""
+    """How often the network, or a copy made of it meanwhile, is called with a batch of each shape."""
     calls: Counter[torch.Size] = Counter()
     hook = network.register_forward_pre_hook(lambda _, inputs: calls.update([inputs[0].shape]))
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TABLE_COLUMNS = ("experiment", "particle_type", "x", "y", "z")
 # What a table of our own picks has besides; a value may be missing in those that are not the score.
-PICK_COLUMNS = ("score", "uncertainty")
+PICK_COLUMNS = ("score", "uncertainty", "size_voxels")
 POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 
 
@@ -238,13 +238,14 @@ def picks_table(
     coordinates_zyx_angstrom: np.ndarray,
     scores: np.ndarray | None = None,
     uncertainties: np.ndarray | None = None,
+    sizes_voxels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """One row per point: experiment, particle_type, x, y, z in angstrom, score and uncertainty when given."""
+    """One row per point: experiment, particle_type, x, y, z in angstrom, and those of PICK_COLUMNS that are given."""
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     table = pd.DataFrame(coordinates[:, ::-1].copy(), columns=["x", "y", "z"])
     table.insert(0, "experiment", pd.Series([run_name] * len(table), dtype=str))
     table.insert(1, "particle_type", pd.Series([particle_name] * len(table), dtype=str))
-    for name, values in (("score", scores), ("uncertainty", uncertainties)):
+    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels), strict=True):
         if values is not None:
             table[name] = np.asarray(values, dtype=np.float64)
     return table

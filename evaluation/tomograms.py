@@ -154,7 +154,7 @@ def table_of_detections(
 ) -> pd.DataFrame:
     """Picks table in angstrom from particle name -> detections in voxels and the uncertainty of each."""
     tables = [
-        picks_table(run_name, name, one.coordinates_zyx * voxel_spacing_angstrom, one.scores, uncertainties)
+        picks_table(run_name, name, one.coordinates_zyx * voxel_spacing_angstrom, one.scores, uncertainties, one.sizes)
         for name, (one, uncertainties) in found.items()
     ]
     return pd.concat(tables, ignore_index=True)

@@ -238,9 +238,9 @@ def test_table_columns_and_back(tmp_path):
 
 def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
     scores, uncertainties = [0.9, 0.8, 0.7], [0.1, np.nan, 0.0]
-    table = picks_table("a", "ribosome", POINTS_ZYX, scores, uncertainties)
+    table = picks_table("a", "ribosome", POINTS_ZYX, scores, uncertainties, [10, 20.5, 30])
     write_submission(tmp_path / "s.csv", table)
-    assert (tmp_path / "s.csv").read_text().splitlines()[2].endswith(",0.8,")
+    assert (tmp_path / "s.csv").read_text().splitlines()[2].endswith(",0.8,,20.5")
     pd.testing.assert_frame_equal(read_picks_table(tmp_path / "s.csv")[table.columns], table)
     write_picks(
         tmp_path / "a.json",

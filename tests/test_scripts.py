@@ -18,7 +18,7 @@ import prepare_fullpublic_eval_annotations
 import prepare_mask_czi
 import train
 from data.czi import find_runs
-from data.picks import read_picks
+from data.picks import PICK_COLUMNS, read_picks
 from errors import InputError
 from particle_config import PARTICLES
 
@@ -99,7 +99,7 @@ def test_masks_annotations_training_evaluation(training_tree, public_tree, tmp_p
     assert "2 networks" in printed and "weighted F4" in printed and str(out / "submission.csv") in printed
     run_name = first_run(public_tree).name
     table = pd.read_csv(out / "submission.csv")
-    assert list(table.columns) == ["id", "experiment", "particle_type", "x", "y", "z", "score", "uncertainty"]
+    assert list(table.columns) == ["id", "experiment", "particle_type", "x", "y", "z", *PICK_COLUMNS]
     assert set(table["experiment"]) <= {run_name}
     picks = {name: read_picks(out / "picks" / run_name / f"{name}.json") for name in NAMES}
     assert sum(len(one.coordinates_zyx_angstrom) for one in picks.values()) == len(table)
