@@ -83,6 +83,9 @@ TTA_MERGE = "probability"
 TILT_AXIS = "y"  # the beam is then z
 INFERENCE_PRECISION = "bf16"
 
+# Probability maps that campaigns keep, in 10^9 bytes; beyond it the oldest go.
+CACHE_LIMIT_GB = 100.0
+
 # --- Post-processing ----------------------------------------------------------------------------------
 POSTPROCESSING_METHOD = "peak_local_max_gpu"
 # Peak height where neither the user nor the checkpoint names one.
