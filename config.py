@@ -39,7 +39,7 @@ PHANTOM_NOISE = 1.0  # 1 = about as hard as real tomograms of this kind
 # --- Network ------------------------------------------------------------------------------------------
 ENCODER_NAME = "deepfinder2"  # a million parameters suffice
 NORM_TYPE = "batch"
-OUTPUT_STRIDE = 1
+OUTPUT_STRIDE = 2  # maps of half the resolution: more steps in the same time, and never worse (BENCHMARKS.md)
 
 # --- Training -----------------------------------------------------------------------------------------
 PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop, a GPU takes 128
@@ -82,6 +82,9 @@ BLEND_MODE = "gaussian"
 TTA_MERGE = "probability"
 TILT_AXIS = "y"  # the beam is then z
 INFERENCE_PRECISION = "bf16"
+
+# Probability maps that campaigns keep, in 10^9 bytes; beyond it the oldest go.
+CACHE_LIMIT_GB = 100.0
 
 # --- Post-processing ----------------------------------------------------------------------------------
 POSTPROCESSING_METHOD = "peak_local_max_gpu"

@@ -30,12 +30,17 @@ POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 
 @dataclass(frozen=True)
 class Picks:
-    """The points of one picks file; ``coordinates_zyx_angstrom`` is (N, 3), ``scores`` (N,) or None."""
+    """The points of one picks file.
+
+    ``coordinates_zyx_angstrom`` is (N, 3); ``scores`` and ``uncertainties`` are (N,) or None, an uncertainty that is
+    not known is NaN.
+    """
 
     particle_name: str
     run_name: str
     coordinates_zyx_angstrom: np.ndarray
     scores: np.ndarray | None = None
+    uncertainties: np.ndarray | None = None
 
 
 def _as_coordinates(values: object) -> np.ndarray:
@@ -56,8 +61,8 @@ def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
 def read_picks(path: str | Path) -> Picks:
     """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
 
-    ``scores`` is None unless every point has one. InputError, with the file named, for anything unreadable,
-    a unit other than angstrom, or a location that is missing or not finite.
+    ``scores`` is None unless every point has one, ``uncertainties`` unless some point has one. InputError, with the
+    file named, for anything unreadable, a unit other than angstrom, or a location that is missing or not finite.
     """
     path = Path(path)
     try:
@@ -74,11 +79,15 @@ def read_picks(path: str | Path) -> Picks:
     coordinates = [_location_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
     scores = [point.get("score") for point in points]
     has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
+    uncertainties = [point.get("uncertainty") for point in points]
+    has_uncertainties = any(isinstance(u, int | float) for u in uncertainties)
     return Picks(
         particle_name=content["pickable_object_name"],
         run_name=str(content.get("run_name", "")),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
         scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
+        # None becomes NaN.
+        uncertainties=np.asarray(uncertainties, dtype=np.float64) if has_uncertainties else None,
     )
 
 

@@ -116,11 +116,13 @@ HYPERPARAMETERS = (
 )
 
 
-def add_postprocessing_arguments(parser: argparse.ArgumentParser) -> None:
+def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_methods: bool = False) -> None:
+    """With several methods ``postprocessing_method`` is a list, see :func:`for_method`."""
     group = parser.add_argument_group("post-processing")
-    group.add_argument(
-        "--postprocessing_method", choices=METHODS, default=config.POSTPROCESSING_METHOD, help="detection"
-    )
+    default = config.POSTPROCESSING_METHOD
+    many = {"nargs": "+", "default": [default], "help": "detection; several are compared"}
+    one = {"default": default, "help": "detection"}
+    group.add_argument("--postprocessing_method", choices=METHODS, **(many if several_methods else one))
     group.add_argument(
         "--postproc_internal_downsample",
         type=int,
@@ -161,6 +163,18 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_flag(group: argparse._ArgumentGroup, flag: str, text: str, **options) -> None:
     group.add_argument(flag, type=float, metavar="V", dest=_dest(flag), help=text, **options)
+
+
+def for_method(args: argparse.Namespace, method: str) -> argparse.Namespace:
+    """The arguments as if ``method`` were the only one of several: flags that are for the others are not given."""
+    others = [other for other in args.postprocessing_method if other != method]
+    for_others = {
+        _dest(flag): None
+        for row in HYPERPARAMETERS
+        for flag in row.foreign_flags(method)
+        if any(flag not in row.foreign_flags(other) for other in others)
+    }
+    return argparse.Namespace(**{**vars(args), **for_others, "postprocessing_method": method})
 
 
 def resolve_hyperparameters(

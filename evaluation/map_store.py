@@ -80,6 +80,10 @@ class MapStore:
             prediction = None if remake else self._read(path, device)
             return self._write(path, make()) if prediction is None else prediction
 
+    def holds(self, run_name: str, key: str) -> bool:
+        """Whether there is such a map, sound or not."""
+        return self._path(run_name, key).is_file()
+
     def load(self, run_name: str, key: str, *, device: torch.device) -> Prediction | None:
         """The stored map on that device, or None."""
         path = self._path(run_name, key)

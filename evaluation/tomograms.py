@@ -61,11 +61,14 @@ class DetectionSettings:
 
 @dataclass(frozen=True)
 class PredictedTomogram:
-    """A run's tomogram, its grey values as they are in the file, and what the networks say about it."""
+    """A run's tomogram, its grey values as they are in the file, and what the networks say about it.
+
+    ``volume`` is None where the networks' answer was known before, so that nobody read the tomogram.
+    """
 
     run: Run
     voxel_spacing_angstrom: float
-    volume: np.ndarray
+    volume: np.ndarray | None
     prediction: Prediction
 
 
@@ -90,7 +93,7 @@ def predict_runs(
 
 
 def _predict(tomograms, predictor, settings, progress) -> Iterator[PredictedTomogram]:
-    read = _one_ahead(lambda tomogram: _read(tomogram, settings), [tomogram for _, tomogram in tomograms])
+    read = _one_ahead(lambda tomogram: read_tomogram(tomogram, settings), [tomogram for _, tomogram in tomograms])
     for (run, tomogram), (volume, normalised) in zip(tomograms, read, strict=True):
         yield PredictedTomogram(run, tomogram.voxel_spacing_angstrom, volume, predictor(normalised, progress))
 
@@ -107,7 +110,7 @@ def _one_ahead(work: Callable, items: Sequence) -> Iterator:
             yield begun.popleft().result()
 
 
-def _read(tomogram: Tomogram, settings: TomogramSettings) -> tuple[np.ndarray, np.ndarray]:
+def read_tomogram(tomogram: Tomogram, settings: TomogramSettings) -> tuple[np.ndarray, np.ndarray]:
     """Grey values as they are, and normalised."""
     volume = tomogram.read()
     limits = settings.norm_percentiles

@@ -54,7 +54,7 @@ def tune_and_evaluate(
             predictor = predictor_of(members)
             for tomogram in predict_runs(group, predictor, tomogram_settings, progress=bar.update):
                 name = tomogram.run.name
-                searched.append(look_at(tomogram, _by_particle(truths[name]), search_settings, particles))
+                searched.append(look_at(tomogram, by_particle(truths[name]), search_settings, particles))
                 found = _candidates(searched[-1])
                 bar.write(f"{name}: {found} candidates by {len(members)} of {len(descriptions)} networks")
                 del tomogram  # its map need not be there while the next is computed
@@ -82,7 +82,8 @@ def _with_truth(runs: Sequence[Run], truths: Mapping[str, pd.DataFrame]) -> list
     return known
 
 
-def _by_particle(truth: pd.DataFrame) -> dict[str, np.ndarray]:
+def by_particle(truth: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Particle name -> (N, 3) zyx of a picks table."""
     return {name: table_coordinates_zyx(rows) for name, rows in truth.groupby("particle_type")}
 
 

@@ -108,6 +108,10 @@ class Score:
         """(runs, particles, 3) true positives, false positives, false negatives."""
         return self.per_run[COUNTS].to_numpy().reshape(-1, len(self.per_particle), 3)
 
+    @property
+    def runs(self) -> list[str]:
+        return self.weighted_per_run.index.tolist()
+
     def as_dict(self) -> dict:
         rows = self.per_particle.reset_index().to_dict(orient="records")
         return {"weighted_f4": self.weighted, "mean_over_runs_f4": self.mean_over_runs, "per_particle": rows}
@@ -120,7 +124,7 @@ class Score:
         for row in self.per_particle.itertuples():
             lines.append(
                 f"{row.Index:22s} {row.f4:7.4f} {row.precision:9.4f} {row.recall:7.4f} {row.f1:7.4f} "
-                f"{row.true_positives:6d} {row.false_positives:6d} {row.false_negatives:6d} {row.weight:6g}"
+                f"{row.true_positives:6g} {row.false_positives:6g} {row.false_negatives:6g} {row.weight:6g}"
             )
         lines.append(f"{'weighted F4':22s} {self.weighted:7.4f}   (mean over runs {self.mean_over_runs:.4f})")
         return "\n".join(lines)
@@ -161,11 +165,18 @@ def score_picks(
     if missing := sorted(set(runs) - set(known_runs)):
         raise InputError(f"no reference points for run {missing[0]}; the truth has {_some(known_runs)}")
 
-    counts = _counts_per_run(candidates, references, particles, runs)
+    return score_of_counts(_counts_per_run(candidates, references, particles, runs), runs, particles, beta=beta)
+
+
+def score_of_counts(
+    counts: np.ndarray, runs: Sequence[str], particles: Iterable[Particle], *, beta: float = BETA
+) -> Score:
+    """The score of counts (runs, particles, 3) as in :attr:`Score.counts`, or of means of such counts."""
+    particles = tuple(particles)
     per_particle = pd.DataFrame(
-        [_summary_row(particle, *counts[particle.name].sum(axis=0), beta) for particle in particles]
+        [_summary_row(particle, *pooled, beta) for particle, pooled in zip(particles, counts.sum(axis=0), strict=True)]
     ).set_index("particle")
-    per_run = _per_run_table(counts, runs, beta)
+    per_run = _per_run_table(counts, runs, particles, beta)
     weighted_per_run = _weighted_per_run(per_run, particles)
     return Score(
         weighted=_weighted(per_particle["f4"].to_numpy(), particles),
@@ -176,8 +187,8 @@ def score_picks(
     )
 
 
-def _counts_per_run(candidates, references, particles, runs) -> dict[str, np.ndarray]:
-    """Name -> (runs, 3) array of true positives, false positives and false negatives."""
+def _counts_per_run(candidates, references, particles, runs) -> np.ndarray:
+    """(runs, particles, 3) true positives, false positives and false negatives."""
 
     def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
         return {
@@ -185,29 +196,26 @@ def _counts_per_run(candidates, references, particles, runs) -> dict[str, np.nda
         }
 
     found, true, nothing = points(candidates), points(references), np.empty((0, 3))
-    return {
-        particle.name: np.array(
-            [
-                match_counts(
-                    found.get((run, particle.name), nothing),
-                    true.get((run, particle.name), nothing),
-                    MATCH_RADIUS_FRACTION * particle.radius_angstrom,
-                )
-                for run in runs
-            ]
-        ).reshape(-1, 3)
+    counts = [
+        match_counts(
+            found.get((run, particle.name), nothing),
+            true.get((run, particle.name), nothing),
+            MATCH_RADIUS_FRACTION * particle.radius_angstrom,
+        )
+        for run in runs
         for particle in particles
-    }
+    ]
+    return np.array(counts, dtype=int).reshape(len(runs), len(particles), 3)
 
 
-def _summary_row(particle: Particle, tp: int, fp: int, fn: int, beta: float) -> dict:
+def _summary_row(particle: Particle, tp: np.number, fp: np.number, fn: np.number, beta: float) -> dict:
     return {
         "particle": particle.name,
-        "true_positives": int(tp),
-        "false_positives": int(fp),
-        "false_negatives": int(fn),
-        "references": int(tp + fn),
-        "candidates": int(tp + fp),
+        "true_positives": tp.item(),
+        "false_positives": fp.item(),
+        "false_negatives": fn.item(),
+        "references": (tp + fn).item(),
+        "candidates": (tp + fp).item(),
         "precision": float(tp / (tp + fp)) if tp + fp > 0 else 0.0,
         "recall": float(tp / (tp + fn)) if tp + fn > 0 else 0.0,
         "f1": f_beta(tp, fp, fn, beta=1.0),
@@ -223,11 +231,11 @@ def _weighted(values: np.ndarray, particles: Sequence[Particle], mask: np.ndarra
     return float((weights * values).sum() / weights.sum()) if weights.sum() > 0 else 0.0
 
 
-def _per_run_table(counts: dict[str, np.ndarray], runs: Sequence[str], beta: float) -> pd.DataFrame:
-    stacked = np.stack(list(counts.values()), axis=1).reshape(-1, 3)  # (runs * particles, 3)
+def _per_run_table(counts: np.ndarray, runs: Sequence[str], particles: Sequence[Particle], beta: float) -> pd.DataFrame:
+    stacked = counts.reshape(-1, 3)  # (runs * particles, 3)
     table = pd.DataFrame(stacked, columns=COUNTS)
-    table.insert(0, "run", np.repeat(runs, len(counts)))
-    table.insert(1, "particle", np.tile(list(counts), len(runs)))
+    table.insert(0, "run", np.repeat(runs, len(particles)))
+    table.insert(1, "particle", np.tile([particle.name for particle in particles], len(runs)))
     values = f_beta(*stacked.T, beta)
     return table.assign(f4=np.where(stacked[:, 0] + stacked[:, 2] > 0, values, np.nan))
 

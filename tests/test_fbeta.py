@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from errors import InputError
-from metrics.fbeta import f_beta, match_counts, score_picks
+from metrics.fbeta import f_beta, match_counts, score_of_counts, score_picks
 from particle_config import PARTICLES
 
 ROOT = Path(__file__).parents[1]
@@ -160,3 +160,15 @@ def test_command_line_prints_the_table(tmp_path):
 def test_command_line_names_a_missing_file(tmp_path):
     done = run_module("--picks", tmp_path / "none.csv", "--truth", tmp_path / "none.csv")
     assert done.returncode == 2 and "none.csv" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_score_of_counts_and_of_their_means():
+    counts = np.zeros((2, len(PARTICLES), 3), dtype=int)
+    counts[:, 3] = [[3, 1, 0], [1, 0, 1]]
+    score = score_of_counts(counts, ["a", "b"], PARTICLES)
+    assert score.runs == ["a", "b"] and np.array_equal(score.counts, counts)
+    assert score.per_particle.loc["ribosome", "f4"] == f_beta(4, 1, 1)
+    assert score.weighted_per_run["a"] == f_beta(3, 1, 0)  # the only particle that the run has
+    halves = score_of_counts(counts / 2, ["a", "b"], PARTICLES)
+    assert halves.per_particle.loc["ribosome", "references"] == 2.5
+    assert halves.weighted == pytest.approx(score.weighted) and "2.5" not in str(score)

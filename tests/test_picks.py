@@ -57,7 +57,8 @@ def test_x_in_the_file_is_the_last_axis(tmp_path):
     content = json.loads(write(tmp_path).read_text())
     assert content["points"][0]["location"] == {"x": 3000.125, "y": 200.25, "z": 10.5}
     assert "score" not in content["points"][0]
-    assert read_picks(tmp_path / "ribosome.json").scores is None
+    picks = read_picks(tmp_path / "ribosome.json")
+    assert picks.scores is None and picks.uncertainties is None
 
 
 def test_fields_are_those_of_a_real_file(tmp_path):
@@ -251,7 +252,9 @@ def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
     )
     points = json.loads((tmp_path / "a.json").read_text())["points"]
     assert [point["uncertainty"] for point in points] == [0.1, None, 0.0]
-    np.testing.assert_array_equal(read_picks(tmp_path / "a.json").scores, scores)
+    back = read_picks(tmp_path / "a.json")
+    np.testing.assert_array_equal(back.scores, scores)
+    np.testing.assert_array_equal(back.uncertainties, uncertainties)
 
 
 def test_an_empty_table_survives_the_file(tmp_path):

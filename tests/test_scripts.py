@@ -313,7 +313,14 @@ def test_the_default_output_folder_bears_the_experiments_name(experiment):
 
 @pytest.mark.parametrize(
     "script",
-    ["make_phantom_dataset", "prepare_mask_czi", "prepare_fullpublic_eval_annotations", "train", "eval_public_czi"],
+    [
+        "make_phantom_dataset",
+        "prepare_mask_czi",
+        "prepare_fullpublic_eval_annotations",
+        "train",
+        "eval_public_czi",
+        "run_experiment_evaluation",
+    ],
 )
 def test_help_shows_the_commands(script):
     done = run(f"{script}.py", "--help")

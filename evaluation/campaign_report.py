@@ -1,0 +1,177 @@
+"""From the finished tomograms of a campaign to its tables, submissions and report."""
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data.picks import write_submission
+from evaluation.campaign import Campaign, Study
+from evaluation.campaign_results import CampaignResults, Curve, ExperimentResult, Overlay
+from evaluation.chosen_curves import pooled, read_chosen_curves
+from evaluation.comparison import (
+    Evaluated,
+    comparison_by_particle,
+    comparison_summary,
+    per_tomogram_table,
+    ranked,
+)
+from evaluation.experiments import Configuration, Task
+from evaluation.overlays import save_overlay
+from evaluation.report import write_report
+from postprocessing import METHODS
+
+
+def write_tables(campaign: Campaign, studies: Sequence[Study]) -> list[Evaluated]:
+    """A submission for each detector, and the tables that compare all configurations."""
+    folder, particles = campaign.folder, tuple(campaign.particles)
+    truth = pd.concat(campaign.truths.values(), ignore_index=True)
+    results = []
+    for configuration, tasks in campaign.configurations(studies).items():
+        names = [task.detector.name for task in tasks]
+        picks = {name: folder.picks(configuration, name, list(campaign.truths), particles) for name in names}
+        for name, table in picks.items():
+            write_submission(folder.detector_dir(configuration, name) / "submission.csv", table)
+        results.append(Evaluated(configuration, picks, truth, particles))
+    folder.write_table("comparison_summary.csv", comparison_summary(results))
+    folder.write_table("comparison_summary_by_particle.csv", comparison_by_particle(results))
+    folder.write_table("per_tomogram_scores.csv", per_tomogram_table(results))
+    return results
+
+
+def write_campaign_report(
+    campaign: Campaign, studies: Sequence[Study], results: Sequence[Evaluated], *, comment: str, command: str
+) -> None:
+    """report.html, with pictures of the best and the worst tomogram of each experiment's best configuration."""
+    tasks = campaign.configurations(studies)
+    by_name = {study.experiment.name: study for study in studies}
+    pictured = {one.configuration.experiment: one for one in reversed(ranked(results))}.values()
+    experiments = [
+        _experiment_result(
+            campaign,
+            by_name[one.configuration.experiment],
+            one,
+            tasks[one.configuration],
+            _overlays(campaign, by_name[one.configuration.experiment], one) if one in pictured else [],
+        )
+        for one in results
+    ]
+    facts = {
+        "evaluated on": f"{campaign.data_root}: {', '.join(campaign.truths)}",
+        **{f"{study.experiment.name} tuned on": str(study.training_root) for study in studies if study.training_root},
+        "device": _device_name(campaign.maps.device),
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+    }
+    content = CampaignResults(
+        title=f"{len(by_name)} experiments on {len(campaign.truths)} tomograms",
+        comment=comment,
+        date=time.strftime("%Y-%m-%d %H:%M"),
+        particles=campaign.particles,
+        experiments=experiments,
+        facts=facts,
+        commands=[command],
+    )
+    write_report(campaign.folder.root / "report.html", content)
+
+
+def _experiment_result(
+    campaign: Campaign,
+    study: Study,
+    evaluated: Evaluated,
+    tasks: Sequence[Task],
+    overlays: Sequence[Overlay],
+) -> ExperimentResult:
+    configuration = evaluated.configuration
+    method = METHODS[configuration.method]
+    folds = {fold.name: fold.index for fold in study.experiment.folds}
+    return ExperimentResult(
+        name=configuration.experiment,
+        comment=study.experiment.arguments.get("comment", ""),
+        strategy=configuration.strategy,
+        method=configuration.method,
+        tta_group=configuration.views,
+        networks=len(tasks[0].detector.members),
+        score=evaluated.score,
+        position_errors=evaluated.position_errors,
+        seconds_per_tomogram=_seconds_per_tomogram(campaign, study, configuration, tasks),
+        command="",
+        threshold_name=method.score_keyword or method.size_keyword,
+        curves=_curves(campaign, configuration, tasks),
+        fold_scores={folds[name]: score.weighted for name, score in evaluated.scores.items() if name in folds},
+        overlays=overlays,
+    )
+
+
+def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[Task]) -> dict[str, Curve]:
+    """Of what the searches of all detectors saw together, with the mean of the thresholds that they chose."""
+    folders = [campaign.folder.hyperparameters_dir(configuration, task.detector.name) for task in tasks]
+    found = [read_chosen_curves(folder) for folder in folders]
+    curves = {}
+    for particle in campaign.particles:
+        ones = [one[particle.name] for one in found if particle.name in one]
+        if ones:
+            curve = Curve.of(pooled(one.curve for one in ones), float(np.mean([one.chosen for one in ones])))
+            curves[particle.name] = curve if METHODS[configuration.method].score_keyword else _over_sizes(curve)
+    return curves
+
+
+def _over_sizes(curve: Curve) -> Curve:
+    """From scores v / (1 + v) to shares v of the sphere's volume, see evaluation.evidence.Evidence."""
+    return replace(
+        curve, thresholds=curve.thresholds / (1 - curve.thresholds), chosen=curve.chosen / (1 - curve.chosen)
+    )
+
+
+def _seconds_per_tomogram(
+    campaign: Campaign, study: Study, configuration: Configuration, tasks: Sequence[Task]
+) -> dict[str, float]:
+    """Of one detector on one of the evaluated tomograms, as measured when the work was done."""
+    sources = study.sources(campaign.data_root, campaign.truths)
+    keys = {
+        campaign.maps.key(path, source, task.inference)
+        for task in tasks
+        for path in task.detector.members
+        for source in sources
+    }
+    made, done = campaign.maps.timings.read(), campaign.folder.timings.read()
+    network = made[made["key"].isin(keys)].drop_duplicates("key", keep="last")
+    detection = done[(done["work"] == "detection") & (done["configuration"] == str(configuration))]
+    detection = detection.drop_duplicates(["detector", "tomogram"], keep="last")
+    pieces = len(tasks) * len(sources)
+    stages = {"network": network, "detection": detection}
+    return {name: float(rows["seconds"].sum()) / pieces for name, rows in stages.items() if len(rows)}
+
+
+def _overlays(campaign: Campaign, study: Study, evaluated: Evaluated) -> list[Overlay]:
+    """Of the first detector: its best and its worst tomogram."""
+    detector, score = next(iter(evaluated.scores.items()))
+    ordered = score.weighted_per_run.sort_values(ascending=False, kind="stable")
+    return list(_draw(campaign, study, evaluated, detector, dict.fromkeys([ordered.index[0], ordered.index[-1]])))
+
+
+def _draw(
+    campaign: Campaign, study: Study, evaluated: Evaluated, detector: str, run_names: Mapping[str, None]
+) -> Iterator[Overlay]:
+    tomograms = {source.run.name: source.tomogram for source in study.sources(campaign.data_root, campaign.truths)}
+    picks = evaluated.picks[detector]
+    for name in run_names:
+        value = evaluated.scores[detector].weighted_per_run[name]
+        path = save_overlay(
+            campaign.folder.detector_dir(evaluated.configuration, detector) / "overlays" / f"{name}.jpg",
+            tomograms[name].read(),
+            picks=picks[picks["experiment"] == name],
+            truth=campaign.truths[name],
+            voxel_spacing_angstrom=tomograms[name].voxel_spacing_angstrom,
+            particles=campaign.particles,
+            title=name,
+            colour_by_kind=True,
+        )
+        yield Overlay(name, f"{name}, {detector}: weighted F4 {value:.3f}", path)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,161 @@
+"""The tables of a campaign: which configuration is best, by how much, and whether that is more than chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from evaluation.experiments import Configuration
+from metrics.fbeta import COUNTS, Score, score_of_counts, score_picks
+from metrics.localization import hit_offsets_per_particle, position_error
+from metrics.statistics import bootstrap_interval, compare
+from particle_config import Particle
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A configuration and its picks on the evaluated tomograms, of every detector.
+
+    Attributes
+    ----------
+    picks : detector -> picks table
+    truth : picks table of the same runs
+    """
+
+    configuration: Configuration
+    picks: Mapping[str, pd.DataFrame]
+    truth: pd.DataFrame
+    particles: tuple[Particle, ...]
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """Detector -> score."""
+        return {name: score_picks(table, self.truth, particles=self.particles) for name, table in self.picks.items()}
+
+    @cached_property
+    def score(self) -> Score:
+        """Of the detectors' mean counts: pooled over tomograms and detectors."""
+        scores = list(self.scores.values())
+        if len(scores) == 1:
+            return scores[0]
+        return score_of_counts(np.mean([one.counts for one in scores], axis=0), scores[0].runs, self.particles)
+
+    @cached_property
+    def position_errors(self) -> pd.DataFrame:
+        """One row a particle: hits, rms_z, rms_xy, median_z, median_xy in angstrom, of all detectors' hits."""
+        offsets = [
+            hit_offsets_per_particle(table, self.truth, particles=self.particles) for table in self.picks.values()
+        ]
+        rows = {p.name: position_error(np.concatenate([one[p.name] for one in offsets])) for p in self.particles}
+        return pd.DataFrame([vars(row) for row in rows.values()], index=pd.Index(rows, name="particle"))
+
+
+def ranked(results: Sequence[Evaluated]) -> list[Evaluated]:
+    """Best pooled score first; of equal ones the better mean over tomograms, then by name."""
+    return sorted(results, key=lambda one: (-one.score.weighted, -one.score.mean_over_runs, str(one.configuration)))
+
+
+def as_text(results: Sequence[Evaluated]) -> str:
+    """The ranking, to be read."""
+    lines = [f"{'':4s} {'pooled F4':>9s} {'mean F4':>8s}"]
+    for rank, one in enumerate(ranked(results), start=1):
+        lines.append(f"{rank:3d}. {one.score.weighted:9.4f} {one.score.mean_over_runs:8.4f}  {one.configuration}")
+    return "\n".join(lines)
+
+
+def _columns(configuration: Configuration) -> dict[str, str]:
+    return vars(configuration)
+
+
+def intermediate_row(
+    configuration: Configuration, detector: str, picks: pd.DataFrame, truth: pd.DataFrame, particles: Sequence[Particle]
+) -> dict:
+    """What one detector found in one tomogram."""
+    score = score_picks(picks, truth, particles=particles)
+    return {
+        **_columns(configuration),
+        "detector": detector,
+        "tomogram": score.runs[0],
+        "picks": len(picks),
+        "weighted_f4": score.weighted_per_run.iloc[0],
+    }
+
+
+def per_tomogram_table(results: Sequence[Evaluated]) -> pd.DataFrame:
+    """One row for each configuration, best first, detector and tomogram; no F4 of a particle that it does not have."""
+    rows = []
+    for one in ranked(results):
+        for detector, score in one.scores.items():
+            by_run = score.per_run.pivot(index="run", columns="particle", values="f4")
+            for run, value in score.weighted_per_run.items():
+                particles = {f"f4_{p.name}": by_run.loc[run, p.name] for p in one.particles}
+                rows.append(
+                    {**_columns(one.configuration), "detector": detector, "tomogram": run, "weighted_f4": value}
+                    | particles
+                )
+    return pd.DataFrame(rows)
+
+
+def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
+    """One row a configuration, ranked by the pooled score, each compared with the best one.
+
+    ``f4_low`` and ``f4_high`` are 95 % confidence limits over tomograms. ``differs`` is yes where the difference to
+    the best one is more than chance, no where it may be chance, and open where no difference could have been shown with
+    so few tomograms; of all pairs that could be compared, adjusted for their number.
+    """
+    results = ranked(results)
+    weights = [particle.score_weight for particle in results[0].particles]
+    tests = compare({str(one.configuration): one.score.counts for one in results}, weights)
+    to_best = tests[tests["first"] == str(results[0].configuration)].set_index("second")
+    rows = []
+    for rank, one in enumerate(results, start=1):
+        folds = [score.weighted for score in one.scores.values()]
+        interval = bootstrap_interval(one.score.counts, weights)
+        row = {
+            "rank": rank,
+            **_columns(one.configuration),
+            "tomograms": len(one.score.runs),
+            "pooled_f4": one.score.weighted,
+            "f4_low": interval.low,
+            "f4_high": interval.high,
+            "mean_over_tomograms_f4": one.score.mean_over_runs,
+            "folds": len(folds) if one.configuration.strategy != "kfold_ensemble" else 0,
+            "mean_over_folds_f4": np.mean(folds) if len(folds) > 1 else np.nan,
+            "std_over_folds_f4": np.std(folds, ddof=1) if len(folds) > 1 else np.nan,
+        }
+        if rank > 1:
+            test = to_best.loc[str(one.configuration)]
+            row |= {
+                "difference_to_best": 0.0 - test["difference"],
+                "p_value": test["p_value"],
+                "adjusted_p_value": test["adjusted_p_value"],
+                "differs": "yes" if test["real"] else "no" if test["testable"] else "open",
+            }
+        rows.append(row)
+    columns = [*rows[0], "difference_to_best", "p_value", "adjusted_p_value", "differs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def comparison_by_particle(results: Sequence[Evaluated]) -> pd.DataFrame:
+    """One row for each configuration, best first, and particle; counts of several detectors are their means."""
+    rows = []
+    for rank, one in enumerate(ranked(results), start=1):
+        for particle in one.particles:
+            score, error = one.score.per_particle.loc[particle.name], one.position_errors.loc[particle.name]
+            folds = [other.per_particle.loc[particle.name, "f4"] for other in one.scores.values()]
+            rows.append(
+                {
+                    "rank": rank,
+                    **_columns(one.configuration),
+                    "particle": particle.name,
+                    "weight": particle.score_weight,
+                    **{name: score[name] for name in ("f4", "precision", "recall", *COUNTS)},
+                    "mean_over_folds_f4": np.mean(folds) if len(folds) > 1 else np.nan,
+                    "std_over_folds_f4": np.std(folds, ddof=1) if len(folds) > 1 else np.nan,
+                    "rms_error_z_angstrom": error["rms_z"],
+                    "rms_error_xy_angstrom": error["rms_xy"],
+                }
+            )
+    return pd.DataFrame(rows)

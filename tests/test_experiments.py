@@ -1,0 +1,156 @@
+"""Experiments on disk, and what each strategy makes of them: which networks, and what they may be tuned on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from errors import InputError
+from evaluation.ensembles import mean_of_maps, specialists_map
+from evaluation.experiments import STRATEGIES, load_experiment
+from inference.checkpoints import KEY, Description
+from particle_config import PARTICLES
+
+NAMES = [particle.name for particle in PARTICLES]
+
+
+def write_checkpoint(path, fold, **changes):
+    description = Description(
+        architecture={"encoder_name": "deepfinder2"},
+        particles=PARTICLES,
+        patch_size_zyx=(32, 32, 32),
+        norm_percentiles=(0.5, 99.5),
+        radius_fraction=0.5,
+        tomo_types=("denoised",),
+        voxel_spacing_angstrom=10.0,
+        fold=fold,
+        validation_run=f"TS_{fold}",
+        hyperparameters={},
+        f4=0.5,
+    )
+    torch.save({"state_dict": {}, KEY: {**description.as_plain(), **changes}}, path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folds 0 and 2 of an experiment, with all specialists."""
+    folder = tmp_path / "checkpoints" / "df1"
+    for fold in (0, 2):
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        (folder / f"fold_{fold}" / "result.json").write_text("{}")
+        for what in ("fscore", *NAMES):
+            write_checkpoint(folder / f"fold_{fold}-best-{what}-epoch=3-f4=0.512.ckpt", fold)
+        write_checkpoint(folder / f"fold_{fold}-last.ckpt", fold)
+    (folder / "args.json").write_text(json.dumps({"data_root": "phantom"}))
+    return folder
+
+
+def load(folder):
+    return load_experiment(folder.parent, folder.name)
+
+
+def detectors(folder, strategy):
+    return STRATEGIES[strategy](load(folder), PARTICLES)
+
+
+def test_an_experiment_is_what_its_files_say(folder):
+    experiment = load(folder)
+    assert [(fold.index, fold.held_out_run, fold.name) for fold in experiment.folds] == [
+        (0, "TS_0", "fold_0"),
+        (2, "TS_2", "fold_2"),
+    ]
+    assert set(experiment.folds[0].specialists) == set(NAMES)
+    assert experiment.arguments == {"data_root": "phantom"} and experiment.descriptions[1].fold == 2
+
+
+def test_of_two_that_a_killed_run_left_the_better(folder):
+    write_checkpoint(folder / "fold_0-best-fscore-epoch=9-f4=0.600.ckpt", 0)
+    write_checkpoint(folder / "fold_2-best-fscore-epoch=10-f4=0.512.ckpt", 2)
+    assert [fold.generalist.name for fold in load(folder).folds] == [
+        "fold_0-best-fscore-epoch=9-f4=0.600.ckpt",
+        "fold_2-best-fscore-epoch=10-f4=0.512.ckpt",
+    ]
+
+
+def test_best_single_is_each_fold_on_the_tomogram_it_did_not_see(folder):
+    found = detectors(folder, "best_single")
+    assert [one.name for one in found] == ["fold_0", "fold_2"]
+    for one, fold in zip(found, (0, 2), strict=True):
+        assert [path.name for path in one.members] == [f"fold_{fold}-best-fscore-epoch=3-f4=0.512.ckpt"]
+        assert one.combine is mean_of_maps
+        assert [(t.run_name, t.members) for t in one.tuning] == [(f"TS_{fold}", one.members)]
+
+
+def test_specialists_come_in_the_order_of_the_labels(folder):
+    found = detectors(folder, "ensemble_specialists")
+    assert [one.name for one in found] == ["fold_0", "fold_2"]
+    for one, fold in zip(found, (0, 2), strict=True):
+        assert [path.name.split("-epoch")[0] for path in one.members] == [f"fold_{fold}-best-{name}" for name in NAMES]
+        assert one.combine is specialists_map
+        assert [(t.run_name, t.members) for t in one.tuning] == [(f"TS_{fold}", one.members)]
+
+
+def test_hyperparameters_come_from_those_who_are_for_the_particle(folder):
+    for value, what in enumerate(("fscore", *NAMES)):
+        table = {"cc3d": {name: {"nms_radius_fraction": value} for name in NAMES}}
+        write_checkpoint(folder / f"fold_0-best-{what}-epoch=3-f4=0.512.ckpt", 0, hyperparameters=table)
+    [generalist] = detectors(folder, "best_single")[0].found_in_training()
+    assert generalist["cc3d"] == {name: {"nms_radius_fraction": 0} for name in NAMES}
+    specialists = detectors(folder, "ensemble_specialists")[0].found_in_training()
+    assert specialists == [{"cc3d": {name: {"nms_radius_fraction": i}}} for i, name in enumerate(NAMES, start=1)]
+    assert detectors(folder, "kfold_ensemble")[0].found_in_training()[1] == {}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_nothing_is_tuned_on_what_it_was_trained_on(folder, strategy):
+    """A network of fold k has been trained on every run but the one that fold k held out."""
+    for detector in detectors(folder, strategy):
+        for tomogram in detector.tuning:
+            for member in tomogram.members:
+                fold = member.name.split("-")[0].removeprefix("fold_")
+                assert tomogram.run_name == f"TS_{fold}"
+
+
+def test_the_ensemble_is_tuned_on_every_held_out_tomogram(folder):
+    [ensemble] = detectors(folder, "kfold_ensemble")
+    assert [path.name[:6] for path in ensemble.members] == ["fold_0", "fold_2"] and ensemble.combine is mean_of_maps
+    assert [(t.run_name, [m.name[:6] for m in t.members]) for t in ensemble.tuning] == [
+        ("TS_0", ["fold_0"]),
+        ("TS_2", ["fold_2"]),
+    ]
+
+
+# --- Mistakes -----------------------------------------------------------------------------------------
+def test_a_name_that_is_none(folder):
+    (folder.parent / "empty").mkdir()
+    for name in ("df", "empty", "df12"):
+        with pytest.raises(InputError, match=rf"no experiment '{name}' in .*; there are: df1$"):
+            load_experiment(folder.parent, name)
+    with pytest.raises(InputError, match=r"there are: none; train\.py makes them"):
+        load_experiment(folder.parent / "nowhere", "df1")
+
+
+def test_a_specialist_that_is_missing(folder):
+    next(folder.glob("fold_2-best-thyroglobulin-*.ckpt")).unlink()
+    with pytest.raises(InputError, match="df1 has no specialist for thyroglobulin in fold 2"):
+        detectors(folder, "ensemble_specialists")
+    assert len(detectors(folder, "best_single")) == 2
+
+
+def test_folds_that_were_not_trained_alike(folder):
+    write_checkpoint(folder / "fold_2-best-fscore-epoch=3-f4=0.512.ckpt", 2, norm_percentiles=(0.0, 100.0))
+    with pytest.raises(InputError, match="differ in normalisation percentiles"):
+        load(folder)
+
+
+def test_a_fold_that_has_not_finished_is_named(folder):
+    (folder / "fold_2" / "result.json").unlink()
+    with pytest.warns(UserWarning, match="fold 2 has not finished"):
+        load(folder)
+
+
+def test_without_the_arguments_nobody_knows_the_training_data(folder):
+    Path(folder / "args.json").unlink()
+    with pytest.raises(InputError, match=r"args\.json"):
+        load(folder)
