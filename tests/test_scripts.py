@@ -224,10 +224,9 @@ def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, 
     """What is asked for is what the predictor does; picks are uncertain where there is more than one view."""
     seen = []
 
-    def spy(self, *arguments):
-        prediction = original(self, *arguments)
-        seen.append((len(self.views), self.window_for(prediction.probability.shape[1:])))
-        return prediction
+    def spy(self, volume, *arguments):
+        seen.append((len(self.views), self.window_for(volume.shape)))
+        return original(self, volume, *arguments)
 
     original = Predictor.__call__
     monkeypatch.setattr(Predictor, "__call__", spy)
