@@ -24,28 +24,30 @@ from errors import InputError, run_script
 EPOCHS = 3  # the last validation chooses the thresholds; more would cost time and change little
 CALIBRATION_EPOCHS, CALIBRATION_STEPS = 4, 6
 
+# What changes training most is whether maps have full resolution, so that the other changes are looked at there, too.
+FULL_RESOLUTION, FULL = "output stride 1", ["--output_stride", "1"]
 ROWS = {
     "defaults": [],
     "loss ce": ["--loss_type", "ce"],
-    "loss tversky": ["--loss_type", "tversky"],
     "loss focal": ["--loss_type", "focal"],
-    "loss focal_tversky": ["--loss_type", "focal_tversky"],
-    "loss focal_tversky_pp": ["--loss_type", "focal_tversky_pp"],
-    "ce_tversky with GradNorm": ["--loss_type", "ce_tversky", "--use_gradnorm"],
     "radius fraction 0.3": ["--radius_fraction", "0.3"],
     "single voxel, ce 1:128": ["--single_pixel_mask", "--loss_type", "ce"],
-    "output stride 2": ["--output_stride", "2"],
-    "output stride 2, loss ce": ["--output_stride", "2", "--loss_type", "ce"],
-    "output stride 2, loss focal": ["--output_stride", "2", "--loss_type", "focal"],
-    "output stride 2, radius fraction 0.3": ["--output_stride", "2", "--radius_fraction", "0.3"],
-    "output stride 2, single voxel, ce 1:128": ["--output_stride", "2", "--single_pixel_mask", "--loss_type", "ce"],
-    "no quarter turns": ["--augmentation_mode", "wedge"],
-    "isotropic augmentation": ["--augmentation_mode", "isotropic"],
-    "no augmentation": ["--augmentation_level", "none"],
-    "advanced augmentation": ["--augmentation_level", "advanced"],
-    "mixup": ["--use_mixup"],
-    "no averaging": ["--no-use_ema"],
-    "SWA": ["--use_swa"],
+    FULL_RESOLUTION: FULL,
+    "output stride 1, loss ce": [*FULL, "--loss_type", "ce"],
+    "output stride 1, loss tversky": [*FULL, "--loss_type", "tversky"],
+    "output stride 1, loss focal": [*FULL, "--loss_type", "focal"],
+    "output stride 1, loss focal_tversky": [*FULL, "--loss_type", "focal_tversky"],
+    "output stride 1, loss focal_tversky_pp": [*FULL, "--loss_type", "focal_tversky_pp"],
+    "output stride 1, ce_tversky with GradNorm": [*FULL, "--loss_type", "ce_tversky", "--use_gradnorm"],
+    "output stride 1, radius fraction 0.3": [*FULL, "--radius_fraction", "0.3"],
+    "output stride 1, single voxel, ce 1:128": [*FULL, "--single_pixel_mask", "--loss_type", "ce"],
+    "output stride 1, no quarter turns": [*FULL, "--augmentation_mode", "wedge"],
+    "output stride 1, isotropic augmentation": [*FULL, "--augmentation_mode", "isotropic"],
+    "output stride 1, no augmentation": [*FULL, "--augmentation_level", "none"],
+    "output stride 1, advanced augmentation": [*FULL, "--augmentation_level", "advanced"],
+    "output stride 1, mixup": [*FULL, "--use_mixup"],
+    "output stride 1, no averaging": [*FULL, "--no-use_ema"],
+    "output stride 1, SWA": [*FULL, "--use_swa"],
 }
 
 
@@ -155,19 +157,21 @@ def train(row: str, folder: Path, args: argparse.Namespace, *flags) -> Path:
 
 
 def as_markdown(scores: pd.DataFrame) -> str:
-    """One line per row: mean and range of F4 over the seeds, and the difference from the defaults, seed by seed."""
-    base = scores[scores["row"] == "defaults"].set_index("seed")["f4"]
-    lines = [
-        "| change | s per step | steps | seeds | F4 | F4 - defaults | held-out F4 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in [name for name in ROWS if name in set(scores["row"])]:
-        runs = scores[scores["row"] == row].set_index("seed")
-        gain = (runs["f4"] - base).dropna()
-        spread = f" ({runs['f4'].min():.3f} to {runs['f4'].max():.3f})" if len(runs) > 1 else ""
+    """One line per row: mean and range of F4 over the seeds, and the difference from its base, seed by seed.
+
+    The base of a change at full resolution is full resolution alone, that of all others the defaults.
+    """
+    f4_of = {row: runs.set_index("seed")["f4"] for row, runs in scores.groupby("row")}
+    lines = ["| change | s per step | steps | seeds | F4 | difference | held-out F4 |", "|---|---|---|---|---|---|---|"]
+    for row in [name for name in ROWS if name in f4_of]:
+        runs, f4 = scores[scores["row"] == row], f4_of[row]
+        base = FULL_RESOLUTION if row.startswith(FULL_RESOLUTION + ",") else "defaults"
+        gain = (f4 - f4_of.get(base, f4)).dropna()
+        spread = f" ({f4.min():.3f} to {f4.max():.3f})" if len(f4) > 1 else ""
+        difference = f"{gain.mean():+.3f}" if row != base else ""
         lines.append(
             f"| {row} | {runs['seconds_per_step'].mean():.2f} | {runs['steps'].mean():.0f} | {len(runs)} "
-            f"| {runs['f4'].mean():.3f}{spread} | {gain.mean():+.3f} | {runs['validation_f4'].mean():.3f} |"
+            f"| {f4.mean():.3f}{spread} | {difference} | {runs['validation_f4'].mean():.3f} |"
         )
     return "\n".join(lines)
 

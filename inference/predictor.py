@@ -104,13 +104,13 @@ class Predictor:
             volume = np.require(volume, requirements="W")  # torch warns of a memory-mapped file's read-only array
         volume = torch.as_tensor(volume, device=self.device)
         plan = self.plan_for(volume.shape)
+        done: list[float] = []
+
+        def count(voxels: float) -> None:
+            done.append(voxels)
+            progress(voxels)
+
         while True:
-            done = [0.0]
-
-            def count(voxels: float, done: list[float] = done) -> None:
-                done.append(voxels)
-                progress(voxels)
-
             try:
                 return self._predict(volume, plan, count)
             except (RuntimeError, MemoryError) as error:
@@ -124,6 +124,7 @@ class Predictor:
                 stacklevel=2,
             )
             progress(-sum(done))
+            done.clear()
             plan = self._plans[tuple(volume.shape)] = smaller
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
 """Building blocks that all networks share."""
 
 import torch
-from monai.networks.blocks import ResidualUnit
+from monai.networks import blocks
 from torch import Tensor, nn
 
 NORM_TYPES = ("batch", "instance", "mix")
@@ -18,6 +18,15 @@ def norm_of_level(norm_type: str, level: int) -> tuple[str, dict]:
     if norm_type == "instance" or (norm_type == "mix" and level < 2):
         return ("INSTANCE", {"affine": True})
     return ("BATCH", {})
+
+
+class ResidualUnit(blocks.ResidualUnit):
+    """MONAI's; where no gradient is wanted, the sum of both ways takes no memory of its own."""
+
+    def forward(self, volume: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(volume)
+        return self.conv(volume).add_(self.residual(volume))
 
 
 def residual_unit(

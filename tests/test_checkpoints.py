@@ -77,6 +77,15 @@ def test_checkpoints_from_before_the_stride_answer_at_every_voxel():
     check_agreement([Path("a.ckpt"), Path("b.ckpt")], [DESCRIPTION, explicit])
 
 
+def test_checkpoints_from_before_the_augmentation_mode_was_kept_count_as_anisotropic(tmp_path):
+    isotropic = replace(DESCRIPTION, augmentation_mode="isotropic")
+    save(tmp_path / "a.ckpt", isotropic)
+    assert read_description(tmp_path / "a.ckpt") == isotropic
+    plain = isotropic.as_plain()
+    del plain["augmentation_mode"]
+    assert Description.from_plain(plain).augmentation_mode == "anisotropic"
+
+
 def test_another_particle_table_is_refused_by_name(tmp_path):
     save(tmp_path / "a.ckpt")
     swapped = (*PARTICLES[:3], replace(PARTICLES[3], name="proteasome"), *PARTICLES[4:])

@@ -12,7 +12,7 @@ from monai.networks.nets.resnet import ResNet, resnet_params
 from torch import nn
 
 from models import ENCODERS, build_model, model_from_description, nearest_patch_size
-from models.layers import NORM_TYPES, OUTPUT_STRIDES
+from models.layers import NORM_TYPES, OUTPUT_STRIDES, residual_unit
 
 RESNETS = [name for name in ENCODERS if name.startswith("resnet")]
 
@@ -282,3 +282,14 @@ def test_an_untrained_network_says_background(encoder_name):
     with torch.inference_mode():
         probability = torch.softmax(network(torch.randn(1, 1, 32, 32, 64)), dim=1)
     assert probability[:, 0].mean() > 0.7 and torch.allclose(probability.sum(1), torch.ones(()))
+
+
+def test_a_residual_unit_without_gradient_answers_the_same_and_leaves_its_input():
+    for channels in (4, 6):  # the way around the convolutions is the input itself, or a convolution
+        unit = residual_unit(4, channels, stride=1, convolutions=2, norm=("BATCH", {}), dropout=0.0).eval()
+        volume = torch.randn(1, 4, 6, 6, 6)
+        before = volume.clone()
+        expected = unit(volume).detach()
+        with torch.no_grad():
+            assert torch.equal(unit(volume), expected)
+        assert torch.equal(volume, before)

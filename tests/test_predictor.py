@@ -214,6 +214,21 @@ def test_windows_are_halved_along_their_longest_side_until_they_fit(error):
     assert set(network.calls[before:]) == {(1, 1, 32, 24, 32)}
 
 
+def test_progress_takes_back_what_was_done_before_memory_ran_out():
+    """In the second of two windows."""
+    network, done = Fixed(0.0, 0.0), []
+    network.forward, answer = lambda volume: fail_once(volume), network.forward
+
+    def fail_once(volume):
+        if len(network.calls) == 1 and not any(voxels < 0 for voxels in done):
+            raise MemoryError
+        return answer(volume)
+
+    with pytest.warns(UserWarning, match="out of memory"):
+        Predictor([network], with_settings(window=(16, 16, 32)), CPU)(seeded(16, 16, 48), done.append)
+    assert done[0] > 0 and done[1] == -done[0] and sum(done) == pytest.approx(16 * 16 * 48)
+
+
 def test_batches_are_halved_before_windows():
     network = Fixed(0.0, 0.0, most_voxels=2 * 16**3, error=OUT_OF_MEMORY[0])
     settings = with_settings(window=(16, 16, 16), batch_size=8, tta_group="d2h")

@@ -20,6 +20,7 @@ import train
 from data.czi import find_runs
 from data.picks import PICK_COLUMNS, read_picks
 from errors import InputError
+from inference.predictor import Predictor
 from particle_config import PARTICLES
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,7 @@ def test_masks_annotations_training_evaluation(training_tree, public_tree, tmp_p
     run_name = first_run(public_tree).name
     table = pd.read_csv(out / "submission.csv")
     assert list(table.columns) == ["id", "experiment", "particle_type", "x", "y", "z", *PICK_COLUMNS]
+    assert table["uncertainty"].between(0, 0.5).all()
     assert set(table["experiment"]) <= {run_name}
     picks = {name: read_picks(out / "picks" / run_name / f"{name}.json") for name in NAMES}
     assert sum(len(one.coordinates_zyx_angstrom) for one in picks.values()) == len(table)
@@ -208,6 +210,37 @@ def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path):
         f"--limit_tomos_by_id {name} --sw_batch_size 2 --blend_mode constant".split()
     )
     assert json.loads((tmp_path / "scores.json").read_text())["scored_runs"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("flags", "views", "window"),
+    [
+        ("--inference_window 32 48 64 --sw_overlap 0.5 --max_memory_gb 20", 1, (32, 48, 64)),
+        ("--inference_window train --tta_group etfinder7 --tilt_axis z --tta_merge logit", 7, (32, 32, 32)),
+        ("--use_tta --tta_group d2 --sw_batch_size 3", 4, (32, 64, 64)),
+    ],
+)
+def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, flags, views, window, monkeypatch):
+    """What is asked for is what the predictor does; picks are uncertain where there is more than one view."""
+    seen = []
+
+    def spy(self, *arguments):
+        prediction = original(self, *arguments)
+        seen.append((len(self.views), self.window_for(prediction.probability.shape[1:])))
+        return prediction
+
+    original = Predictor.__call__
+    monkeypatch.setattr(Predictor, "__call__", spy)
+    checkpoint = next(experiment.glob("*-best-fscore-*.ckpt"))
+    eval_public_czi.main(
+        f"--model_path {checkpoint} --data_root {phantom} --output_dir {tmp_path} "
+        f"--fixed_plm_gpu_peak_thresh 0.01 {flags}".split()
+    )
+    assert seen == [(views, window)] * 2
+    table = pd.read_csv(tmp_path / "submission.csv")
+    assert len(table) and (table["uncertainty"].notna() == (views > 1)).all()
+    settings = json.loads((tmp_path / "scores.json").read_text())["settings"]["inference"]
+    assert ("train" if "train" in flags else "auto" if views == 4 else list(window)) == settings["window"]
 
 
 # --- Hyperparameter search ----------------------------------------------------------------------------

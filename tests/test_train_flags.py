@@ -14,7 +14,7 @@ CASES = {
     "--encoder_name": (["resnet50"], "encoder_name", "resnet50"),
     "--norm_type": (["mix"], "norm_type", "mix"),
     "--patch_size": (["32", "64", "96"], "patch_size_zyx", (32, 64, 96)),
-    "--output_stride": (["2"], "output_stride", 2),
+    "--output_stride": (["1"], "output_stride", 1),
     "--epochs": (["3"], "epochs", 3),
     "--steps_per_epoch": (["7"], "steps_per_epoch", 7),
     "--batch_size": (["3"], "batch_size", 3),

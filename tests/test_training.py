@@ -131,7 +131,7 @@ def test_the_checkpoint_describes_itself(experiment):
     _, description = load_checkpoint(folder / result.checkpoint)
     assert description.validation_run == "a" and description.fold == 0
     assert description.voxel_spacing_angstrom == 30.0 and description.patch_size_zyx == (16, 16, 16)
-    assert description.f4 == result.f4
+    assert description.f4 == result.f4 and description.augmentation_mode == "anisotropic"
     assert set(description.hyperparameters["peak_local_max_gpu"]) == {p.name for p in PARTICLES}
 
 
