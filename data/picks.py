@@ -32,8 +32,8 @@ POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 class Picks:
     """The points of one picks file.
 
-    ``coordinates_zyx_angstrom`` is (N, 3); ``scores`` and ``uncertainties`` are (N,) or None, an uncertainty that is
-    not known is NaN.
+    ``coordinates_zyx_angstrom`` is (N, 3); the others are (N,) or None; an uncertainty or a size that is not known is
+    NaN.
     """
 
     particle_name: str
@@ -41,6 +41,7 @@ class Picks:
     coordinates_zyx_angstrom: np.ndarray
     scores: np.ndarray | None = None
     uncertainties: np.ndarray | None = None
+    sizes_voxels: np.ndarray | None = None
 
 
 def _as_coordinates(values: object) -> np.ndarray:
@@ -61,8 +62,9 @@ def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
 def read_picks(path: str | Path) -> Picks:
     """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
 
-    ``scores`` is None unless every point has one, ``uncertainties`` unless some point has one. InputError, with the
-    file named, for anything unreadable, a unit other than angstrom, or a location that is missing or not finite.
+    ``scores`` is None unless every point has one, ``uncertainties`` and ``sizes_voxels`` unless some point has one.
+    InputError, with the file named, for anything unreadable, a unit other than angstrom, or a location that is missing
+    or not finite.
     """
     path = Path(path)
     try:
@@ -79,15 +81,19 @@ def read_picks(path: str | Path) -> Picks:
     coordinates = [_location_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
     scores = [point.get("score") for point in points]
     has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
-    uncertainties = [point.get("uncertainty") for point in points]
-    has_uncertainties = any(isinstance(u, int | float) for u in uncertainties)
+
+    def known(field: str) -> np.ndarray | None:
+        """Values of a field that some points may not have: NaN."""
+        values = [point.get(field) for point in points]
+        return np.asarray(values, dtype=np.float64) if any(isinstance(v, int | float) for v in values) else None
+
     return Picks(
         particle_name=content["pickable_object_name"],
         run_name=str(content.get("run_name", "")),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
         scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
-        # None becomes NaN.
-        uncertainties=np.asarray(uncertainties, dtype=np.float64) if has_uncertainties else None,
+        uncertainties=known("uncertainty"),
+        sizes_voxels=known("size_voxels"),
     )
 
 
@@ -100,6 +106,7 @@ def write_picks(
     rotations_xyz: np.ndarray | None = None,
     scores: np.ndarray | None = None,
     uncertainties: np.ndarray | None = None,
+    sizes_voxels: np.ndarray | None = None,
     user_id: str = "curation",
     session_id: str = "0",
     trust_orientation: bool = False,
@@ -110,7 +117,7 @@ def write_picks(
     ----------
     coordinates_zyx_angstrom : (N, 3), angstrom; N = 0 is legal.
     rotations_xyz : (N, 3, 3) rotation matrices acting on xyz column vectors, identity when None.
-    scores, uncertainties : (N,), or None to leave the field out; NaN is written as null.
+    scores, uncertainties, sizes_voxels : (N,), or None to leave the field out; NaN is written as null.
     """
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     transformations = np.tile(np.eye(4), (len(coordinates), 1, 1))
@@ -124,7 +131,7 @@ def write_picks(
         }
         for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
     ]
-    for name, values in (("score", scores), ("uncertainty", uncertainties)):
+    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels), strict=True):
         if values is not None:
             for point, value in zip(points, np.asarray(values, dtype=np.float64).tolist(), strict=True):
                 point[name] = None if math.isnan(value) else value

@@ -17,11 +17,13 @@ from data.picks import truth_table
 from evaluation.campaign_folder import CampaignFolder, finishing, is_finished
 from evaluation.campaign_tuning import MethodPlan, Tuner, TuningTomogram
 from evaluation.comparison import intermediate_row
+from evaluation.detection_curves import detect_with_curves, write_curves
 from evaluation.experiments import Configuration, Detector, Experiment, Task
 from evaluation.exports import write_run_picks
 from evaluation.network_maps import NetworkMaps, SourceTomogram, one_ahead, open_sources
 from evaluation.progress import CampaignProgress
-from evaluation.tomograms import DetectionSettings, TomogramSettings, picks_of
+from evaluation.tomograms import DetectionSettings, TomogramSettings
+from evaluation.tuning import by_particle
 from inference.settings import InferenceSettings
 from particle_config import Particle
 
@@ -152,23 +154,25 @@ class Campaign:
             unfinished = {}
             for method, settings in by_method.items():
                 spacing = source.tomogram.voxel_spacing_angstrom
-                key = hash_of([FORMAT, members, task.detector.combine.__name__, asdict(settings), spacing])
+                truth = self.truths[source.run.name].to_csv()
+                key = hash_of([FORMAT, members, task.detector.combine.__name__, asdict(settings), spacing, truth])
                 if not is_finished(self._picks_dir(task, method, source), key):
                     unfinished[method] = key, settings
             if unfinished:
                 yield _Job(task, unfinished, [key for key in members if not self.maps.is_stored(source, key)])
 
     def _detect(self, source: SourceTomogram, job: "_Job", progress: Callable[[float], None]) -> None:
-        task = job.task
+        task, truth = job.task, by_particle(self.truths[source.run.name])
         tomogram = self.maps.combined(task.detector, task.detector.members, source, task.inference, progress)
         for method, (key, settings) in job.unfinished.items():
             configuration = str(task.configuration(method))
             with self.folder.timings.measured(
                 work="detection", tomogram=source.run.name, configuration=configuration, detector=task.detector.name
             ):
-                table = picks_of(tomogram, settings, self.particles)
+                table, curves = detect_with_curves(tomogram, settings, truth, self.particles)
             with finishing(self._picks_dir(task, method, source), key) as folder:
                 write_run_picks(folder, source.run.name, table, self.particles)
+                write_curves(folder, curves)
 
     def _picks_dir(self, task: Task, method: str, source: SourceTomogram) -> Path:
         return self.folder.picks_dir(task.configuration(method), task.detector.name, source.run.name)

@@ -98,14 +98,18 @@ class CampaignFolder:
             for particle in particles:
                 picks = read_picks(folder / f"{particle.name}.json")
                 count = len(picks.coordinates_zyx_angstrom)
-                scores, uncertainties = (
+                values = (
                     np.full(count, np.nan) if values is None else values
-                    for values in (picks.scores, picks.uncertainties)
+                    for values in (picks.scores, picks.uncertainties, picks.sizes_voxels)
                 )
-                tables.append(
-                    picks_table(run_name, particle.name, picks.coordinates_zyx_angstrom, scores, uncertainties)
-                )
+                tables.append(picks_table(run_name, particle.name, picks.coordinates_zyx_angstrom, *values))
         return pd.concat(tables, ignore_index=True)
+
+    def thresholds(self, configuration: Configuration, detector: str, keyword: str) -> dict[str, float]:
+        """Particle name -> the value of a hyperparameter that the detector uses."""
+        path = self.hyperparameters_dir(configuration, detector) / "thresholds.json"
+        [entry] = json.loads(path.read_text(encoding="utf-8")).values()
+        return {name: values[keyword] for name, values in entry["hyperparameters"][configuration.method].items()}
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """A CSV in the root, the same bytes for the same values."""

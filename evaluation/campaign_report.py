@@ -12,7 +12,6 @@ import torch
 from data.picks import write_submission
 from evaluation.campaign import Campaign, Study
 from evaluation.campaign_results import CampaignResults, Curve, ExperimentResult, Overlay
-from evaluation.chosen_curves import pooled, read_chosen_curves
 from evaluation.comparison import (
     Evaluated,
     comparison_by_particle,
@@ -20,6 +19,7 @@ from evaluation.comparison import (
     per_tomogram_table,
     ranked,
 )
+from evaluation.detection_curves import pooled, read_curves
 from evaluation.experiments import Configuration, Task
 from evaluation.overlays import save_overlay
 from evaluation.report import write_report
@@ -67,7 +67,7 @@ def write_campaign_report(
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
     content = CampaignResults(
-        title=f"{len(by_name)} experiments on {len(campaign.truths)} tomograms",
+        title=f"{len(by_name)} experiment{'s' * (len(by_name) > 1)} on {len(campaign.truths)} tomograms",
         comment=comment,
         date=time.strftime("%Y-%m-%d %H:%M"),
         particles=campaign.particles,
@@ -107,23 +107,25 @@ def _experiment_result(
 
 
 def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[Task]) -> dict[str, Curve]:
-    """Of what the searches of all detectors saw together, with the mean of the thresholds that they chose."""
-    folders = [campaign.folder.hyperparameters_dir(configuration, task.detector.name) for task in tasks]
-    found = [read_chosen_curves(folder) for folder in folders]
+    """Of all detectors and tomograms together, with the mean of the thresholds that were used."""
+    method = METHODS[configuration.method]
+    keyword = method.score_keyword or method.size_keyword
+    names = [task.detector.name for task in tasks]
+    folders = [campaign.folder.picks_dir(configuration, name, run) for name in names for run in campaign.truths]
+    found = [read_curves(folder) for folder in folders]
+    used = [campaign.folder.thresholds(configuration, name, keyword) for name in names]
     curves = {}
     for particle in campaign.particles:
-        ones = [one[particle.name] for one in found if particle.name in one]
-        if ones:
-            curve = Curve.of(pooled(one.curve for one in ones), float(np.mean([one.chosen for one in ones])))
-            curves[particle.name] = curve if METHODS[configuration.method].score_keyword else _over_sizes(curve)
+        chosen = float(np.mean([one[particle.name] for one in used]))
+        curve = pooled(one[particle.name] for one in found)
+        over_scores = Curve.of(curve, chosen)
+        curves[particle.name] = over_scores if method.score_keyword else _over_sizes(over_scores)
     return curves
 
 
 def _over_sizes(curve: Curve) -> Curve:
-    """From scores v / (1 + v) to shares v of the sphere's volume, see evaluation.evidence.Evidence."""
-    return replace(
-        curve, thresholds=curve.thresholds / (1 - curve.thresholds), chosen=curve.chosen / (1 - curve.chosen)
-    )
+    """From scores v / (1 + v) to shares v of the sphere's volume, see detect_with_curves."""
+    return replace(curve, thresholds=curve.thresholds / (1 - curve.thresholds))
 
 
 def _seconds_per_tomogram(

@@ -12,7 +12,6 @@ import pandas as pd
 from data.content_hash import hash_of
 from data.thresholds import Hyperparameters, read_thresholds, write_thresholds
 from evaluation.campaign_folder import CampaignFolder, finishing, is_finished
-from evaluation.chosen_curves import chosen_curves, write_chosen_curves
 from evaluation.evidence import Grid
 from evaluation.experiments import Task
 from evaluation.network_maps import NetworkMaps, SourceTomogram
@@ -128,7 +127,6 @@ class Tuner:
             score = score_of(pd.concat(tables, ignore_index=True), truths, self.particles)
             with finishing(self._folder(task, method), keys[method]) as folder:
                 write_search(folder, result, score)
-                write_chosen_curves(folder, chosen_curves(looks, result))
 
     def _look(
         self,

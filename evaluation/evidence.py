@@ -55,7 +55,7 @@ class Grid:
     def thresholds(self) -> np.ndarray:
         """(T,) values of the last axis, as the scores of an :class:`Evidence`'s curves count."""
         values = np.array(self.values[self.threshold_keyword])
-        return values if METHODS[self.method].score_keyword else _as_scores(values)
+        return values if METHODS[self.method].score_keyword else as_scores(values)
 
     def at(self, index: Sequence[int]) -> dict[str, float]:
         """Keyword -> value at a place of the grid."""
@@ -129,7 +129,7 @@ def _count_by_size(found: Detections, near: np.ndarray, radii: Mapping[str, floa
             numbers = (hits, len(kept) - hits, near.shape[1] - hits)
         counts.append(numbers)
         before = accepted
-    return np.array(counts), _curve(_as_scores(sizes), near, selected(found, **radii))
+    return np.array(counts), _curve(as_scores(sizes), near, selected(found, **radii))
 
 
 def _curve(scores: np.ndarray, near: np.ndarray, kept: np.ndarray) -> ThresholdCurve:
@@ -137,5 +137,6 @@ def _curve(scores: np.ndarray, near: np.ndarray, kept: np.ndarray) -> ThresholdC
     return ThresholdCurve(scores[kept], hit_scores)
 
 
-def _as_scores(volume_fractions: np.ndarray) -> np.ndarray:
+def as_scores(volume_fractions: np.ndarray) -> np.ndarray:
+    """Sizes in sphere volumes -> 0 to 1, rising with the size."""
     return volume_fractions / (1 + volume_fractions)

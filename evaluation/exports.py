@@ -26,6 +26,7 @@ def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles:
             coordinates_zyx_angstrom=table_coordinates_zyx(rows),
             scores=rows["score"].to_numpy(),
             uncertainties=rows["uncertainty"].to_numpy(),
+            sizes_voxels=rows["size_voxels"].to_numpy(),
             user_id="etfinder",
         )
 

@@ -74,7 +74,12 @@ def test_picks_come_back_as_they_were(folder):
     table = pd.concat(
         [
             picks_table(
-                "TS_1", p.name, rng.uniform(size=(n, 3)), rng.uniform(size=n), [np.nan, *rng.uniform(size=n)][:n]
+                "TS_1",
+                p.name,
+                rng.uniform(size=(n, 3)),
+                rng.uniform(size=n),
+                [np.nan, *rng.uniform(size=n)][:n],
+                rng.uniform(size=n),
             )
             for n, p in enumerate(PARTICLES)
         ],

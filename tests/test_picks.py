@@ -249,12 +249,14 @@ def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
         coordinates_zyx_angstrom=POINTS_ZYX,
         scores=scores,
         uncertainties=uncertainties,
+        sizes_voxels=[3.0, 2.5, 1.0],
     )
     points = json.loads((tmp_path / "a.json").read_text())["points"]
     assert [point["uncertainty"] for point in points] == [0.1, None, 0.0]
     back = read_picks(tmp_path / "a.json")
     np.testing.assert_array_equal(back.scores, scores)
     np.testing.assert_array_equal(back.uncertainties, uncertainties)
+    np.testing.assert_array_equal(back.sizes_voxels, [3.0, 2.5, 1.0])
 
 
 def test_an_empty_table_survives_the_file(tmp_path):
