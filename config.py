@@ -39,7 +39,7 @@ PHANTOM_NOISE = 1.0  # 1 = about as hard as real tomograms of this kind
 # --- Network ------------------------------------------------------------------------------------------
 ENCODER_NAME = "deepfinder2"  # a million parameters suffice
 NORM_TYPE = "batch"
-OUTPUT_STRIDE = 2  # maps of half the resolution: more steps in the same time, and never worse (BENCHMARKS.md)
+OUTPUT_STRIDE = 2  # maps of half the resolution: more steps in the same time, better on average (BENCHMARKS.md)
 
 # --- Training -----------------------------------------------------------------------------------------
 PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop, a GPU takes 128
