@@ -3,23 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from blobs import blobs, whole
 
 from postprocessing import islands
 from postprocessing.islands import cell_maxima, islands_that_reach
 from postprocessing.smoothing import gaussian_weights, smooth
-
-
-def blobs(shape, seed=0, count=5):
-    rng = np.random.default_rng(seed)
-    volume = 0.005 * rng.random(shape)
-    for _ in range(count):
-        low = rng.integers(0, np.subtract(shape, 3))
-        volume[tuple(slice(a, a + 3) for a in low)] = rng.random()
-    return torch.from_numpy(volume).float()
-
-
-def whole(volume):
-    return tuple(slice(0, side) for side in volume.shape)
 
 
 def covered(parts, shape):

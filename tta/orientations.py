@@ -6,7 +6,6 @@ sorted order, which puts the identity first. They are written for a beam along z
 tta.missing_wedge turns them for other data.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -16,12 +15,6 @@ class Orientation:
 
     order: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
-
-    @property
-    def determinant(self) -> int:
-        """1 for a rotation, -1 for a mirror image, which shows a molecule's other hand."""
-        inversions = sum(self.order[i] > self.order[j] for i in range(3) for j in range(i + 1, 3))
-        return (-1) ** (inversions + sum(self.flips))
 
 
 IDENTITY = Orientation((0, 1, 2), (False, False, False))
@@ -48,35 +41,6 @@ def generated(*generators: Orientation) -> tuple[Orientation, ...]:
         newest = {compose(one, generator) for one in newest for generator in generators} - group
         group |= newest
     return tuple(sorted(group))
-
-
-def is_group(orientations: Iterable[Orientation]) -> bool:
-    """True where the orientations compose only to one another; finite, so identity and inverses are among them."""
-    group = set(orientations)
-    return bool(group) and {compose(a, b) for a in group for b in group} == group
-
-
-def exchanged_axes(orientations: Iterable[Orientation]) -> tuple[tuple[int, ...], ...]:
-    """Sets of axes that the orientations put in one another's place: a window's sides must be equal along each set.
-
-    Axes that stay in place are left out: () for d2h, ((1, 2),) for d4h, ((0, 1, 2),) for oh.
-    """
-    sets = [{axis} for axis in range(3)]
-    for orientation in orientations:
-        for pair in enumerate(orientation.order):
-            touched = [axes for axes in sets if axes & set(pair)]
-            sets = [axes for axes in sets if axes not in touched] + [set().union(*touched)]
-    return tuple(sorted(tuple(sorted(axes)) for axes in sets if len(axes) > 1))
-
-
-def largest_window(window_zyx: Sequence[int], orientations: Iterable[Orientation]) -> tuple[int, int, int]:
-    """The largest window within the given one that keeps its shape in every orientation."""
-    sides = list(window_zyx)
-    for axes in exchanged_axes(orientations):
-        shortest = min(sides[axis] for axis in axes)
-        for axis in axes:
-            sides[axis] = shortest
-    return tuple(sides)
 
 
 def _flip(*axes: int) -> Orientation:
