@@ -67,7 +67,8 @@ def standardize(patches: Tensor) -> Tensor:
     for patch, result in zip(patches, scored, strict=True):
         mean = patch.mean()
         torch.sub(patch, mean, out=result)
-        deviation = result.square().mean().sqrt()
+        # Row by row: no second array, and no sum so long that float32 rounds it away.
+        deviation = (torch.linalg.vector_norm(result, dim=-1).square().mean() / result.shape[-1]).sqrt()
         # Relative to the mean: tomograms have grey values of 1e-5 or of 1e4. What rounding leaves of a constant
         # patch must not be blown up.
         result /= deviation + EPSILON * mean.abs() + torch.finfo(patches.dtype).tiny

@@ -7,9 +7,9 @@ counted from the centre of the patch, zyx. Matrices stay on the CPU, so that not
 """
 
 import itertools
+import math
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +20,8 @@ MODES = ("anisotropic", "wedge", "isotropic")
 AFFINE_PROBABILITY = 0.3
 MAX_ROTATION_DEGREES = 15.0
 MAX_SCALE = 0.05
+# Planes interpolated by one thread at a time, as few as make up for finding the places anew.
+PLANES_TOGETHER = 32
 
 
 @cache
@@ -108,10 +110,8 @@ def turn(values: Tensor, matrix: Tensor, out: Tensor) -> None:
     for axis, row in enumerate(matrix.tolist()):
         axes[next(place for place in range(3) if row[place])] = axis
     flipped = [place for place in range(3) if matrix[axes[place], place] < 0]
-    if out.device.type == "cpu":  # NumPy copies from flipped views, torch would make another array first
-        np.copyto(out.numpy(), np.flip(values.numpy().transpose(axes), flipped))
-    else:
-        out.copy_(values.permute(axes).flip(flipped))
+    turned = values.permute(axes)
+    out.copy_(turned.flip(flipped) if flipped else turned)
 
 
 def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
@@ -131,7 +131,10 @@ def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
     if mixes_z(matrix):
         return _sample(image[None], matrix, "bilinear")[0]
     below, above, share = _places_along_z(len(image), float(matrix[0, 0]), image.device)
-    return _sample(torch.lerp(image[below], image[above], share[:, None, None]), matrix[1:, 1:], "bilinear")
+    neighbours, shares = torch.stack((below, above), dim=1), torch.stack((1 - share, share), dim=1)
+    # Sums of two planes each, without the copies of them that an index would make.
+    planes = functional.embedding_bag(neighbours, image.flatten(1), per_sample_weights=shares, mode="sum")
+    return _sample_planes(planes.view(image.shape), matrix[1:, 1:], "bilinear")
 
 
 def sample_label(label: Tensor, matrix: Tensor) -> Tensor:
@@ -140,7 +143,7 @@ def sample_label(label: Tensor, matrix: Tensor) -> Tensor:
         return _sample(label[None].float(), matrix, "nearest")[0].to(label.dtype)
     below, above, share = _places_along_z(len(label), float(matrix[0, 0]), label.device)
     planes = label[torch.where(share < 0.5, below, above)]
-    return _sample(planes.float(), matrix[1:, 1:], "nearest").to(label.dtype)
+    return _sample_planes(planes.float(), matrix[1:, 1:], "nearest").to(label.dtype)
 
 
 def mixes_z(matrix: Tensor) -> bool:
@@ -148,12 +151,29 @@ def mixes_z(matrix: Tensor) -> bool:
 
 
 def _sample(channels: Tensor, matrix: Tensor, interpolation: str) -> Tensor:
-    """(C, Z, Y, X) under a (3, 3) matrix, or (C, Y, X) under a (2, 2) one."""
-    theta = _sampling_matrix(matrix, channels.shape[1:]).to(channels.device, non_blocking=True)
-    grid = functional.affine_grid(theta[None], [1, *channels.shape], align_corners=False)
+    """(C, Z, Y, X) under a (3, 3) matrix."""
+    return _sample_batch(channels[None], matrix, interpolation)[0]
+
+
+def _sample_planes(planes: Tensor, matrix: Tensor, interpolation: str) -> Tensor:
+    """(Z, Y, X) plane by plane under a (2, 2) matrix, which is the same for all of them."""
+    # A batch of several channels: torch deals out a batch to threads, and so few planes stay in their caches.
+    together = math.gcd(len(planes), PLANES_TOGETHER)
+    batch = planes.view(-1, together, *planes.shape[1:])
+    return _sample_batch(batch, matrix, interpolation).view(planes.shape)
+
+
+def _sample_batch(batch: Tensor, matrix: Tensor, interpolation: str) -> Tensor:
+    """(B, C, ...) under one (n, n) matrix about the centre of the n axes."""
+    theta = _sampling_matrix(matrix, batch.shape[2:]).to(batch.device, non_blocking=True)
+    grid = functional.affine_grid(theta[None], [1, 1, *batch.shape[2:]], align_corners=False)
     return functional.grid_sample(
-        channels[None], grid, mode=interpolation, padding_mode="reflection", align_corners=False
-    )[0]
+        batch,
+        grid.expand(len(batch), *grid.shape[1:]),
+        mode=interpolation,
+        padding_mode="reflection",
+        align_corners=False,
+    )
 
 
 def _sampling_matrix(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -167,8 +187,8 @@ def _places_along_z(length: int, factor: float, device: torch.device) -> tuple[T
     """Plane p shows plane ``factor`` * p, both counted from the middle: its neighbours, and the share of the upper."""
     last = length - 1
     place = (torch.arange(length, device=device) - last / 2) * factor + last / 2
-    place = torch.where(place < -0.5, -1 - place, place)
-    place = torch.where(place > last + 0.5, 2 * last + 1 - place, place).clamp(0, last)
+    place = (place + 0.5).remainder(2 * length)  # mirrored at both ends
+    place = (torch.minimum(place, 2 * length - place) - 0.5).clamp(0, last)
     below = place.floor().long()
     return below, (below + 1).clamp(max=last), place - below
 

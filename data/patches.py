@@ -49,13 +49,15 @@ class PatchBatches(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         """Batch ``index``: image (B, 1, Z, Y, X) float32, label (B, Z, Y, X) uint8, and its number."""
         rng = np.random.default_rng((self.seed, index))
-        images = np.empty((self.batch_size, 1, *self.patch_size), np.float32)
-        labels = np.empty((self.batch_size, *self.patch_size), np.uint8)
+        images = torch.empty(self.batch_size, 1, *self.patch_size)
+        labels = torch.empty(self.batch_size, *self.patch_size, dtype=torch.uint8)
         for k in range(self.batch_size):
-            images[k, 0], labels[k] = self._cut(rng)
+            for batch, region in zip((images[k, 0], labels[k]), self._cut(rng), strict=True):
+                # torch copies by several threads, and warns of arrays that cannot be written.
+                batch.copy_(torch.from_numpy(np.require(region, requirements="W")))
         return {
-            "image": torch.from_numpy(images),
-            "label": torch.from_numpy(labels),
+            "image": images,
+            "label": labels,
             "index": index,  # a plain number: reading it never makes a device wait
         }
 

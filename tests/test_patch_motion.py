@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from data import patch_motion
 from data.patch_motion import (
@@ -91,6 +92,19 @@ def test_z_apart_is_the_same_interpolation_as_in_the_volume(always_affine, monke
     monkeypatch.setattr(patch_motion, "mixes_z", lambda matrix: True)
     together = move(image, label, turns, affine)
     assert torch.allclose(apart[0], together[0], rtol=0, atol=1e-4) and torch.equal(apart[1], together[1])
+
+
+@pytest.mark.parametrize("shape", [(12, 10, 11), (16, 6, 40)])
+def test_interpolation_is_that_of_scipy(shape, always_affine):
+    """Also where a long patch is mirrored more than once, and where its planes make whole batches or none."""
+    image, label = patch(shape)
+    for matrix in small_affine(5, "anisotropic", seeded(4)):
+        middle = (np.array(shape) - 1) / 2
+        where = {"matrix": matrix.numpy(), "offset": middle - matrix.numpy() @ middle, "mode": "reflect"}
+        expected = ndimage.affine_transform(image[0, 0].numpy(), order=1, **where)
+        assert np.allclose(sample_image(image[0, 0], matrix), expected, atol=1e-4)
+        nearest = ndimage.affine_transform(label[0].numpy(), order=0, **where)
+        assert (sample_label(label[0], matrix).numpy() != nearest).mean() < 0.01  # ties
 
 
 def test_a_rotation_turns_about_the_centre_of_the_patch():
