@@ -1,5 +1,6 @@
-"""One exception for what the user can mend, and the way every script ends on it."""
+"""One exception for what the user can mend, and the way every script starts and ends."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,9 @@ class InputError(Exception):
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
+    # Large arrays in huge pages: else the first touch of every new one costs as much as computing with it. torch reads
+    # this when it first allocates.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
     try:
         main(argv)

@@ -1,5 +1,6 @@
-"""How scripts end on a user's mistake."""
+"""How scripts start, and how they end on a user's mistake."""
 
+import os
 import warnings
 
 import pytest
@@ -29,3 +30,12 @@ def test_warnings_are_one_line(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     run_script(lambda argv: None)
     assert warnings.formatwarning("no picks", UserWarning, "file.py", 3) == "warning: no picks\n"
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("0", "0")])
+def test_large_arrays_lie_in_huge_pages_unless_the_user_says_otherwise(monkeypatch, given, used):
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", given or "")
+    if given is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    run_script(lambda argv: None)
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == used
