@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from data.content_hash import content_hash
 from data.folds import leave_one_out
 from data.training_volume import TrainingVolume
 from errors import InputError
@@ -20,6 +21,7 @@ from inference.settings import InferenceSettings
 from losses import LOSSES
 from particle_config import PARTICLES
 from training.averaging import AveragedWeights, ema_weight, swa_weight
+from training.checkpoint_files import AtomicCheckpoints
 from training.experiment import finished_folds
 from training.module import DetectionModule, batch_seeds, weighted_f4
 from training.run import train_fold
@@ -151,6 +153,14 @@ def test_saved_weights_are_the_scored_weights(experiment, monkeypatch):
     network, _ = load_checkpoint(folder / "again" / "fold_0-last.ckpt")
     predictor = Predictor([network], settings().inference, torch.device("cpu"))
     assert torch.equal(original(predictor, HandDrawn().load("a").images[0]).probability, seen[1])
+
+
+def test_equal_states_make_equal_files(tmp_path):
+    """A campaign knows the specialists of one epoch as one network."""
+    for name in ("apo-ferritin", "ribosome"):
+        AtomicCheckpoints().save_checkpoint({"weight": torch.arange(5.0)}, tmp_path / name)
+    assert content_hash(tmp_path / "apo-ferritin") == content_hash(tmp_path / "ribosome")
+    assert torch.equal(torch.load(tmp_path / "ribosome", weights_only=True)["weight"], torch.arange(5.0))
 
 
 def test_the_same_seed_gives_the_same_weights(experiment):

@@ -15,11 +15,14 @@ from errors import InputError
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint is there as a whole or not at all: Lightning's own copies it over the older one."""
+    """A checkpoint is there as a whole or not at all: Lightning's own copies it over the older one.
+
+    Equal states make equal files, whatever their names: specialists of the same epoch are known as the same network.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)  # to a path it would write the name into the file
 
 
 class BestCheckpoint(ModelCheckpoint):
