@@ -33,7 +33,7 @@ from data.augmentation import (
     augment,
     shift_statistics,
 )
-from data.masks import paint_spheres
+from data.masks import paint_spheres, pool_labels
 from data.normalization import standardize
 from data.patch_motion import AFFINE_PROBABILITY, MAX_ROTATION_DEGREES, MAX_SCALE
 from data.patches import PatchBatches, check_patch_fits
@@ -233,8 +233,8 @@ def monai_transforms(level: str, patch_size_zyx: tuple[int, int, int]) -> list[m
 def make_step(device: torch.device) -> Callable[[Batch], None]:
     """One optimizer step of the default network and loss in bf16."""
     torch.manual_seed(0)
-    network = build_model(config.ENCODER_NAME, num_classes=len(PARTICLES) + 1).to(device)
-    network = network.to(memory_format=torch.channels_last_3d)
+    network = build_model(config.ENCODER_NAME, num_classes=len(PARTICLES) + 1, output_stride=config.OUTPUT_STRIDE)
+    network = network.to(device, memory_format=torch.channels_last_3d)
     loss = build_loss(config.LOSS_TYPE, (1.0, *(particle.loss_weight for particle in PARTICLES))).to(device)
     weights = term_weights(config.LOSS_TYPE)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.LEARNING_RATE)
@@ -242,7 +242,7 @@ def make_step(device: torch.device) -> Callable[[Batch], None]:
     def step(batch: Batch) -> None:
         image, label = batch
         with torch.autocast(device.type, torch.bfloat16):
-            terms = loss(network(image), label)
+            terms = loss(network(image), pool_labels(label, network.output_stride))
         sum(weights.get(name, 1.0) * term for name, term in terms.items()).backward()
         optimizer.step()
         optimizer.zero_grad()

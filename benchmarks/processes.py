@@ -20,11 +20,11 @@ def run_measured(command: list[str], folder: Path) -> float:
 
 
 def run_beside_others(jobs: int, script: str, *flags) -> None:
-    """Run a script of the project silently, as one of so many that share the cores."""
+    """Run a script of the project, or a module by its dotted name, silently, as one of so many that share the cores."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, flags)],
-        env={**os.environ, "OMP_NUM_THREADS": threads},
+        [sys.executable, *([str(ROOT / script)] if script.endswith(".py") else ["-m", script]), *map(str, flags)],
+        env={**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

@@ -5,7 +5,7 @@
     python -m benchmarks.tta --name "phantom, 45 degrees" --data_root phantom45 --public_root phantom45/public
     python -m benchmarks.tta --table results/tta/*/scores.csv --picture docs/tta.png
 
-One network per training and seed, evaluated with each group of views. Every evaluation keeps its picks down to the
+One network per training and seed, evaluated with each group of views (view_groups.py). It keeps its picks down to the
 lowest scores; two scores are read off them: F4 at the thresholds of the checkpoint, which were found on one held-out
 tomogram without views, and F4 at the best threshold of every particle on these very tomograms. Views change the
 distribution of scores, so the first may do them wrong; the second does not depend on thresholds, but knows the truth.
@@ -44,7 +44,7 @@ from metrics.threshold_curve import ThresholdCurve, threshold_curve
 from particle_config import PARTICLES, Particle
 from train import MAY_CHANGE
 from training.experiment import check_same_arguments, finished_folds, fold_dir
-from training.module import LOWEST_PEAK, VALIDATION_METHOD
+from training.module import VALIDATION_METHOD
 from tta.orientations import ORIENTATIONS
 
 # What the rows are called -> --augmentation_mode.
@@ -112,7 +112,7 @@ def run_all(args: argparse.Namespace) -> Path:
     def job(training: str, seed: int) -> tuple[Path, list[Path]]:
         experiment = given.get((training, seed)) or trained(training, seed, folder, args)
         root = folder / "evaluations" / file_name(f"{training} {seed} {experiment.name}")
-        return experiment, [evaluated(experiment, group, root / group, args) for group in groups]
+        return experiment, evaluated(experiment, groups, root, args)
 
     with ThreadPoolExecutor(args.jobs) as pool:
         done = list(pool.map(job, *zip(*wanted, strict=True)))
@@ -174,15 +174,16 @@ def finished_in(root: Path) -> list[Path]:
     return [experiment for experiment in sorted(root.glob("*")) if FOLD in finished_folds(experiment)]
 
 
-def evaluated(experiment: Path, group: str, results: Path, args: argparse.Namespace) -> Path:
-    """The results of all candidates through the views of the group, evaluated now where there are none."""
-    if not (results / "scores.json").is_file():
+def evaluated(experiment: Path, groups: Sequence[str], root: Path, args: argparse.Namespace) -> list[Path]:
+    """The folders of all candidates through the views of each group, evaluated now where there are none."""
+    results = [root / group for group in groups]
+    missing = [folder.name for folder in results if not (folder / "submission.csv").is_file()]
+    if missing:
         run_beside_others(
-            *(args.jobs, "eval_public_czi.py", "--model_path", checkpoint_of(experiment)),
-            *("--data_root", args.public_root, "--output_dir", results, *view_flags(group)),
-            *("--postprocessing_method", VALIDATION_METHOD, "--fixed_plm_gpu_peak_thresh", LOWEST_PEAK),
+            *(args.jobs, "benchmarks.view_groups", "--model_path", checkpoint_of(experiment)),
+            *("--data_root", args.public_root, "--output_dir", root, "--groups", *missing),
         )
-        print(f"evaluated {experiment}, {group}", flush=True)
+        print(f"evaluated {experiment}, {', '.join(missing)}", flush=True)
     return results
 
 

@@ -156,10 +156,9 @@ def test_the_whole_run_repeats_nothing(tmp_path, monkeypatch, capsys):
         if script == "train.py":
             make_experiment(output / "experiment")
         else:
-            output.mkdir(parents=True)
-            score = 0.9 if "d2h" in flags else 0.05  # below the checkpoint's threshold without views
-            TRUTH.assign(score=score).to_csv(output / "submission.csv", index=False)
-            (output / "scores.json").write_text("{}")
+            for group, score in (("d2h", 0.9), ("none", 0.05)):  # the latter below the checkpoint's threshold
+                (output / group).mkdir(parents=True)
+                TRUTH.assign(score=score).to_csv(output / group / "submission.csv", index=False)
 
     monkeypatch.setattr(tta, "run_beside_others", pretend)
     monkeypatch.setattr(tta, "measured_costs", lambda *_: {"none": 2.0, "d2h": 15.0})
@@ -169,10 +168,10 @@ def test_the_whole_run_repeats_nothing(tmp_path, monkeypatch, capsys):
     words = f"--public_root {tmp_path / 'public'} --output_dir {tmp_path / 'out'} --seeds 3 4 --groups d2h --jobs 1"
     for _ in range(2):
         tta.main(words.split())
-    assert sorted(script for script, _ in calls) == ["eval_public_czi.py"] * 8 + ["train.py"] * 4
+    assert sorted(script for script, _ in calls) == ["benchmarks.view_groups"] * 4 + ["train.py"] * 4
     modes = {flags[flags.index("--augmentation_mode") + 1] for script, flags in calls if script == "train.py"}
     assert modes == set(tta.TRAININGS.values())
-    assert sum("--use_tta" in flags for _, flags in calls) == 4
+    assert all(flags[-3:] == ["--groups", "none", "d2h"] for script, flags in calls if script != "train.py")
     scores = pd.read_csv(tmp_path / "out" / "phantom" / "scores.csv")
     d2h, none = scores[scores["group"] == "d2h"], scores[scores["group"] == "none"]
     assert set(d2h["f4"]) == {1.0} and set(d2h["cost"]) == {7.5} and set(d2h["views"]) == {8}

@@ -1,0 +1,84 @@
+"""The score behind benchmarks.inference: one network, the same detection, our windows beside MONAI's.
+
+    python -m benchmarks.inference_accuracy --model_path CHECKPOINT --data_root DATA/public --views 1 8
+
+Tomograms go through the network by each side of benchmarks.inference, in the same precision; particles are then found
+at the thresholds of the checkpoint and scored by the challenge's rules.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
+
+import config
+from benchmarks.inference import GROUPS, OURS, SIDES, monai_side, our_side
+from data.czi import find_runs
+from data.picks import truth_table
+from errors import run_script
+from evaluation.tomograms import (
+    DetectionSettings,
+    PredictedTomogram,
+    TomogramSettings,
+    open_tomograms,
+    picks_of,
+    read_tomogram,
+)
+from inference.checkpoints import load_checkpoint
+from inference.device import DEVICES, choose_device
+from inference.predictor import Prediction
+from inference.settings import PRECISIONS
+from metrics.fbeta import score_picks
+from particle_config import PARTICLES
+from training.module import VALIDATION_METHOD
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.inference_accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model_path", type=Path, required=True, help="a checkpoint")
+    parser.add_argument("--data_root", type=Path, required=True, help="either layout, with picks")
+    parser.add_argument("--views", type=int, nargs="+", choices=GROUPS, default=[1])
+    parser.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION)
+    parser.add_argument("--monai_batch_size", type=int, help="windows per call (default: 1 on a CPU, 4 on a GPU)")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    network, trained = load_checkpoint(args.model_path)
+    device = choose_device(args.device, args.precision)
+    settings = TomogramSettings(trained.tomo_types[0], trained.norm_percentiles, trained.voxel_spacing_angstrom)
+    detection = DetectionSettings(
+        trained.radius_fraction, VALIDATION_METHOD, trained.hyperparameters[VALIDATION_METHOD]
+    )
+    runs = find_runs(args.data_root, tomo_type=settings.tomo_type)
+    truth, tomograms = truth_table(runs), open_tomograms(runs, settings)
+    print("| views | side | F4 |\n|---|---|---|")
+    for views in args.views:
+        for side in SIDES:
+            ours = side == OURS
+            predict = our_side(network, views, args) if ours else monai_side(network, side, views, args, device)
+            picks = []
+            for run, tomogram in zip(tqdm(runs, side, leave=False, disable=None), tomograms, strict=True):
+                answer = predict(read_tomogram(tomogram, settings)[1])
+                prediction = answer if ours else as_prediction(answer, network.output_stride)
+                seen = PredictedTomogram(run, tomogram.voxel_spacing_angstrom, None, prediction)
+                picks.append(picks_of(seen, detection, PARTICLES))
+            f4 = score_picks(pd.concat(picks, ignore_index=True), truth).weighted
+            print(f"| {views} | {side} | {f4:.4f} |", flush=True)
+
+
+def as_prediction(probability: Tensor, stride: int) -> Prediction:
+    return Prediction(probability, None, stride)
+
+
+if __name__ == "__main__":
+    run_script(main)
