@@ -228,17 +228,29 @@ def test_curves_are_thinned_but_keep_their_ends():
 
 
 # --- In a browser -------------------------------------------------------------------------------------
-@pytest.mark.skipif(BROWSER is None, reason="no browser at hand")
-def test_a_browser_asks_nobody_and_complains_of_nothing(tmp_path, results):
-    path, log = write_report(tmp_path / "report.html", results), tmp_path / "requests.json"
+def opened(page, folder):
+    """The page's DOM, what the browser says, and what the page asks others for (the browser's own requests aside)."""
+    log = folder / "requests.json"
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet),
-        *(f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr"),
-        *("--window-size=1280,1000", "--dump-dom", path.as_uri()),
+        *(f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr"),
+        *("--window-size=1280,1000", "--dump-dom", page.as_uri()),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert 'id="commands"' in done.stdout
-    assert "CONSOLE" not in done.stderr
-    events = json.loads(log.read_text())["events"]
-    assert [event["params"]["url"] for event in events if "url" in event.get("params", {})] == []
+    requests = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    asked = [one["url"] for one in requests if one.get("initiator", "not an origin") != "not an origin"]
+    return done.stdout, done.stderr, asked
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser at hand")
+def test_a_browser_asks_nobody_and_complains_of_nothing(tmp_path, results):
+    page, said, asked = opened(write_report(tmp_path / "report.html", results), tmp_path)
+    assert 'id="commands"' in page and "CONSOLE" not in said and asked == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser at hand")
+def test_a_page_that_asks_and_complains_is_noticed(tmp_path):
+    (tmp_path / "page.html").write_text('<img src="http://elsewhere.invalid/a.png"><script>console.log("no")</script>')
+    _, said, asked = opened(tmp_path / "page.html", tmp_path)
+    assert "CONSOLE" in said and asked == ["http://elsewhere.invalid/a.png"]
