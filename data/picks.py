@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TABLE_COLUMNS = ("experiment", "particle_type", "x", "y", "z")
 # What a table of our own picks has besides; a value may be missing in those that are not the score.
-PICK_COLUMNS = ("score", "uncertainty", "size_voxels")
+PICK_COLUMNS = ("score", "uncertainty", "size_voxels", "confidence")
 POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 
 
@@ -32,8 +32,8 @@ POINT_TYPES = ("point", "orientedPoint", "instancePoint")
 class Picks:
     """The points of one picks file.
 
-    ``coordinates_zyx_angstrom`` is (N, 3); the others are (N,) or None; an uncertainty or a size that is not known is
-    NaN.
+    ``coordinates_zyx_angstrom`` is (N, 3); the others are (N,) or None; of those that are not the score a value that
+    is not known is NaN.
     """
 
     particle_name: str
@@ -42,6 +42,7 @@ class Picks:
     scores: np.ndarray | None = None
     uncertainties: np.ndarray | None = None
     sizes_voxels: np.ndarray | None = None
+    confidences: np.ndarray | None = None
 
 
 def _as_coordinates(values: object) -> np.ndarray:
@@ -62,7 +63,7 @@ def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
 def read_picks(path: str | Path) -> Picks:
     """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
 
-    ``scores`` is None unless every point has one, ``uncertainties`` and ``sizes_voxels`` unless some point has one.
+    ``scores`` is None unless every point has one, the other fields of ours unless some point has one.
     InputError, with the file named, for anything unreadable, a unit other than angstrom, or a location that is missing
     or not finite.
     """
@@ -94,6 +95,7 @@ def read_picks(path: str | Path) -> Picks:
         scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
         uncertainties=known("uncertainty"),
         sizes_voxels=known("size_voxels"),
+        confidences=known("confidence"),
     )
 
 
@@ -107,6 +109,7 @@ def write_picks(
     scores: np.ndarray | None = None,
     uncertainties: np.ndarray | None = None,
     sizes_voxels: np.ndarray | None = None,
+    confidences: np.ndarray | None = None,
     user_id: str = "curation",
     session_id: str = "0",
     trust_orientation: bool = False,
@@ -117,7 +120,7 @@ def write_picks(
     ----------
     coordinates_zyx_angstrom : (N, 3), angstrom; N = 0 is legal.
     rotations_xyz : (N, 3, 3) rotation matrices acting on xyz column vectors, identity when None.
-    scores, uncertainties, sizes_voxels : (N,), or None to leave the field out; NaN is written as null.
+    scores, uncertainties, sizes_voxels, confidences : (N,), or None to leave the field out; NaN is written as null.
     """
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     transformations = np.tile(np.eye(4), (len(coordinates), 1, 1))
@@ -131,7 +134,7 @@ def write_picks(
         }
         for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
     ]
-    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels), strict=True):
+    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels, confidences), strict=True):
         if values is not None:
             for point, value in zip(points, np.asarray(values, dtype=np.float64).tolist(), strict=True):
                 point[name] = None if math.isnan(value) else value
@@ -246,13 +249,14 @@ def picks_table(
     scores: np.ndarray | None = None,
     uncertainties: np.ndarray | None = None,
     sizes_voxels: np.ndarray | None = None,
+    confidences: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """One row per point: experiment, particle_type, x, y, z in angstrom, and those of PICK_COLUMNS that are given."""
     coordinates = _as_coordinates(coordinates_zyx_angstrom)
     table = pd.DataFrame(coordinates[:, ::-1].copy(), columns=["x", "y", "z"])
     table.insert(0, "experiment", pd.Series([run_name] * len(table), dtype=str))
     table.insert(1, "particle_type", pd.Series([particle_name] * len(table), dtype=str))
-    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels), strict=True):
+    for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels, confidences), strict=True):
         if values is not None:
             table[name] = np.asarray(values, dtype=np.float64)
     return table

@@ -26,7 +26,12 @@ def write_thresholds(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def read_thresholds(
-    path: Path, *, method: str, keywords: Sequence[str], particles: Sequence[Particle]
+    path: Path,
+    *,
+    method: str,
+    keywords: Sequence[str],
+    particles: Sequence[Particle],
+    optional: Sequence[str] = (),
 ) -> list[dict[str, dict[str, dict[str, float]]]]:
     """The hyperparameters of a method from every entry that has them: method -> particle name -> keyword -> value.
 
@@ -34,12 +39,13 @@ def read_thresholds(
     ----------
     keywords : those of the method; each is asked for
     particles : of each the values are asked for
+    optional : keywords that a particle may have as well; of any sign
 
     Raises
     ------
     InputError
         Not such a file, no entry for the method, a particle or keyword too few or unknown, or a value that is not a
-        finite number from 0 up.
+        finite number, or not from 0 up.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -57,8 +63,8 @@ def read_thresholds(
         where = f"{path}, {name}, {method}"
         _check_keys(where, values, "particle", names)
         for particle in names:
-            _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords)
-            _check_values(f"{where}, {particle}", values[particle])
+            _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords, optional)
+            _check_values(f"{where}, {particle}", values[particle], optional)
     return [{method: values} for values in found.values()]
 
 
@@ -69,17 +75,18 @@ def _table(path: Path, name: str, entry: object) -> dict:
     return table
 
 
-def _check_keys(where: str, values: object, what: str, expected: Sequence[str]) -> None:
+def _check_keys(where: str, values: object, what: str, expected: Sequence[str], optional: Sequence[str] = ()) -> None:
     if not isinstance(values, dict):
         raise InputError(f"{where}: not a table of {what}s")
-    if unknown := sorted(set(values) - set(expected)):
+    if unknown := sorted(set(values) - {*expected, *optional}):
         raise InputError(f"{where}: unknown {what} {unknown[0]!r}; there are: {', '.join(expected)}")
     if missing := [name for name in expected if name not in values]:
         raise InputError(f"{where}: {what} {missing[0]!r} is missing; add it")
 
 
-def _check_values(where: str, values: Mapping[str, object]) -> None:
+def _check_values(where: str, values: Mapping[str, object], optional: Sequence[str]) -> None:
     for keyword, value in values.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and value >= 0):
-            raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number from 0 up")
+        if not (is_number and math.isfinite(value) and (value >= 0 or keyword in optional)):
+            from_0_up = "" if keyword in optional else " from 0 up"
+            raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number{from_0_up}")

@@ -15,6 +15,7 @@ from data.thresholds import Hyperparameters, read_thresholds
 from errors import InputError
 from evaluation.evidence import Grid
 from evaluation.search import STRATEGIES
+from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
 from postprocessing import METHODS
 
@@ -191,6 +192,10 @@ def resolve_hyperparameters(
     ----------
     trained : what every checkpoint found
 
+    Returns
+    -------
+    The hyperparameters of the method, and the calibration of its scores (metrics.calibration) where there is one.
+
     Raises
     ------
     InputError : a flag that has no effect on the method, or a value or file that cannot be used
@@ -199,16 +204,26 @@ def resolve_hyperparameters(
     _check_flags(args)
     if args.per_class_hp_path is not None:
         keywords = [row.keyword for row in _rows(method)]
-        trained = read_thresholds(args.per_class_hp_path, method=method, keywords=keywords, particles=particles)
+        trained = read_thresholds(
+            args.per_class_hp_path, method=method, keywords=keywords, particles=particles, optional=CALIBRATION
+        )
+
+    def found(keyword: str, particle: Particle) -> float | None:
+        values = [one.get(method, {}).get(particle.name, {}).get(keyword) for one in trained]
+        known = [number for number in values if number is not None]
+        return sum(known) / len(known) if known else None
 
     def value(row: Hyperparameter, particle: Particle) -> float:
-        if (fixed := _fixed(args, row)) is not None:
-            return fixed
-        found = [one.get(method, {}).get(particle.name, {}).get(row.keyword) for one in trained]
-        known = [number for number in found if number is not None]
-        return sum(known) / len(known) if known else row.default_for(method)
+        given = (_fixed(args, row), found(row.keyword, particle), row.default_for(method))
+        return next(number for number in given if number is not None)
 
-    return {particle.name: {row.keyword: value(row, particle) for row in _rows(method)} for particle in particles}
+    return {
+        particle.name: {
+            **{row.keyword: value(row, particle) for row in _rows(method)},
+            **{name: number for name in CALIBRATION if (number := found(name, particle)) is not None},
+        }
+        for particle in particles
+    }
 
 
 def search_grid(args: argparse.Namespace) -> Grid | None:

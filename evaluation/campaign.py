@@ -28,7 +28,7 @@ from inference.settings import InferenceSettings
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other picks.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class CampaignFolder:
                 count = len(picks.coordinates_zyx_angstrom)
                 values = (
                     np.full(count, np.nan) if values is None else values
-                    for values in (picks.scores, picks.uncertainties, picks.sizes_voxels)
+                    for values in (picks.scores, picks.uncertainties, picks.sizes_voxels, picks.confidences)
                 )
                 tables.append(picks_table(run_name, particle.name, picks.coordinates_zyx_angstrom, *values))
         return pd.concat(tables, ignore_index=True)

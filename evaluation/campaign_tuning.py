@@ -20,10 +20,11 @@ from evaluation.search import SearchedTomogram, SearchSettings, look_at, picks_f
 from evaluation.search_result import choose
 from evaluation.tomograms import DetectionSettings
 from evaluation.tuning import by_particle, write_search
+from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other hyperparameters.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,13 @@ class Tuner:
         self._search(task, searches, training, progress)
         for method, settings in searches.items():
             path = self._folder(task, method) / "thresholds.json"
-            [kept] = read_thresholds(path, method=method, keywords=settings.grid.keywords, particles=self.particles)
+            [kept] = read_thresholds(
+                path,
+                method=method,
+                keywords=settings.grid.keywords,
+                particles=self.particles,
+                optional=CALIBRATION,
+            )
             found[method] = replace(found[method], hyperparameters=kept[method])
         for method in found.keys() - searches.keys():
             values = found[method].hyperparameters

@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence import as_scores
+from evaluation.evidence import ranking_scores
 from evaluation.search import LOWEST_SCORE
-from evaluation.tomograms import DetectionSettings, PredictedTomogram, table_of_detections, uncertainty_at
+from evaluation.tomograms import (
+    DetectionSettings,
+    Found,
+    PredictedTomogram,
+    table_of_detections,
+    uncertainty_at,
+)
+from metrics.calibration import confidence
 from metrics.fbeta import MATCH_RADIUS_FRACTION, reference_scores
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
 from postprocessing import METHODS, candidates, radii_voxels
-from postprocessing.selection import select, volume_fractions
+from postprocessing.selection import select
 
 # Hidden, since it lies among the picks of a tomogram.
 FILE = ".threshold_curves.json"
@@ -56,7 +63,7 @@ def detect_with_curves(
         )
         radii = {"radius_voxels": radius_voxels, "trained_radius_voxels": trained_radius_voxels}
         every = select(proposed[particle.name], **radii, nms_radius_fraction=values["nms_radius_fraction"])
-        scores = every.scores if method.score_keyword else as_scores(volume_fractions(every, trained_radius_voxels))
+        scores = ranking_scores(every, settings.method, trained_radius_voxels)
         truth = truth_zyx_angstrom.get(particle.name, np.empty((0, 3)))
         reach = MATCH_RADIUS_FRACTION * particle.radius_angstrom
         curves[particle.name] = ThresholdCurve(
@@ -69,7 +76,11 @@ def detect_with_curves(
             smallest_score=values.get(method.score_keyword),
             smallest_volume_fraction=values.get(method.size_keyword),
         )
-        picks[particle.name] = found, uncertainty_at(found.coordinates_zyx, prediction, particle.label)
+        picks[particle.name] = Found(
+            found,
+            confidence(ranking_scores(found, settings.method, trained_radius_voxels), values),
+            uncertainty_at(found.coordinates_zyx, prediction, particle.label),
+        )
     return table_of_detections(tomogram.run.name, picks, spacing), curves
 
 

@@ -61,6 +61,10 @@ class Grid:
         """Keyword -> value at a place of the grid."""
         return {keyword: self.values[keyword][i] for keyword, i in zip(self.keywords, index, strict=True)}
 
+    def curve_at(self, index: Sequence[int], evidence: "Evidence") -> ThresholdCurve:
+        """The curve over all thresholds that goes through a place of the grid."""
+        return evidence.curves[np.ravel_multi_index(tuple(index[:-1]), self.shape[:-1])]
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -135,6 +139,13 @@ def _count_by_size(found: Detections, near: np.ndarray, radii: Mapping[str, floa
 def _curve(scores: np.ndarray, near: np.ndarray, kept: np.ndarray) -> ThresholdCurve:
     hit_scores = np.where(near[kept], scores[kept, None], -np.inf).max(axis=0, initial=-np.inf)
     return ThresholdCurve(scores[kept], hit_scores)
+
+
+def ranking_scores(found: Detections, method: str, trained_radius_voxels: float) -> np.ndarray:
+    """(N,) in 0..1, what the method's threshold is about: the scores, or else the sizes."""
+    if METHODS[method].score_keyword:
+        return found.scores
+    return as_scores(volume_fractions(found, trained_radius_voxels))
 
 
 def as_scores(volume_fractions: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles:
             scores=rows["score"].to_numpy(),
             uncertainties=rows["uncertainty"].to_numpy(),
             sizes_voxels=rows["size_voxels"].to_numpy(),
+            confidences=rows["confidence"].to_numpy(),
             user_id="etfinder",
         )
 

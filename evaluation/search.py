@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence import Evidence, Grid, gather_evidence
-from evaluation.tomograms import DetectionSettings, PredictedTomogram, table_of_detections, uncertainty_at
+from evaluation.evidence import Evidence, Grid, gather_evidence, ranking_scores
+from evaluation.tomograms import DetectionSettings, Found, PredictedTomogram, table_of_detections, uncertainty_at
+from metrics.calibration import confidence
 from particle_config import Particle
 from postprocessing import METHODS, candidates, radii_voxels
 from postprocessing.detections import Detections
@@ -149,12 +150,15 @@ def picks_from(
     for particle in particles:
         values = hyperparameters[particle.name]
         proposal = tomogram.proposals[particle.name][tuple(values[keyword] for keyword in settings.structural)]
+        radii = _radii(particle, tomogram.voxel_spacing_angstrom, tomogram.stride, settings)
         kept = selected(
             proposal.candidates,
-            **_radii(particle, tomogram.voxel_spacing_angstrom, tomogram.stride, settings),
+            **radii,
             nms_radius_fraction=values["nms_radius_fraction"],
             smallest_score=values.get(method.score_keyword),
             smallest_volume_fraction=values.get(method.size_keyword),
         )
-        found[particle.name] = proposal.candidates[kept], proposal.uncertainties[kept]
+        detections = proposal.candidates[kept]
+        ranking = ranking_scores(detections, settings.grid.method, radii["trained_radius_voxels"])
+        found[particle.name] = Found(detections, confidence(ranking, values), proposal.uncertainties[kept])
     return table_of_detections(tomogram.name, found, tomogram.voxel_spacing_angstrom)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.search import GLOBAL, SearchedTomogram, SearchSettings
+from metrics.calibration import fit_calibration
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
 from metrics.threshold_curve import mean_smoothed_f_beta
@@ -28,6 +29,7 @@ class SearchResult:
     counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
     smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
     chosen : particle name -> place in the grid; None: it keeps its default
+    calibrations : particle name -> what metrics.calibration learns from the candidates at that place
     """
 
     settings: SearchSettings
@@ -36,12 +38,15 @@ class SearchResult:
     counts: Mapping[str, np.ndarray]
     smoothed_f4: Mapping[str, np.ndarray]
     chosen: Mapping[str, tuple[int, ...] | None]
+    calibrations: Mapping[str, Mapping[str, float]]
 
     @property
     def hyperparameters(self) -> dict[str, dict[str, float]]:
-        """Particle name -> keyword -> value."""
+        """Particle name -> keyword -> value, the calibration too."""
         return {
-            name: dict(self.settings.defaults[name]) if place is None else self.settings.grid.at(place)
+            name: dict(self.settings.defaults[name])
+            if place is None
+            else {**self.settings.grid.at(place), **self.calibrations[name]}
             for name, place in self.chosen.items()
         }
 
@@ -127,8 +132,12 @@ def choose(
             stacklevel=2,
         )
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
+    calibrations = {
+        name: {} if place is None else fit_calibration(settings.grid.curve_at(place, one) for one in evidence[name])
+        for name, place in chosen.items()
+    }
     names = tuple(one.name for one in searched)
-    return SearchResult(settings, tuple(particles), names, counts, smoothed, chosen)
+    return SearchResult(settings, tuple(particles), names, counts, smoothed, chosen, calibrations)
 
 
 def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:

@@ -14,9 +14,11 @@ from data.normalization import clip_to_percentiles
 from data.picks import picks_table
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
+from evaluation.evidence import ranking_scores
 from inference.predictor import Prediction, Predictor
+from metrics.calibration import confidence
 from particle_config import Particle
-from postprocessing import detect
+from postprocessing import detect, radii_voxels
 from postprocessing.detections import Detections
 
 # Voxels that differ more from those trained on show particles at another size.
@@ -49,7 +51,7 @@ class DetectionSettings:
     ----------
     trained_radius_fraction : of the network's training
     method : post-processing method
-    hyperparameters : particle name -> keyword -> value
+    hyperparameters : particle name -> keyword -> value; the calibration of the scores too, where there is one
     internal_downsample : voxels of the map in a cell of the one that is searched
     """
 
@@ -70,6 +72,21 @@ class PredictedTomogram:
     voxel_spacing_angstrom: float
     volume: np.ndarray | None
     prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Found:
+    """Particles of one class in voxels of the tomogram.
+
+    Attributes
+    ----------
+    confidences : (N,) chance to be a hit; NaN without a calibration
+    uncertainties : (N,) standard deviation of the probability over views and networks; NaN where there is only one
+    """
+
+    detections: Detections
+    confidences: np.ndarray
+    uncertainties: np.ndarray
 
 
 def open_tomograms(runs: Sequence[Run], settings: TomogramSettings) -> list[Tomogram]:
@@ -130,7 +147,7 @@ def _open(run: Run, settings: TomogramSettings) -> Tomogram:
 
 
 def picks_of(tomogram: PredictedTomogram, settings: DetectionSettings, particles: Sequence[Particle]) -> pd.DataFrame:
-    """Picks in angstrom, best first within each particle, with the uncertainty of their probability (NaN: unknown)."""
+    """Picks in angstrom, best first within each particle, with what is known of each."""
     prediction = tomogram.prediction
     found = detect(
         prediction.probability,
@@ -142,20 +159,35 @@ def picks_of(tomogram: PredictedTomogram, settings: DetectionSettings, particles
         map_stride=prediction.stride,
         internal_downsample=settings.internal_downsample,
     )
-    with_uncertainty = {
-        particle.name: (one, uncertainty_at(one.coordinates_zyx, prediction, particle.label))
-        for particle, one in zip(particles, found.values(), strict=True)
-    }
-    return table_of_detections(tomogram.run.name, with_uncertainty, tomogram.voxel_spacing_angstrom)
+    spacing, cell_voxels = tomogram.voxel_spacing_angstrom, prediction.stride * settings.internal_downsample
+    known = {}
+    for particle in particles:
+        one = found[particle.name]
+        _, trained_radius_voxels = radii_voxels(
+            particle, spacing, settings.trained_radius_fraction, cell_voxels=cell_voxels
+        )
+        ranking = ranking_scores(one, settings.method, trained_radius_voxels)
+        known[particle.name] = Found(
+            one,
+            confidence(ranking, settings.hyperparameters[particle.name]),
+            uncertainty_at(one.coordinates_zyx, prediction, particle.label),
+        )
+    return table_of_detections(tomogram.run.name, known, spacing)
 
 
-def table_of_detections(
-    run_name: str, found: Mapping[str, tuple[Detections, np.ndarray]], voxel_spacing_angstrom: float
-) -> pd.DataFrame:
-    """Picks table in angstrom from particle name -> detections in voxels and the uncertainty of each."""
+def table_of_detections(run_name: str, found: Mapping[str, Found], voxel_spacing_angstrom: float) -> pd.DataFrame:
+    """Picks table in angstrom from particle name -> what was found, in voxels."""
     tables = [
-        picks_table(run_name, name, one.coordinates_zyx * voxel_spacing_angstrom, one.scores, uncertainties, one.sizes)
-        for name, (one, uncertainties) in found.items()
+        picks_table(
+            run_name,
+            name,
+            one.detections.coordinates_zyx * voxel_spacing_angstrom,
+            one.detections.scores,
+            one.uncertainties,
+            one.detections.sizes,
+            one.confidences,
+        )
+        for name, one in found.items()
     ]
     return pd.concat(tables, ignore_index=True)
 

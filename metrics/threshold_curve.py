@@ -69,7 +69,7 @@ class ThresholdCurve:
 
         ``factor`` times their standard deviation over the fifth root of their number; 0 without hits.
         """
-        hits = _logit(self.hit_scores[np.isfinite(self.hit_scores)])
+        hits = logit(self.hit_scores[np.isfinite(self.hit_scores)])
         return factor * max(float(np.std(hits)), MIN_SPREAD) * len(hits) ** -0.2 if len(hits) else 0.0
 
     def smoothed_f_beta(self, thresholds: np.ndarray, bandwidth: float, beta: float = BETA) -> np.ndarray:
@@ -132,10 +132,11 @@ def _count_at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 def _expected_at_least(scores: np.ndarray, thresholds: np.ndarray, bandwidth: float) -> np.ndarray:
     """(T,) expected number of scores at or above each threshold when every score is spread by the kernel."""
     # Equal scores, and those that nearly are, are spread as one.
-    steps, numbers = np.unique(np.rint(_logit(scores) / LOGIT_STEP), return_counts=True)
-    return numbers @ ndtr((steps[:, None] * LOGIT_STEP - _logit(thresholds)) / bandwidth)
+    steps, numbers = np.unique(np.rint(logit(scores) / LOGIT_STEP), return_counts=True)
+    return numbers @ ndtr((steps[:, None] * LOGIT_STEP - logit(thresholds)) / bandwidth)
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
+def logit(scores: np.ndarray) -> np.ndarray:
+    """Of scores in 0..1, as far as 1e-5 from either end."""
     bounded = np.clip(scores, 1e-5, 1 - 1e-5)
     return np.log(bounded / (1 - bounded))

@@ -224,6 +224,19 @@ def test_a_file_beats_the_checkpoints_and_a_fixed_flag_beats_the_file(file):
     assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"]["nms_radius_fraction"] == 0.0
 
 
+def test_calibrations_come_with_the_hyperparameters(file):
+    """The mean of those that there are; a fixed flag leaves them, since it changes no score."""
+    one, other = trained(0.2), trained(0.4)
+    one["peak_local_max_gpu"]["ribosome"] |= {"calibration_slope": 1.0, "calibration_offset": -3.0}
+    other["peak_local_max_gpu"]["ribosome"] |= {"calibration_slope": 2.0, "calibration_offset": -1.0}
+    found = resolve_hyperparameters(parse("--fixed_plm_gpu_peak_thresh", 0.1), PARTICLES, [one, other])
+    assert (found["ribosome"]["calibration_slope"], found["ribosome"]["calibration_offset"]) == (1.5, -2.0)
+    assert "calibration_slope" not in found["thyroglobulin"]
+    table = {p.name: {"peak_threshold": 0.2, "nms_radius_fraction": 0.9, "calibration_slope": 0.5} for p in PARTICLES}
+    write_thresholds(file, {"search": {"hyperparameters": {"peak_local_max_gpu": table}}})
+    assert resolve_hyperparameters(parse("--per_class_hp_path", file), PARTICLES, [one]) == table
+
+
 def test_a_file_takes_the_place_of_a_search(file):
     with pytest.warns(UserWarning, match="searches nothing"):
         assert search_grid(parse(*SEARCH, "--per_class_hp_path", file)) is None

@@ -80,6 +80,7 @@ def test_picks_come_back_as_they_were(folder):
                 rng.uniform(size=n),
                 [np.nan, *rng.uniform(size=n)][:n],
                 rng.uniform(size=n),
+                [*rng.uniform(size=n), np.nan][-n:] if n else [],
             )
             for n, p in enumerate(PARTICLES)
         ],

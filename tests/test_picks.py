@@ -238,9 +238,9 @@ def test_table_columns_and_back(tmp_path):
 
 def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
     scores, uncertainties = [0.9, 0.8, 0.7], [0.1, np.nan, 0.0]
-    table = picks_table("a", "ribosome", POINTS_ZYX, scores, uncertainties, [10, 20.5, 30])
+    table = picks_table("a", "ribosome", POINTS_ZYX, scores, uncertainties, [10, 20.5, 30], [0.5, np.nan, 1])
     write_submission(tmp_path / "s.csv", table)
-    assert (tmp_path / "s.csv").read_text().splitlines()[2].endswith(",0.8,,20.5")
+    assert (tmp_path / "s.csv").read_text().splitlines()[2].endswith(",0.8,,20.5,")
     pd.testing.assert_frame_equal(read_picks_table(tmp_path / "s.csv")[table.columns], table)
     write_picks(
         tmp_path / "a.json",
@@ -250,6 +250,7 @@ def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
         scores=scores,
         uncertainties=uncertainties,
         sizes_voxels=[3.0, 2.5, 1.0],
+        confidences=[0.5, np.nan, 1.0],
     )
     points = json.loads((tmp_path / "a.json").read_text())["points"]
     assert [point["uncertainty"] for point in points] == [0.1, None, 0.0]
@@ -257,6 +258,7 @@ def test_an_uncertainty_that_is_not_known_stays_so(tmp_path):
     np.testing.assert_array_equal(back.scores, scores)
     np.testing.assert_array_equal(back.uncertainties, uncertainties)
     np.testing.assert_array_equal(back.sizes_voxels, [3.0, 2.5, 1.0])
+    np.testing.assert_array_equal(back.confidences, [0.5, np.nan, 1.0])
 
 
 def test_an_empty_table_survives_the_file(tmp_path):

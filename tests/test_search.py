@@ -19,6 +19,7 @@ from evaluation.search_curves import save_search_curves
 from evaluation.search_result import ALL, choose
 from evaluation.tomograms import DetectionSettings, PredictedTomogram, picks_of
 from inference.predictor import Prediction
+from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import score_picks
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import PARTICLES
@@ -115,6 +116,23 @@ def test_the_picks_of_a_search_are_those_of_a_detection(method):
     expected = picks_of(tomograms[0][0], DetectionSettings(0.5, method, hyperparameters), PARTICLES)
     pd.testing.assert_frame_equal(found, expected)
     assert found["uncertainty"].notna().all() and len(found) > 10
+    unknown = found["particle_type"] == "thyroglobulin"  # without references nobody knows what is right
+    assert found["confidence"][unknown].isna().all() and found["confidence"][~unknown].between(0, 1).all()
+
+
+@pytest.mark.parametrize("method", ["peak_local_max_gpu", "watershed"])
+def test_confidence_is_the_share_of_hits(method):
+    """Over the tomograms that it was learnt from, of all picks; so is every larger tenth that ranks higher."""
+    tomograms = [tomogram(seed) for seed in range(3)]
+    wanted = settings(method)
+    searched, result = search(tomograms, wanted)
+    picks = pd.concat([picks_from(one, result.hyperparameters, wanted, PARTICLES) for one in searched])
+    truth = truth_rows(tomograms)
+    picks, truth = (table[table["particle_type"] != "thyroglobulin"] for table in (picks, truth))
+    hits = score_picks(picks, truth).per_particle["true_positives"].sum()
+    assert picks["confidence"].sum() == pytest.approx(hits, rel=0.15)
+    strongest = picks.nlargest(len(picks) // 3, "confidence")
+    assert score_picks(strongest, truth).per_particle["true_positives"].sum() / len(strongest) > hits / len(picks)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -234,7 +252,11 @@ def test_the_table_marks_what_was_chosen(strategy):
         if place is None:
             assert name not in chosen.index
         else:
-            assert chosen.loc[name, list(result.settings.grid.keywords)].to_dict() == result.hyperparameters[name]
+            values = {**result.hyperparameters[name], **result.calibrations[name]}
+            keywords = list(result.settings.grid.keywords)
+            assert chosen.loc[name, keywords].to_dict() == {keyword: values.pop(keyword) for keyword in keywords}
+            assert values == result.calibrations[name]
+            assert tuple(values) == (() if name == "thyroglobulin" else CALIBRATION)  # none in the tomogram
     assert str(result).count("\n") == len(PARTICLES)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from data.thresholds import read_thresholds, write_thresholds
 from errors import InputError
+from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import PARTICLES
 from training.experiment import FoldResult, write_result
 
@@ -26,6 +27,18 @@ def test_what_is_written_is_read(tmp_path):
     entries = {"search": {"f4": 0.7, "runs": ["a"], "hyperparameters": {METHOD: values(), "cc3d": {}}}}
     write_thresholds(tmp_path / "thresholds.json", entries)
     assert read(tmp_path / "thresholds.json") == [{METHOD: values()}]
+
+
+def test_a_calibration_may_be_there_for_some_and_of_any_sign(tmp_path):
+    table = values()
+    table["ribosome"] |= {"calibration_slope": 0.5, "calibration_offset": -2.0}
+    write_thresholds(tmp_path / "t.json", {"search": {"hyperparameters": {METHOD: table}}})
+    keywords = {"method": METHOD, "keywords": KEYWORDS, "particles": PARTICLES, "optional": CALIBRATION}
+    assert read_thresholds(tmp_path / "t.json", **keywords) == [{METHOD: table}]
+    table["ribosome"]["calibration_offset"] = math.inf
+    (tmp_path / "t.json").write_text(json.dumps({"search": {"hyperparameters": {METHOD: table}}}))
+    with pytest.raises(InputError, match=r"calibration_offset is inf; it must be a finite number$"):
+        read_thresholds(tmp_path / "t.json", **keywords)
 
 
 def test_what_training_writes_is_read(tmp_path):

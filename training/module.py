@@ -17,6 +17,7 @@ from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from losses.gradnorm import GradNorm
 from losses.targets import as_probabilities
+from metrics.calibration import fit_calibration
 from metrics.fbeta import MATCH_RADIUS_FRACTION
 from metrics.threshold_curve import threshold_curve
 from particle_config import Particle
@@ -144,17 +145,13 @@ class DetectionModule(pl.LightningModule):
         """Find the particles of the held-out tomogram with the weights that a checkpoint would save."""
         # One process scores for all: what they decide about checkpoints must be the same.
         scored = self._score_volume(batch["volume"]) if self.trainer.is_global_zero else None
-        f4, thresholds = self.trainer.strategy.broadcast(scored)
+        f4, found = self.trainer.strategy.broadcast(scored)
         weighted = weighted_f4(f4, self._scored_particles())
         self.log_dict({f"f4_{name}": value for name, value in f4.items()})
         self.log("f4", weighted)
-        hyperparameters = {
-            name: {"peak_threshold": threshold, "nms_radius_fraction": self.validation.nms_radius_fraction}
-            for name, threshold in thresholds.items()
-        }
-        self.description = replace(self.description, f4=weighted, hyperparameters={VALIDATION_METHOD: hyperparameters})
+        self.description = replace(self.description, f4=weighted, hyperparameters={VALIDATION_METHOD: found})
 
-    def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         predictor = Predictor([self.network], self.validation.inference, self.device)
         prediction = predictor(volume)
         probability = prediction.probability
@@ -177,9 +174,9 @@ class DetectionModule(pl.LightningModule):
         )
         return self._score(found)
 
-    def _score(self, found: Mapping[str, Detections]) -> tuple[dict[str, float], dict[str, float]]:
-        """Each particle's F4 at the threshold that its F4 curve recommends, and that threshold."""
-        f4, thresholds = {}, {}
+    def _score(self, found: Mapping[str, Detections]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Each particle's F4 at the threshold that its F4 curve recommends, and the hyperparameters for that."""
+        f4, hyperparameters = {}, {}
         for particle in self.description.particles:
             detections = found[particle.name]
             curve = threshold_curve(
@@ -187,9 +184,14 @@ class DetectionModule(pl.LightningModule):
                 [self.validation.truth.get(particle.name, np.empty((0, 3)))],
                 MATCH_RADIUS_FRACTION * particle.radius_angstrom,
             )
-            thresholds[particle.name] = curve.best_threshold()
-            f4[particle.name] = curve.f_beta_at(thresholds[particle.name])
-        return f4, thresholds
+            threshold = curve.best_threshold()
+            f4[particle.name] = curve.f_beta_at(threshold)
+            hyperparameters[particle.name] = {
+                "peak_threshold": threshold,
+                "nms_radius_fraction": self.validation.nms_radius_fraction,
+                **fit_calibration([curve]),
+            }
+        return f4, hyperparameters
 
     def _scored_particles(self) -> list[Particle]:
         return [p for p in self.description.particles if len(self.validation.truth.get(p.name, ()))]

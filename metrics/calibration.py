@@ -1,0 +1,62 @@
+"""From scores to confidence: how often a candidate of that score is a hit."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from metrics.threshold_curve import ThresholdCurve, logit
+
+# Under these names a calibration lies among the hyperparameters of a particle.
+SLOPE, OFFSET = KEYWORDS = ("calibration_slope", "calibration_offset")
+
+
+def fit_calibration(curves: Iterable[ThresholdCurve]) -> dict[str, float]:
+    """Platt's calibration (Platt 1999, Probabilistic outputs for support vector machines) of one particle type.
+
+    Logistic regression of whether a candidate is a hit on the logit of its score. Of several candidates in the range
+    of a reference the best one is the hit, as the score counts them.
+
+    Parameters
+    ----------
+    curves : of the tomograms to learn from, all candidates in them
+
+    Returns
+    -------
+    ``{SLOPE: slope, OFFSET: offset}``, the slope from 0 up: confidence never falls with the score. Empty without any
+        candidate, and where none of the tomograms has a reference: they do not say what is right.
+    """
+    curves = list(curves)
+    x, hits, misses = (np.concatenate(parts) for parts in zip(*map(_counts, curves), strict=True))
+    if len(x) == 0 or not any(curve.references for curve in curves):
+        return {}
+    # Platt's targets: a few hits, or none, do not make certain.
+    high, low = (hits.sum() + 1) / (hits.sum() + 2), 1 / (misses.sum() + 2)
+    weight, target = hits + misses, high * hits + low * misses
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        z = parameters[0] * x + parameters[1]
+        residual = weight * expit(z) - target
+        return weight @ np.logaddexp(0, z) - target @ z, np.array([residual @ x, residual.sum()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    return dict(zip(KEYWORDS, found.x.tolist(), strict=True))
+
+
+def _counts(curve: ThresholdCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every distinct score its logit, the number of hits and that of other candidates."""
+    scores, candidates = np.unique(curve.scores, return_counts=True)
+    hits = np.zeros(len(scores))
+    # A candidate near two references is one.
+    hit_scores, numbers = np.unique(curve.hit_scores[np.isfinite(curve.hit_scores)], return_counts=True)
+    hits[np.searchsorted(scores, hit_scores)] = numbers
+    hits = np.minimum(hits, candidates)
+    return logit(scores), hits, candidates - hits
+
+
+def confidence(scores: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
+    """(N,) in 0..1 from scores (N,) in 0..1, by the calibration among these values; NaN where there is none."""
+    if not all(keyword in values for keyword in KEYWORDS):
+        return np.full(len(scores), np.nan)
+    return expit(values[SLOPE] * logit(np.asarray(scores, dtype=float)) + values[OFFSET])

@@ -1,0 +1,63 @@
+"""Confidence: the share of hits among candidates of a score, whatever the network's scores are worth."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from metrics.calibration import KEYWORDS, OFFSET, SLOPE, confidence, fit_calibration
+from metrics.threshold_curve import ThresholdCurve, logit
+
+
+def drawn(slope, offset, number=200_000, seed=0):
+    """A curve of candidates that are hits with the chance that a calibration says."""
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0.02, 0.98, number)
+    hits = rng.uniform(size=number) < expit(slope * logit(scores) + offset)
+    return ThresholdCurve(scores, np.concatenate([scores[hits], np.full(7, -np.inf)]))
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.5, -2.0), (2.0, 1.0)])
+def test_the_chance_that_scores_were_drawn_with_is_found(slope, offset):
+    found = fit_calibration([drawn(slope, offset)])
+    assert tuple(found) == KEYWORDS
+    assert found[SLOPE] == pytest.approx(slope, abs=0.06) and found[OFFSET] == pytest.approx(offset, abs=0.06)
+    scores = np.array([0.1, 0.5, 0.9])
+    assert confidence(scores, found) == pytest.approx(expit(slope * logit(scores) + offset), abs=0.02)
+
+
+def test_several_tomograms_are_one():
+    halves = [drawn(0.7, -1.0, 500, seed) for seed in (0, 1)]
+    together = ThresholdCurve(*(np.concatenate([getattr(one, name) for one in halves]) for name in vars(halves[0])))
+    assert fit_calibration(halves) == pytest.approx(fit_calibration([together]))
+
+
+def test_confidence_never_falls_with_the_score():
+    """Where the better candidates are the wrong ones by chance, all are as likely as their mean."""
+    scores = np.array([0.2, 0.3, 0.7, 0.8])
+    found = fit_calibration([ThresholdCurve(scores, scores[:2])])
+    assert found[SLOPE] == 0 and confidence(scores, found) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("hits", "bounds"), [(3, (0.5, 0.85)), (0, (0.1, 0.3))], ids=["all hits", "no hit"])
+def test_a_few_candidates_do_not_make_certain(hits, bounds):
+    scores = np.array([0.5, 0.6, 0.7])
+    values = confidence(scores, fit_calibration([ThresholdCurve(scores, np.append(scores[:hits], -np.inf))]))
+    assert bounds[0] <= values.min() and values.max() <= bounds[1]
+
+
+def test_a_candidate_near_two_references_is_one_hit():
+    scores = np.array([0.3, 0.6])
+    once, twice = ThresholdCurve(scores, np.array([0.6])), ThresholdCurve(scores, np.array([0.6, 0.6]))
+    assert fit_calibration([once]) == fit_calibration([twice])
+
+
+def test_without_candidates_nothing_is_known():
+    assert fit_calibration([ThresholdCurve(np.empty(0), np.full(3, -np.inf))]) == {}
+    assert fit_calibration([ThresholdCurve(np.array([0.3, 0.4]), np.empty(0))]) == {}  # and no reference
+    assert np.isnan(confidence(np.array([0.2, 1.0]), {"peak_threshold": 0.3})).all()
+    assert confidence(np.empty(0), {SLOPE: 1.0, OFFSET: 0.0}).shape == (0,)
+
+
+def test_scores_of_0_and_1_are_not_certain():
+    values = confidence(np.array([0.0, 1.0]), {SLOPE: 1.0, OFFSET: 0.0})
+    assert 0 < values[0] < 1e-4 and 1 - 1e-4 < values[1] < 1
