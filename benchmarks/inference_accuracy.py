@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
 from tqdm import tqdm
 
 import config
@@ -64,20 +63,18 @@ def main(argv: list[str] | None = None) -> None:
     print("| views | side | F4 |\n|---|---|---|")
     for views in args.views:
         for side in SIDES:
-            ours = side == OURS
-            predict = our_side(network, views, args) if ours else monai_side(network, side, views, args, device)
-            picks = []
+            ours, picks = our_side(network, views, args) if side == OURS else None, []
             for run, tomogram in zip(tqdm(runs, side, leave=False, disable=None), tomograms, strict=True):
-                answer = predict(read_tomogram(tomogram, settings)[1])
-                prediction = answer if ours else as_prediction(answer, network.output_stride)
+                args.shape, normalised = tomogram.shape_zyx, read_tomogram(tomogram, settings)[1]
+                if ours is not None:
+                    prediction = ours(normalised)
+                else:
+                    probability = monai_side(network, side, views, args, device)(normalised)
+                    prediction = Prediction(probability, None, network.output_stride)
                 seen = PredictedTomogram(run, tomogram.voxel_spacing_angstrom, None, prediction)
                 picks.append(picks_of(seen, detection, PARTICLES))
             f4 = score_picks(pd.concat(picks, ignore_index=True), truth).weighted
             print(f"| {views} | {side} | {f4:.4f} |", flush=True)
-
-
-def as_prediction(probability: Tensor, stride: int) -> Prediction:
-    return Prediction(probability, None, stride)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def timings(drawn: Sequence[Drawn]) -> Figure:
     """Seconds per tomogram, stage after stage."""
     stages = list(dict.fromkeys(stage for one in drawn for stage in one.result.seconds_per_tomogram))
     greys = ("#34495e", "#7f9bb5", "#b9c8d6", "#dfe6ec", "#f0c987", "#c98b4a")
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.32 * len(drawn)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(drawn)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(drawn))
     for number, stage in enumerate(stages):
@@ -194,8 +194,10 @@ def timings(drawn: Sequence[Drawn]) -> Figure:
 
 
 def _label_rows(axes: Axes, drawn: Sequence[Drawn]) -> None:
-    labels = [textwrap.shorten(one.label, LABEL_LENGTH, placeholder=" ...") for one in drawn]
-    axes.set(yticks=range(len(drawn)), yticklabels=labels, ylim=(len(drawn) - 0.4, -0.6))
+    # What tells two rows apart often stands at the end of the label.
+    labels = [textwrap.fill(one.label, LABEL_LENGTH, max_lines=2, placeholder=" ...") for one in drawn]
+    axes.set(yticks=range(len(drawn)), ylim=(len(drawn) - 0.4, -0.6))
+    axes.set_yticklabels(labels, fontsize=8, linespacing=1.05)
     axes.grid(axis="y", visible=False)
 
 
