@@ -34,7 +34,8 @@ class Description:
     radius_fraction : of the target spheres; 0 for single voxels
     tomo_types : trained on; the first is the one it was validated on
     voxel_spacing_angstrom : of the training tomograms
-    hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram
+    hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram; the calibration of
+        the scores too
     fold : index of the held-out tomogram, and its run name
     f4 : weighted F4 on the held-out tomogram at those hyperparameters
     augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
