@@ -10,38 +10,42 @@
 
 Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png,
 and scores.json where the runs have picks to compare with; a search also thresholds.json, search_grid.csv and
-search_curves.png.
+search_curves.png. Interrupted? The same command goes on where it stopped. Probability maps are kept in --cache_dir:
+other thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
+and the exit code is 1; the others are finished.
 """
 
 import argparse
-import time
-from collections.abc import Iterable
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import config
+from command_line import run_script
 from data.czi import find_runs
-from errors import run_script
 from evaluation.arguments import (
+    add_data_arguments,
     add_postprocessing_arguments,
+    add_result_arguments,
     add_search_arguments,
+    check_common_arguments,
+    network_maps,
+    output_dir,
     resolve_hyperparameters,
     resolve_internal_downsample,
+    resolve_radius_fraction,
     search_grid,
+    tomogram_settings,
 )
-from evaluation.inference_arguments import (
-    add_inference_arguments,
-    inference_settings,
-    resolve_norm_percentiles,
-    resolve_tomo_type,
-)
-from evaluation.runs import Evaluation, evaluate_runs
-from evaluation.search import SearchSettings
-from evaluation.search_result import SearchResult
-from evaluation.tomograms import DetectionSettings, TomogramSettings
-from evaluation.tuning import tune_and_evaluate
-from inference.checkpoints import check_agreement, find_checkpoints, load_checkpoint
-from inference.device import choose_device
-from inference.predictor import Predictor
+from evaluation.detection import DetectionSettings
+from evaluation.finished import TomogramInput, holding
+from evaluation.progress import ProgressBars
+from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
+from evaluation.tuning.out_of_fold import out_of_fold
+from evaluation.tuning.search import as_text, search_hyperparameters
+from evaluation.tuning.settings import SearchSettings
+from inference.arguments import add_inference_arguments, inference_settings
+from inference.checkpoints import check_agreement, check_particles, find_checkpoints, read_description
+from inference.ensembles import Ensemble, mean_of_maps
 from particle_config import PARTICLES
 
 
@@ -49,13 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    general = parser.add_argument_group("general evaluation settings")
+    general = parser.add_argument_group("networks")
     general.add_argument("--model_path", type=Path, required=True, help="a checkpoint, or a folder of them")
-    general.add_argument("--data_root", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="either layout")
-    general.add_argument("--output_dir", type=Path, help="default: results/{experiment}_{time}")
-    general.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
-    general.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
-    general.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
+    data = parser.add_argument_group("data")
+    data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
+    add_data_arguments(data)
+    add_result_arguments(parser.add_argument_group("results"), "results/{experiment}_{hash of the flags}")
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     add_search_arguments(parser)
@@ -64,54 +67,51 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    check_common_arguments(args)
     paths = find_checkpoints(args.model_path)
-    networks, descriptions = zip(*(load_checkpoint(path, PARTICLES) for path in paths), strict=True)
+    descriptions = [read_description(path) for path in paths]
     check_agreement(paths, descriptions)
-    trained = descriptions[0]
-    tomograms = TomogramSettings(
-        tomo_type=resolve_tomo_type(args, descriptions),
-        norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
-        trained_spacing_angstrom=trained.voxel_spacing_angstrom,
-        voxel_spacing_angstrom=args.voxel_spacing,
-    )
+    for path, description in zip(paths, descriptions, strict=True):
+        check_particles(path, description.particles, PARTICLES)
+    ensemble = Ensemble(tuple(paths), mean_of_maps)
+    tomograms, inference = tomogram_settings(args, descriptions), inference_settings(args, descriptions)
     detection = DetectionSettings(
-        trained_radius_fraction=trained.radius_fraction,
+        trained_radius_fraction=resolve_radius_fraction(args, descriptions),
         method=args.postprocessing_method,
         hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
         internal_downsample=resolve_internal_downsample(args),
     )
-    grid = search_grid(args)
+    grid, maps = search_grid(args), network_maps(args, PARTICLES)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
-    inference, device = inference_settings(args, descriptions), choose_device(args.device, args.precision)
-
-    def predictor_of(members: Iterable[int]) -> Predictor:
-        return Predictor([networks[i] for i in members], inference, device)
-
-    output_dir = args.output_dir or default_output_dir(paths[0])
-    print(f"{len(runs)} tomograms, {len(networks)} network{'s' * (len(networks) > 1)}, results in {output_dir}")
+    sources, failures = open_sources(runs, tomograms)
+    truths = truths_of([source.run for source in sources], PARTICLES)
     if grid is None:
-        predictor = predictor_of(range(len(networks)))
-        evaluation = evaluate_runs(runs, predictor, tomograms, detection, particles=PARTICLES, output_dir=output_dir)
+        inputs = [TomogramInput(source, ensemble, truths.get(source.name)) for source in sources]
     else:
-        search = SearchSettings(args.hp_search_strategy, grid, detection)
-        found, evaluation = tune_and_evaluate(
-            runs, descriptions, predictor_of, tomograms, search, particles=PARTICLES, output_dir=output_dir
-        )
-        report_search(found, output_dir)
-    report(evaluation, output_dir)
+        inputs = out_of_fold(sources, truths, ensemble, descriptions)
+    settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
+    folder = output_dir(args, paths[0].resolve().parent.name)
+    with holding(folder):
+        print(f"{len(runs)} tomograms, {len(paths)} network{'s' * (len(paths) > 1)}, results in {folder}")
+        if grid is not None:
+            settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection)
+            found = search_hyperparameters(
+                inputs, {folder: search}, inference, maps, PARTICLES, ProgressBars(), force=args.force_rerun
+            )
+            settings["detection"] = detection = replace(detection, hyperparameters=found[folder].hyperparameters)
+            report_search(folder)
+        options = {"settings": settings, "failures": failures, "force": args.force_rerun}
+        evaluation = evaluate_runs(inputs, inference, detection, maps, PARTICLES, folder, **options)
+    report(evaluation, folder)
 
 
-def default_output_dir(checkpoint: Path) -> Path:
-    return config.OUTPUT_ROOT / "results" / f"{checkpoint.resolve().parent.name}_{time.strftime('%Y%m%d_%H%M%S')}"
-
-
-def report_search(found: SearchResult, output_dir: Path) -> None:
-    print(f"\n{found}\n\nThe score below is of the very tomograms that these values were chosen on.")
+def report_search(folder: Path) -> None:
+    print(f"\n{as_text(folder)}\n\nThe score below is of the very tomograms that these values were chosen on.")
     for name in ("thresholds.json", "search_grid.csv", "search_curves.png"):
-        print(f"search    {output_dir / name}")
+        print(f"search    {folder / name}")
 
 
-def report(evaluation: Evaluation, output_dir: Path) -> None:
+def report(evaluation: Evaluation, folder: Path) -> None:
     if evaluation.score is not None:
         print(f"\n{evaluation.score}\n")
         if len(evaluation.scored_runs) < len(evaluation.pictures):
@@ -121,9 +121,13 @@ def report(evaluation: Evaluation, output_dir: Path) -> None:
     else:
         counts = evaluation.picks["particle_type"].value_counts()
         print("no picks to compare with; found " + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in PARTICLES))
-    print(f"picks     {output_dir / 'submission.csv'}")
+    print(f"picks     {folder / 'submission.csv'}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")
+    if evaluation.failures:
+        for name, error in evaluation.failures.items():
+            print(f"failed    {name}: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

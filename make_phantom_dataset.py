@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from command_line import run_script
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
     portal_folder,
@@ -26,7 +27,7 @@ from data.phantom.layouts import (
 from data.phantom.scene import check_inside
 from data.phantom.tomo_types import TOMO_TYPES
 from data.picks import read_picks_table, table_coordinates_zyx
-from errors import InputError, run_script
+from errors import InputError
 from inference.device import DEVICES, choose_device
 from particle_config import PARTICLES, find_particle
 

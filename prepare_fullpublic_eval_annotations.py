@@ -20,10 +20,11 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from command_line import run_script
 from data.czi import Run, find_runs
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.tomogram import check_voxel_spacing, open_tomogram, spacing_of_folder
-from errors import InputError, run_script
+from errors import InputError
 from particle_config import PARTICLES, find_particle
 
 

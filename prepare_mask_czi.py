@@ -15,12 +15,13 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from command_line import run_script
 from data.czi import Run, find_runs
 from data.files import atomic_path
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, unpainted
 from data.picks import read_run_picks
 from data.tomogram import open_tomogram
-from errors import InputError, run_script
+from errors import InputError
 from particle_config import PARTICLES
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
+from command_line import run_script
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
 from data.training_volume import TrainingVolume, VolumeSource, check_same_spacing
-from errors import InputError, run_script
+from errors import InputError
 from particle_config import PARTICLES
 from training.arguments import (
     add_data_arguments,

@@ -19,7 +19,8 @@ import pandas as pd
 
 import config
 from benchmarks.processes import run_beside_others
-from errors import InputError, run_script
+from command_line import run_script
+from errors import InputError
 
 EPOCHS = 3  # the last validation chooses the thresholds; more would cost time and change little
 CALIBRATION_EPOCHS, CALIBRATION_STEPS = 4, 6

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import config
-from errors import run_script
+from command_line import run_script
 
 ROOT = Path(__file__).parents[1]
 

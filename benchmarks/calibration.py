@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
+from command_line import run_script
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
-from errors import InputError, run_script
+from errors import InputError
 from metrics.fbeta import MATCH_RADIUS_FRACTION
 from particle_config import PARTICLES
 

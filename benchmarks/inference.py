@@ -37,9 +37,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import config
+from command_line import run_script
 from data.normalization import standardize
-from errors import InputError, run_script
-from evaluation.inference_arguments import add_inference_arguments, inference_settings
+from errors import InputError
+from inference.arguments import add_inference_arguments, inference_settings
 from inference.checkpoints import load_checkpoint
 from inference.device import DEVICES, choose_device
 from inference.predictor import Predictor

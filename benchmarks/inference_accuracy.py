@@ -14,21 +14,15 @@ from tqdm import tqdm
 
 import config
 from benchmarks.inference import GROUPS, OURS, SIDES, monai_side, our_side
+from command_line import run_script
 from data.czi import find_runs
 from data.picks import truth_table
-from errors import run_script
-from evaluation.tomograms import (
-    DetectionSettings,
-    PredictedTomogram,
-    TomogramSettings,
-    open_tomograms,
-    picks_of,
-    read_tomogram,
-)
+from evaluation.detection import DetectionSettings, accept, propose
 from inference.checkpoints import load_checkpoint
 from inference.device import DEVICES, choose_device
 from inference.predictor import Prediction
 from inference.settings import PRECISIONS
+from inference.tomograms import SourceTomogram, TomogramSettings
 from metrics.fbeta import score_picks
 from particle_config import PARTICLES
 from training.module import VALIDATION_METHOD
@@ -59,20 +53,22 @@ def main(argv: list[str] | None = None) -> None:
         trained.radius_fraction, VALIDATION_METHOD, trained.hyperparameters[VALIDATION_METHOD]
     )
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type)
-    truth, tomograms = truth_table(runs), open_tomograms(runs, settings)
+    truth, sources = truth_table(runs), [SourceTomogram(run, settings) for run in runs]
     print("| views | side | F4 |\n|---|---|---|")
     for views in args.views:
         for side in SIDES:
             ours, picks = our_side(network, views, args) if side == OURS else None, []
-            for run, tomogram in zip(tqdm(runs, side, leave=False, disable=None), tomograms, strict=True):
-                args.shape, normalised = tomogram.shape_zyx, read_tomogram(tomogram, settings)[1]
+            for source in tqdm(sources, side, leave=False, disable=None):
+                args.shape, normalised = source.tomogram.shape_zyx, source.voxels()[1]
+                source.forget()
                 if ours is not None:
                     prediction = ours(normalised)
                 else:
                     probability = monai_side(network, side, views, args, device)(normalised)
                     prediction = Prediction(probability, None, network.output_stride)
-                seen = PredictedTomogram(run, tomogram.voxel_spacing_angstrom, None, prediction)
-                picks.append(picks_of(seen, detection, PARTICLES))
+                where = {"run_name": source.name, "voxel_spacing_angstrom": source.voxel_spacing_angstrom}
+                proposals = propose(prediction, detection, PARTICLES, **where)
+                picks.append(accept(proposals, detection.hyperparameters))
             f4 = score_picks(pd.concat(picks, ignore_index=True), truth).weighted
             print(f"| {views} | {side} | {f4:.4f} |", flush=True)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import config
+from command_line import run_script
 from data.augmentation import (
     GAMMA_RANGE,
     INTENSITY_PROBABILITY,
@@ -38,7 +39,6 @@ from data.normalization import standardize
 from data.patch_motion import AFFINE_PROBABILITY, MAX_ROTATION_DEGREES, MAX_SCALE
 from data.patches import PatchBatches, check_patch_fits
 from data.training_volume import TrainingVolume
-from errors import run_script
 from inference.device import DEVICES, choose_device
 from losses import build_loss, term_weights
 from models import build_model

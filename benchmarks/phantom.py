@@ -15,7 +15,7 @@ from pathlib import Path
 
 import config
 from benchmarks.processes import run_measured
-from errors import run_script
+from command_line import run_script
 
 ROOT = Path(__file__).parents[1]
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import config
-from errors import run_script
+from command_line import run_script
 from inference.device import DEVICES, choose_device
 from particle_config import Particle
 from postprocessing import detect

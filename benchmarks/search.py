@@ -12,19 +12,19 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 import config
 from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres
-from errors import run_script
+from command_line import run_script
 from evaluation.arguments import HYPERPARAMETERS
-from evaluation.evidence import Grid
-from evaluation.search import PER_CLASS, SearchSettings, look_at
-from evaluation.search_result import choose
-from evaluation.tomograms import DetectionSettings, PredictedTomogram
+from evaluation.detection import DetectionSettings, propose
+from evaluation.grid import PER_CLASS, Grid
+from evaluation.tuning.evidence import gather_evidence
+from evaluation.tuning.search_result import choose
+from evaluation.tuning.settings import SearchSettings
 from inference.device import DEVICES, choose_device
 from inference.predictor import Prediction
 from particle_config import PARTICLES
@@ -74,7 +74,6 @@ def sides(method: str, probability: torch.Tensor, centres_zyx: np.ndarray) -> tu
     grid[known.score_keyword or known.size_keyword] = tuple(np.geomspace(0.02, 0.9, NUM_THRESHOLDS))
     settings = SearchSettings(PER_CLASS, Grid(method, grid), DetectionSettings(fraction, method, defaults))
     prediction = Prediction(probability, None, 1)
-    tomogram = PredictedTomogram(SimpleNamespace(name="map"), SPACING_ANGSTROM, np.empty(0), prediction)
     truth = {particle.name: centres_zyx * SPACING_ANGSTROM}
 
     def once():
@@ -88,7 +87,10 @@ def sides(method: str, probability: torch.Tensor, centres_zyx: np.ndarray) -> tu
         )
 
     def search():
-        return choose([look_at(tomogram, truth, settings, [particle])], settings, [particle])
+        where = {"run_name": "map", "voxel_spacing_angstrom": SPACING_ANGSTROM}
+        proposals = propose(prediction, settings.detection, [particle], **where, grid=settings.grid)
+        evidence = gather_evidence(proposals, truth, settings.grid)
+        return choose({particle.name: [evidence[particle.name]]}, settings, [particle], ["map"])
 
     return once, search
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from command_line import run_script
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
-from errors import InputError, run_script
+from errors import InputError
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
 from metrics.threshold_curve import ThresholdCurve, threshold_curve
 from particle_config import PARTICLES, Particle

@@ -31,11 +31,12 @@ from benchmarks.inference import default_predictor, view_flags
 from benchmarks.processes import run_beside_others
 from benchmarks.thresholds import maximum
 from benchmarks.tta_picture import save_picture
+from command_line import run_script
 from data.czi import find_runs
 from data.files import atomic_path
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from data.tomogram import open_tomogram
-from errors import InputError, run_script
+from errors import InputError
 from inference.checkpoints import load_checkpoint
 from inference.predictor import Predictor
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks

@@ -1,4 +1,4 @@
-"""All candidates that a network sees through several groups of views, every view of a tomogram computed once.
+"""All candidates that a network gives with several groups of views, every view of a tomogram computed once.
 
     python -m benchmarks.view_groups --model_path CHECKPOINT --data_root DATA/public --output_dir OUT --groups d2h oh
 
@@ -16,19 +16,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.inference import default_predictor
+from command_line import run_script
 from data.czi import find_runs
 from data.picks import write_submission
-from errors import run_script
-from evaluation.tomograms import (
-    DetectionSettings,
-    PredictedTomogram,
-    TomogramSettings,
-    open_tomograms,
-    picks_of,
-    read_tomogram,
-)
+from evaluation.detection import DetectionSettings, accept, propose
 from inference.checkpoints import Description, load_checkpoint
 from inference.predictor import Prediction, Predictor
+from inference.tomograms import SourceTomogram, TomogramSettings
 from particle_config import PARTICLES
 from training.module import LOWEST_PEAK, VALIDATION_METHOD
 from tta.orientations import ORIENTATIONS
@@ -55,11 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     settings = TomogramSettings(trained.tomo_types[0], trained.norm_percentiles, trained.voxel_spacing_angstrom)
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type)
     picks: dict[str, list[pd.DataFrame]] = {group: [] for group in args.groups}
-    for run, tomogram in zip(tqdm(runs, disable=None), open_tomograms(runs, settings), strict=True):
-        normalised = read_tomogram(tomogram, settings)[1]
-        for group, prediction in predictions(predictor, normalised, args.groups).items():
-            seen = PredictedTomogram(run, tomogram.voxel_spacing_angstrom, None, prediction)
-            picks[group].append(picks_of(seen, detection, PARTICLES))
+    for source in tqdm([SourceTomogram(run, settings) for run in runs], disable=None):
+        where = {"run_name": source.name, "voxel_spacing_angstrom": source.voxel_spacing_angstrom}
+        for group, prediction in predictions(predictor, source.voxels()[1], args.groups).items():
+            proposals = propose(prediction, detection, PARTICLES, **where)
+            picks[group].append(accept(proposals, detection.hyperparameters))
+        source.forget()
     for group, tables in picks.items():
         write_submission(args.output_dir / group / "submission.csv", pd.concat(tables, ignore_index=True))
 

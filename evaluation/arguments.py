@@ -1,9 +1,10 @@
-"""Command-line flags of detection and search that the evaluation scripts share, and what they make up.
+"""Command-line flags of data, results, detection and search that the evaluation scripts share, and what they make up.
 
 Every hyperparameter is one row of HYPERPARAMETERS: flags, checks, defaults and the grid of the search are made from it.
 """
 
 import argparse
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import config
+from data.content_hash import hash_of
 from data.thresholds import Hyperparameters, read_thresholds
 from errors import InputError
-from evaluation.evidence import Grid
-from evaluation.search import STRATEGIES
+from evaluation.grid import STRATEGIES, Grid
+from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
+from inference.checkpoints import Description
+from inference.device import choose_device
+from inference.maps.map_store import MapStore
+from inference.maps.network_maps import NetworkMaps
+from inference.tomograms import TomogramSettings
 from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
 from postprocessing import METHODS
@@ -117,6 +124,75 @@ HYPERPARAMETERS = (
 )
 
 
+# Flags that change no result.
+WITHOUT_EFFECT = (
+    *("output_dir", "force_rerun", "cache_dir", "cache_limit_gb"),
+    *("max_memory_gb", "compile", "sw_batch_size"),
+)
+
+
+def add_data_arguments(group: argparse._ArgumentGroup) -> None:
+    """The tomograms to evaluate on."""
+    group.add_argument(
+        "--data_root", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="to evaluate on, either layout"
+    )
+    group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
+    group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
+    group.add_argument("--training_radius_fraction", type=float, metavar="F", help="default: from the checkpoints")
+
+
+def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str) -> None:
+    """Where results and maps are kept."""
+    group.add_argument("--output_dir", type=Path, help=f"default: {default_output_dir}")
+    group.add_argument("--force_rerun", action="store_true", help="do all again, the networks' maps too")
+    group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of probability maps, in maps/")
+    group.add_argument(
+        "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
+    )
+
+
+def check_common_arguments(args: argparse.Namespace) -> None:
+    """InputError for values out of range."""
+    if not args.cache_limit_gb >= 0:
+        raise InputError(f"--cache_limit_gb must be 0 or more, got {args.cache_limit_gb:g}")
+    if args.training_radius_fraction is not None and not 0 <= args.training_radius_fraction <= 1:
+        raise InputError(f"--training_radius_fraction must be from 0 to 1, got {args.training_radius_fraction:g}")
+
+
+def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Description]) -> TomogramSettings:
+    """How tomograms are read for networks of those descriptions, which agree."""
+    trained = descriptions[0]
+    return TomogramSettings(
+        tomo_type=resolve_tomo_type(args, descriptions),
+        norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
+        trained_spacing_angstrom=trained.voxel_spacing_angstrom,
+        voxel_spacing_angstrom=args.voxel_spacing,
+    )
+
+
+def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Description]) -> float:
+    """Of the target spheres: as given, else as in training."""
+    given = args.training_radius_fraction
+    return descriptions[0].radius_fraction if given is None else given
+
+
+def network_maps(args: argparse.Namespace, particles: Sequence[Particle]) -> NetworkMaps:
+    store = MapStore(args.cache_dir / "maps", args.cache_limit_gb)
+    device = choose_device(args.device, args.precision)
+    return NetworkMaps(store, device, particles=particles, remake=args.force_rerun)
+
+
+def parameters(args: argparse.Namespace) -> dict:
+    """The flags that the results depend on, as plain values."""
+    kept = {name: value for name, value in vars(args).items() if name not in WITHOUT_EFFECT}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def output_dir(args: argparse.Namespace, *names: str) -> Path:
+    """As given, else a folder that is the same for the same flags, so that a command given again goes on."""
+    return args.output_dir or config.OUTPUT_ROOT / "results" / "_".join([*names, hash_of(parameters(args))[:8]])
+
+
 def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_methods: bool = False) -> None:
     """With several methods ``postprocessing_method`` is a list, see :func:`for_method`."""
     group = parser.add_argument_group("post-processing")
@@ -129,7 +205,7 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_met
         type=int,
         default=1,
         metavar="N",
-        help="search in means over cells of N voxels along every axis: faster, less precise; places stay right",
+        help="search a map of means over N^3 voxels: faster, less precise",
     )
     for row in HYPERPARAMETERS:
         _add_flag(group, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")

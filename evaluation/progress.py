@@ -1,4 +1,4 @@
-"""What a campaign is doing: a bar for each level on a terminal, and a line for each tomogram everywhere."""
+"""How far the work is: a bar for each level on a terminal, and a line for each tomogram everywhere."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +9,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
-class CampaignProgress:
+class ProgressBars:
     """Bars below each other, with the time left; without a terminal there are none."""
 
     def __init__(self) -> None:

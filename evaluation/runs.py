@@ -1,107 +1,258 @@
-"""The loop over runs: predict, pick, write; score where the truth is known."""
+"""The unit of work, one tomogram: its map, the picks found on it, their files; and the loop over all tomograms."""
 
 import math
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from data.czi import Run
-from data.picks import truth_table
-from evaluation.exports import write_results, write_run_picks
+from data.picks import table_coordinates_zyx, truth_table
+from errors import InputError
+from evaluation.detection import DetectionSettings, accept, propose, threshold_curves
+from evaluation.exports import read_run_picks, write_curves, write_results, write_run_picks
+from evaluation.finished import TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
-from evaluation.tomograms import DetectionSettings, TomogramSettings, open_tomograms, picks_of, predict_runs
-from inference.predictor import Predictor
-from metrics.fbeta import Score, score_picks
+from evaluation.progress import ProgressBars
+from inference.maps.network_maps import NetworkMaps
+from inference.settings import InferenceSettings
+from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
+from metrics.fbeta import Score, check_references, score_picks
 from particle_config import Particle
 
 
 @dataclass(frozen=True)
+class Output:
+    """Where the picks of a tomogram go, how they are found, and where a picture of them is wanted, if anywhere."""
+
+    picks_dir: Path
+    settings: DetectionSettings
+    picture: Path | None = None
+
+
+@dataclass(frozen=True)
+class TomogramTask:
+    """All that is asked of one tomogram and one set of networks: picks, found in one or more ways on the same map."""
+
+    tomogram: TomogramInput
+    inference: InferenceSettings
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of an output once its files are written; ``seconds`` of detection, None when it was found done."""
+
+    run_name: str
+    output: Output
+    picks: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A tomogram with the records of all its tasks, or the error that ended them."""
+
+    source: SourceTomogram
+    records: tuple[Record, ...] = ()
+    maps_made: int = 0
+    error: InputError | None = None
+
+
+def find_particles(
+    task: TomogramTask,
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    progress: Callable[[float], None] = lambda voxels: None,
+    *,
+    force: bool = False,
+) -> list[Record]:
+    """Do what is not finished of a task, and write it; each output is there as a whole or not at all.
+
+    The result depends on the task and the files that it names alone, and is the same whenever it is asked for.
+
+    Parameters
+    ----------
+    maps : where the networks' maps come from
+    progress : is told of voxels that go through a network
+    force : do it again where it is finished
+    """
+    one, records, prediction = task.tomogram, [], None
+    for output in task.outputs:
+        done = None if force else _notes(output, task, maps, particles)
+        if done is not None:
+            records.append(Record(one.source.name, output, done["picks"], None))
+            continue
+        if prediction is None:
+            prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
+        begin = time.perf_counter()
+        where = {"run_name": one.source.name, "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom}
+        proposals = propose(prediction, output.settings, particles, **where)
+        picks = accept(proposals, output.settings.hyperparameters)
+        truth = {} if one.truth is None else by_particle(one.truth)
+        curves = threshold_curves(proposals, output.settings.hyperparameters, truth)
+        seconds = time.perf_counter() - begin
+        if output.picture is not None:
+            _draw(output.picture, one, picks, particles)
+        # Anew: where memory ran out, the map is that of other windows.
+        key = result_key([one], output.settings, task.inference, maps, particles)
+        with finishing(output.picks_dir, key, picks=len(picks)) as folder:
+            write_run_picks(folder, one.source.name, picks, particles)
+            write_curves(folder, curves)
+        records.append(Record(one.source.name, output, len(picks), seconds))
+    return records
+
+
+def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
+    """What was written down about a finished output; None where it is to be done."""
+    key = result_key([task.tomogram], output.settings, task.inference, maps, particles)
+    notes = finished_notes(output.picks_dir, key)
+    return notes if output.picture is None or output.picture.is_file() else None
+
+
+def _draw(path: Path, tomogram: TomogramInput, picks: pd.DataFrame, particles: Sequence[Particle]) -> None:
+    save_overlay(
+        path,
+        tomogram.source.voxels()[0],
+        picks=picks,
+        truth=tomogram.truth,
+        voxel_spacing_angstrom=tomogram.source.voxel_spacing_angstrom,
+        particles=particles,
+        title=tomogram.source.name,
+    )
+
+
+def evaluate_tomograms(
+    tasks: Sequence[TomogramTask],
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    bars: ProgressBars,
+    *,
+    force: bool = False,
+) -> Iterator[Outcome]:
+    """The tasks tomogram by tomogram, in their order; the next tomogram is read while this one is at work.
+
+    A tomogram that cannot be read ends its own tasks alone.
+    """
+    by_source = {s: list(of) for s, of in groupby(tasks, key=lambda task: task.tomogram.source)}
+    unfinished = {
+        source: [
+            task for task in of if force or any(_notes(out, task, maps, particles) is None for out in task.outputs)
+        ]
+        for source, of in by_source.items()
+    }
+    missing = {
+        source: set().union(*(maps.missing(task.tomogram.ensemble, source, task.inference) for task in of))
+        for source, of in unfinished.items()
+    }
+
+    def needs_voxels(source: SourceTomogram) -> bool:
+        pictures = any(output.picture for task in unfinished[source] for output in task.outputs)
+        return bool(missing[source]) or pictures
+
+    for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
+        with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing[source]), source.name) as bar:
+            try:
+                done = [find_particles(task, maps, particles, bar.update, force=force) for task in by_source[source]]
+                outcome = Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
+            except InputError as error:
+                outcome = Outcome(source, error=error)
+        yield outcome
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Picks of all runs, the score over the runs with truth (None without), and one picture per run."""
+    """Picks of all runs that could be read, their score (None without truth), one picture per run, what went wrong."""
 
     picks: pd.DataFrame
     score: Score | None
     scored_runs: tuple[str, ...]
     pictures: tuple[Path, ...]
+    failures: Mapping[str, InputError]
 
 
 def evaluate_runs(
-    runs: Sequence[Run],
-    predictor: Predictor,
-    tomogram_settings: TomogramSettings,
-    detection_settings: DetectionSettings,
+    tomograms: Sequence[TomogramInput],
+    inference: InferenceSettings,
+    detection: DetectionSettings,
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    output_dir: Path,
     *,
-    particles: Sequence[Particle],
-    output_dir: Path,
+    settings: Mapping[str, object],
+    failures: Mapping[str, InputError] | None = None,
+    force: bool = False,
 ) -> Evaluation:
-    """Find the particles of every run, write all results below ``output_dir``."""
-    voxels = sum(math.prod(tomogram.shape_zyx) for tomogram in open_tomograms(runs, tomogram_settings))
-    truths = truths_of(runs, particles)
-    tables, pictures = [], []
-    with tqdm(total=voxels, unit="voxel", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
-        for tomogram in predict_runs(runs, predictor, tomogram_settings, progress=bar.update):
-            table, name = picks_of(tomogram, detection_settings, particles), tomogram.run.name
-            spacing = tomogram.voxel_spacing_angstrom
-            pictures.append(write_run(output_dir, name, tomogram.volume, spacing, table, truths.get(name), particles))
-            tables.append(table)
-            bar.write(f"{name}: {len(table)} picks")
-            del tomogram  # its map need not be there while the next is computed
-    settings = {"tomograms": tomogram_settings, "inference": predictor.settings, "detection": detection_settings}
-    return write_evaluation(output_dir, tables, truths, pictures, particles, settings)
+    """Find the particles of every tomogram, score all together, write all results below ``output_dir``.
 
+    Parameters
+    ----------
+    settings : name -> dataclass, all that led to the results, for scores.json
+    failures : of runs that could not be opened
 
-def truths_of(runs: Sequence[Run], particles: Sequence[Particle]) -> dict[str, pd.DataFrame]:
-    """Run name -> reference points, of the runs that have any."""
-    return {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
-
-
-def write_run(
-    output_dir: Path,
-    name: str,
-    volume: np.ndarray,
-    voxel_spacing_angstrom: float,
-    picks: pd.DataFrame,
-    truth: pd.DataFrame | None,
-    particles: Sequence[Particle],
-) -> Path:
-    """Picks and picture of one run; the picture's path."""
-    write_run_picks(output_dir / "picks" / name, name, picks, particles)
-    return save_overlay(
-        output_dir / "overlays" / f"{name}.png",
-        volume,
-        picks=picks,
-        truth=truth,
-        voxel_spacing_angstrom=voxel_spacing_angstrom,
-        particles=particles,
-        title=name,
-    )
-
-
-def write_evaluation(
-    output_dir: Path,
-    tables: Sequence[pd.DataFrame],
-    truths: Mapping[str, pd.DataFrame],
-    pictures: Sequence[Path],
-    particles: Sequence[Particle],
-    settings: Mapping[str, Any],
-) -> Evaluation:
-    """Score all runs together, write what concerns all of them."""
+    Raises
+    ------
+    InputError : no tomogram could be read; what is wrong with the first.
+    """
+    bars, failures, tables, pictures = ProgressBars(), dict(failures or {}), [], []
+    tasks = [
+        TomogramTask(one, inference, (Output(output_dir / "picks" / name, detection, _picture(output_dir, name)),))
+        for one in tomograms
+        for name in [one.source.name]
+    ]
+    for outcome in evaluate_tomograms(tasks, maps, particles, bars, force=force):
+        if outcome.error is not None:
+            failures[outcome.source.name] = outcome.error
+            bars.say(f"{outcome.source.name}: {outcome.error}")
+            continue
+        [record] = outcome.records
+        tables.append(read_run_picks(record.output.picks_dir, record.run_name, particles))
+        pictures.append(record.output.picture)
+        bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
+    if not tables:
+        raise next(iter(failures.values()))
     picks = pd.concat(tables, ignore_index=True)
-    evaluation = Evaluation(picks, score_of(picks, truths, particles), tuple(sorted(truths)), tuple(pictures))
-    write_results(output_dir, picks, evaluation.score, evaluation.scored_runs, settings)
-    return evaluation
+    truths = {
+        one.source.name: one.truth for one in tomograms if one.truth is not None and one.source.name not in failures
+    }
+    score = score_of(picks, truths, particles)
+    write_results(output_dir, picks, score, sorted(truths), failures, settings)
+    return Evaluation(picks, score, tuple(sorted(truths)), tuple(pictures), failures)
 
 
-def score_of(picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles: Sequence[Particle]) -> Score | None:
-    """The score over the runs with reference points; None where there are none."""
-    truth = [table for table in truths.values() if len(table)]
-    return score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None
+def _picture(output_dir: Path, run_name: str) -> Path:
+    return output_dir / "overlays" / f"{run_name}.png"
+
+
+def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, InputError]]:
+    """The tomograms that can be opened, and run name -> what is wrong with each of the others.
+
+    Raises
+    ------
+    InputError : none of them can be opened; what is wrong with the first.
+    """
+    sources, failures = [], {}
+    for run in runs:
+        try:
+            sources.append(SourceTomogram(run, settings))
+        except InputError as error:
+            failures[run.name] = error
+    if failures and not sources:
+        raise next(iter(failures.values()))
+    return sources, failures
+
+
+# --- Truth --------------------------------------------------------------------------------------------
+def truths_of(runs: Sequence[Run], particles: Sequence[Particle]) -> dict[str, pd.DataFrame]:
+    """Run name -> reference points, of the runs that have any; InputError where they cannot be scored by."""
+    truths = {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
+    for truth in truths.values():
+        check_references(truth)
+    return truths
 
 
 def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
@@ -115,3 +266,14 @@ def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
             stacklevel=2,
         )
     return None
+
+
+def by_particle(truth: pd.DataFrame) -> dict:
+    """Particle name -> (N, 3) zyx of a picks table."""
+    return {name: table_coordinates_zyx(rows) for name, rows in truth.groupby("particle_type")}
+
+
+def score_of(picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles: Sequence[Particle]) -> Score | None:
+    """The score over the runs with reference points; None where there are none."""
+    truth = [table for table in truths.values() if len(table)]
+    return score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None

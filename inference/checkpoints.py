@@ -78,7 +78,7 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
         Not a checkpoint of this program, damaged, or trained with another particle table.
     """
     checkpoint, description = _read(path)
-    _check_particles(path, description.particles, particles)
+    check_particles(path, description.particles, particles)
     network = model_from_description(description.architecture)
     weights = {
         name.removeprefix(NETWORK_PREFIX): value
@@ -141,8 +141,8 @@ def _output_stride(description: Description) -> int:
     return description.architecture.get("output_stride", 1)
 
 
-def _check_particles(path: Path, trained: Sequence[Particle], here: Sequence[Particle]) -> None:
-    """Channels must mean what the table here says; colours, weights and aliases may change."""
+def check_particles(path: Path, trained: Sequence[Particle], here: Sequence[Particle]) -> None:
+    """InputError unless channels mean what the table here says; colours, weights and aliases may change."""
     for old, new in zip(trained, here, strict=False):
         if (old.name, old.radius_angstrom) != (new.name, new.radius_angstrom):
             raise InputError(

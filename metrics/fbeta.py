@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from errors import InputError, run_script
+from command_line import run_script
+from errors import InputError
 from particle_config import PARTICLES, Particle
 
 BETA = 4.0
@@ -252,6 +253,11 @@ def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles:
     for table, what in ((candidates, "picks"), (references, "truth")):
         if unknown := sorted(set(table["particle_type"]) - names):
             raise InputError(f"unknown particle type {unknown[0]!r} in the {what}; the table knows {_some(names)}")
+    check_references(references)
+
+
+def check_references(references: pd.DataFrame) -> None:
+    """InputError where two reference points of a run are the same, whatever their particle types."""
     repeated = references.duplicated(subset=["experiment", "x", "y", "z"])
     if repeated.any():
         row = references[repeated].iloc[0]

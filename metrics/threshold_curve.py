@@ -94,13 +94,18 @@ class ThresholdCurve:
         return float(THRESHOLDS[np.argmax(values)])
 
 
+def pooled(curves: Iterable[ThresholdCurve]) -> ThresholdCurve:
+    """One curve for the candidates and references of all."""
+    scores, hit_scores = zip(*((curve.scores, curve.hit_scores) for curve in curves), strict=True)
+    return ThresholdCurve(np.concatenate(scores), np.concatenate(hit_scores))
+
+
 def mean_smoothed_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray) -> np.ndarray:
     """(T,) mean of the runs' smoothed curves, over the runs that have references; without any hit: 0.
 
     All are smoothed alike, by the kernel that fits the hits of all runs together.
     """
-    scores, hit_scores = zip(*((curve.scores, curve.hit_scores) for curve in curves), strict=True)
-    bandwidth = ThresholdCurve(np.concatenate(scores), np.concatenate(hit_scores)).bandwidth()
+    bandwidth = pooled(curves).bandwidth()
     values = [curve.smoothed_f_beta(thresholds, bandwidth) for curve in curves if curve.references]
     return np.mean(values, axis=0) if values else np.zeros(len(thresholds))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,7 +12,7 @@ from errors import InputError
 from particle_config import Particle
 from postprocessing import connected_components, mean_shift, peak_local_max, watershed
 from postprocessing.detections import Detections, no_detections
-from postprocessing.selection import select
+from postprocessing.selection import as_scores, select, volume_fractions
 
 # By so much may rounding in half precision lead out of 0..1.
 ROUNDING = 0.01
@@ -36,6 +37,12 @@ class Method:
     structural: tuple[str, ...] = ()
     score_keyword: str | None = None
     size_keyword: str | None = None
+
+    def ranking(self, detections: Detections, trained_radius_voxels: float) -> np.ndarray:
+        """(N,) in 0..1, what the method's threshold is about: the scores, or else the sizes (selection.as_scores)."""
+        if self.score_keyword:
+            return detections.scores
+        return as_scores(volume_fractions(detections, trained_radius_voxels))
 
 
 METHODS = {

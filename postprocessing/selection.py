@@ -69,3 +69,8 @@ def selected(
 def volume_fractions(candidates: Detections, trained_radius_voxels: float) -> np.ndarray:
     """(N,) sizes as shares of the trained sphere's volume."""
     return candidates.sizes / (4 / 3 * math.pi * trained_radius_voxels**3)
+
+
+def as_scores(fractions: np.ndarray) -> np.ndarray:
+    """Sizes in sphere volumes -> 0 to 1, rising with the size: v / (1 + v), whose logit is the logarithm of v."""
+    return fractions / (1 + fractions)

@@ -14,13 +14,19 @@ ALLOWED = {
     "evaluation": {*LEAVES, "inference", "evaluation", "particle_config", "errors"},
     "config": set(),
     "errors": set(),
+    "command_line": {"errors"},
     "particle_config": {"errors"},
 }
 # Rooms that build parts of a parser may read config; nobody else below the scripts.
-READS_CONFIG = {"evaluation/arguments.py", "evaluation/inference_arguments.py", "training/arguments.py"}
-# The metric's own command line reads files, inside its main only.
-EXCEPTIONS = {("metrics/fbeta.py", "data")}
-OURS = {*LEAVES, "inference", "training", "evaluation", "config", "errors", "particle_config"}
+READS_CONFIG = {"evaluation/arguments.py", "inference/arguments.py", "training/arguments.py"}
+# The metric has a command line of its own, which reads files inside its main only.
+EXCEPTIONS = {("metrics/fbeta.py", "data"), ("metrics/fbeta.py", "command_line")}
+OURS = {*LEAVES, "inference", "training", "evaluation", "config", "errors", "particle_config", "command_line"}
+# Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
+ORDER = {
+    "inference": ("inference", "inference.maps"),
+    "evaluation": ("evaluation", "evaluation.tuning", "evaluation.campaign", "evaluation.report"),
+}
 
 
 def modules() -> list[Path]:
@@ -54,6 +60,22 @@ def test_imports_flow_one_way(path):
     allowed = ALLOWED[room] | ({"config"} if str(path) in READS_CONFIG else set())
     wrong = {name for name in ours - allowed if (str(path), name) not in EXCEPTIONS}
     assert not wrong, f"{path} must not import {sorted(wrong)}"
+
+
+def package_of(module: str, order: tuple[str, ...]) -> str:
+    """The innermost package of a room's order that a module name lies in."""
+    return max((one for one in order if f"{module}.".startswith(f"{one}.")), key=len)
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p.parts[0] in ORDER], ids=str)
+def test_packages_of_a_room_have_an_order(path):
+    order = ORDER[path.parts[0]]
+    here = package_of(".".join(path.parent.parts), order)
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == order[0]:
+            for name in node.names:
+                there = package_of(f"{node.module}.{name.name}", order)
+                assert order.index(there) <= order.index(here), f"{path} must not import {there}"
 
 
 @pytest.mark.parametrize("path", scripts(), ids=str)

@@ -13,12 +13,12 @@ import pytest
 import tiny_campaign
 from tiny_campaign import EVALUATED, NAMES, TRAINING, command, run_without_pictures, tables, write_checkpoint
 
-import evaluation.network_maps
+import inference.maps.network_maps
 import run_experiment_evaluation as script
 from errors import InputError
-from evaluation.experiments import STRATEGIES
+from evaluation.campaign.experiments import STRATEGIES
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*no hit at any place of the grid")
+pytestmark = pytest.mark.filterwarnings("ignore:.*no hit at any point of the grid")
 SEARCH = [
     *("--hp_search_strategy", "per_class", "--plm_gpu_peak_threshs", "0.2", "0.4", "0.6"),
     *("--conf_thresholds", "0.2", "0.4", "--nms_radius_fractions", "0.8"),
@@ -36,13 +36,13 @@ def made(tmp_path_factory):
 def networks_run(monkeypatch):
     """(checkpoint, run) of every map that is made."""
     made = []
-    call = evaluation.network_maps.NetworkMaps._make
+    call = inference.maps.network_maps.NetworkMaps._make
 
     def noted(self, checkpoint, source, *rest):
         made.append((checkpoint, source.run.name))
         return call(self, checkpoint, source, *rest)
 
-    monkeypatch.setattr(evaluation.network_maps.NetworkMaps, "_make", noted)
+    monkeypatch.setattr(inference.maps.network_maps.NetworkMaps, "_make", noted)
     return made
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.comparison import (
+from evaluation.campaign.comparison import (
     Evaluated,
     as_text,
     comparison_by_particle,
@@ -13,7 +13,7 @@ from evaluation.comparison import (
     per_tomogram_table,
     ranked,
 )
-from evaluation.experiments import Configuration
+from evaluation.campaign.configuration import Configuration
 from particle_config import PARTICLES
 
 RUNS = [f"TS_{number}" for number in range(1, 9)]

@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from evaluation.ensembles import mean_of_maps, specialists_map
+from inference.ensembles import mean_of_maps, specialists_map
 from inference.predictor import Prediction
 from tta.views import ViewMerger
 

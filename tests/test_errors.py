@@ -5,7 +5,8 @@ import warnings
 
 import pytest
 
-from errors import InputError, run_script
+from command_line import run_script
+from errors import InputError
 
 
 def test_input_error_is_one_line_and_exit_code_2(capsys):

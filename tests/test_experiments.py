@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from errors import InputError
-from evaluation.ensembles import mean_of_maps, specialists_map
-from evaluation.experiments import STRATEGIES, load_experiment
+from evaluation.campaign.experiments import STRATEGIES, load_experiment
 from inference.checkpoints import KEY, Description
+from inference.ensembles import mean_of_maps, specialists_map
 from particle_config import PARTICLES
 
 NAMES = [particle.name for particle in PARTICLES]
@@ -77,18 +77,19 @@ def test_best_single_is_each_fold_on_the_tomogram_it_did_not_see(folder):
     found = detectors(folder, "best_single")
     assert [one.name for one in found] == ["fold_0", "fold_2"]
     for one, fold in zip(found, (0, 2), strict=True):
-        assert [path.name for path in one.members] == [f"fold_{fold}-best-fscore-epoch=3-f4=0.512.ckpt"]
-        assert one.combine is mean_of_maps
-        assert [(t.run_name, t.members) for t in one.tuning] == [(f"TS_{fold}", one.members)]
+        assert [path.name for path in one.ensemble.members] == [f"fold_{fold}-best-fscore-epoch=3-f4=0.512.ckpt"]
+        assert one.ensemble.combine is mean_of_maps
+        assert one.tuning == {f"TS_{fold}": one.ensemble}
 
 
 def test_specialists_come_in_the_order_of_the_labels(folder):
     found = detectors(folder, "ensemble_specialists")
     assert [one.name for one in found] == ["fold_0", "fold_2"]
     for one, fold in zip(found, (0, 2), strict=True):
-        assert [path.name.split("-epoch")[0] for path in one.members] == [f"fold_{fold}-best-{name}" for name in NAMES]
-        assert one.combine is specialists_map
-        assert [(t.run_name, t.members) for t in one.tuning] == [(f"TS_{fold}", one.members)]
+        names = [path.name.split("-epoch")[0] for path in one.ensemble.members]
+        assert names == [f"fold_{fold}-best-{name}" for name in NAMES]
+        assert one.ensemble.combine is specialists_map
+        assert one.tuning == {f"TS_{fold}": one.ensemble}
 
 
 def test_hyperparameters_come_from_those_who_are_for_the_particle(folder):
@@ -106,19 +107,25 @@ def test_hyperparameters_come_from_those_who_are_for_the_particle(folder):
 def test_nothing_is_tuned_on_what_it_was_trained_on(folder, strategy):
     """A network of fold k has been trained on every run but the one that fold k held out."""
     for detector in detectors(folder, strategy):
-        for tomogram in detector.tuning:
-            for member in tomogram.members:
+        for run_name, ensemble in detector.tuning.items():
+            for member in ensemble.members:
                 fold = member.name.split("-")[0].removeprefix("fold_")
-                assert tomogram.run_name == f"TS_{fold}"
+                assert run_name == f"TS_{fold}"
 
 
 def test_the_ensemble_is_tuned_on_every_held_out_tomogram(folder):
     [ensemble] = detectors(folder, "kfold_ensemble")
-    assert [path.name[:6] for path in ensemble.members] == ["fold_0", "fold_2"] and ensemble.combine is mean_of_maps
-    assert [(t.run_name, [m.name[:6] for m in t.members]) for t in ensemble.tuning] == [
-        ("TS_0", ["fold_0"]),
-        ("TS_2", ["fold_2"]),
-    ]
+    assert [path.name[:6] for path in ensemble.ensemble.members] == ["fold_0", "fold_2"]
+    assert {name: [path.name[:6] for path in one.members] for name, one in ensemble.tuning.items()} == {
+        "TS_0": ["fold_0"],
+        "TS_2": ["fold_2"],
+    }
+    assert all(one.combine is mean_of_maps for one in (ensemble.ensemble, *ensemble.tuning.values()))
+
+
+def test_an_experiment_knows_what_it_was_trained_on(folder):
+    """Fold 0 held out TS_0, on which the network of fold 2 was trained; of other runs nothing is written down."""
+    assert load(folder).trained_on(["TS_0", "TS_2", "TS_9"]) == ["TS_0", "TS_2"]
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 import config
 from errors import InputError
-from evaluation.inference_arguments import (
+from inference.arguments import (
     add_inference_arguments,
     inference_settings,
     resolve_norm_percentiles,

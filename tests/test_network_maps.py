@@ -1,20 +1,22 @@
-"""Maps of single networks: read once, made once, by the windows of the first time."""
+"""Maps of single networks: read once, made once, kept under all that they depend on."""
 
 import json
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import tiny_campaign
 import torch
 
-import evaluation.network_maps
+import inference.maps.network_maps
 from data.czi import find_runs
-from evaluation.ensembles import mean_of_maps
-from evaluation.experiments import Detector
-from evaluation.map_store import MapStore
-from evaluation.network_maps import WINDOWS, NetworkMaps, one_ahead, open_sources
-from evaluation.tomograms import TomogramSettings
+from errors import InputError
+from inference.ensembles import Ensemble, mean_of_maps
+from inference.maps.map_store import SUFFIX, MapStore
+from inference.maps.network_maps import WINDOWS, NetworkMaps
+from inference.predictor import Predictor
 from inference.settings import InferenceSettings
+from inference.tomograms import SourceTomogram, TomogramSettings
 from particle_config import PARTICLES
 
 SETTINGS = TomogramSettings("denoised", (0.5, 99.5), 10.0)
@@ -22,96 +24,163 @@ INFERENCE = InferenceSettings((24, 32, 32), 0.25, "gaussian", 1, "none", "fp32")
 
 
 @pytest.fixture
-def detector(tmp_path):
+def ensemble(tmp_path):
     """Two networks; the tomograms are beside them."""
     for seed, name in enumerate(tiny_campaign.EVALUATED):
         tiny_campaign.write_run(tmp_path / "data", name, seed)
     members = tuple(tmp_path / f"{fold}.ckpt" for fold in (0, 1))
     for fold, path in enumerate(members):
         tiny_campaign.write_checkpoint(path, fold, seed=fold)
-    return Detector("ensemble", members, mean_of_maps, ())
+    return Ensemble(members, mean_of_maps)
+
+
+def open_sources(tmp_path, settings=SETTINGS):
+    return [SourceTomogram(run, settings) for run in find_runs(tmp_path / "data", tomo_type="denoised")]
 
 
 @pytest.fixture
-def sources(detector, tmp_path):
-    return open_sources(find_runs(tmp_path / "data", tomo_type="denoised"), SETTINGS)
+def sources(ensemble, tmp_path):
+    return open_sources(tmp_path)
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Paths of the tomograms that are read."""
-    found = []
-    read = evaluation.network_maps.read_tomogram
-
-    def noted(tomogram, settings):
-        found.append(tomogram.path)
-        return read(tomogram, settings)
-
-    monkeypatch.setattr(evaluation.network_maps, "read_tomogram", noted)
+    """Names of the tomograms that are read."""
+    found, read = [], SourceTomogram._read
+    monkeypatch.setattr(SourceTomogram, "_read", lambda self: found.append(self.name) or read(self))
     return found
 
 
-def maps(tmp_path, **options):
-    return NetworkMaps(MapStore(tmp_path / "maps", 1.0), torch.device("cpu"), particles=PARTICLES, **options)
+def maps(tmp_path, device="cpu", **options):
+    return NetworkMaps(MapStore(tmp_path / "maps", 1.0), torch.device(device), particles=PARTICLES, **options)
 
 
-def combined(these, detector, source, inference=INFERENCE):
-    return these.combined(detector, detector.members, source, inference, lambda voxels: None)
+def combined(these, ensemble, source, inference=INFERENCE):
+    return these.combined(ensemble, source, inference, lambda voxels: None)
 
 
-def test_a_tomogram_is_read_once_for_all_networks_and_never_for_known_maps(detector, sources, reads, tmp_path):
-    first = combined(maps(tmp_path), detector, sources[0])
-    assert len(reads) == 1 and first.volume is None
+def test_a_tomogram_is_read_once_for_all_networks_and_never_for_known_maps(ensemble, sources, reads, tmp_path):
+    assert len(maps(tmp_path).missing(ensemble, sources[0], INFERENCE)) == 2
+    first = combined(maps(tmp_path), ensemble, sources[0])
+    assert len(reads) == 1
     sources[0].forget()
-    again = combined(maps(tmp_path), detector, sources[0])
-    assert len(reads) == 1 and torch.equal(first.prediction.probability, again.prediction.probability)
+    again = combined(maps(tmp_path), ensemble, sources[0])
+    assert len(reads) == 1 and torch.equal(first.probability, again.probability)
     assert len(maps(tmp_path).timings.read()) == 2
+    assert maps(tmp_path).missing(ensemble, sources[0], INFERENCE) == set()
 
 
-def test_the_next_is_read_ahead_only_where_it_is_needed(sources, reads):
-    for index, source in enumerate(one_ahead(sources, lambda source: True)):
-        source.normalised()
-        assert len(reads) >= index + 1
-    assert len(reads) == 2
-    list(one_ahead(sources, lambda source: False))
-    assert len(reads) == 2
+def test_maps_are_made_once_more_when_asked_for(ensemble, sources, reads, tmp_path):
+    combined(maps(tmp_path), ensemble, sources[0])
+    sources[0].forget()
+    these = maps(tmp_path, remake=True)
+    assert len(these.missing(ensemble, sources[0], INFERENCE)) == 2
+    for _ in range(2):
+        combined(these, ensemble, sources[0])
+    assert len(reads) == 2 and len(these.timings.read()) == 4
+    assert these.missing(ensemble, sources[0], INFERENCE) == set()
 
 
+# --- Keys ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("changes", "another"),
     [
         ({"tta_group": "d2"}, True),
+        ({"tta_merge": "logit"}, True),
+        ({"tilt_axis": "x"}, True),
         ({"window": (16, 32, 32)}, True),
+        ({"overlap": 0.5}, True),
+        ({"max_overlap_voxels": 3}, True),
+        ({"blend_mode": "constant"}, True),
         ({"precision": "bf16"}, True),
+        ({"window": (24, 40, 40)}, False),  # cut to the tomogram, the same window is used
+        ({"window": "train", "trained_window_zyx": (24, 32, 32)}, False),
         ({"batch_size": 4}, False),
         ({"max_memory_gb": 3.0}, False),
         ({"compile": True}, False),
     ],
 )
-def test_a_map_is_another_where_its_values_may_be(detector, sources, tmp_path, changes, another):
-    these, path = maps(tmp_path), detector.members[0]
-    changed = these.key(path, sources[0], replace(INFERENCE, **changes))
-    assert (changed != these.key(path, sources[0], INFERENCE)) is another
-    assert these.key(path, sources[1], INFERENCE) != these.key(detector.members[1], sources[0], INFERENCE)
+def test_a_map_is_another_where_its_values_may_be(ensemble, sources, tmp_path, changes, another):
+    path = ensemble.members[0]
+    with mock.patch("inference.predictor.compiled", lambda network, device: network):
+        changed = maps(tmp_path).key(path, sources[0], replace(INFERENCE, **changes))
+    assert (changed != maps(tmp_path).key(path, sources[0], INFERENCE)) is another
 
 
-def test_windows_stay_as_they_were_first_chosen(detector, sources, tmp_path, monkeypatch):
-    """The memory that is free then may be another when the campaign goes on."""
-    auto = replace(INFERENCE, window="auto")
-    combined(maps(tmp_path), detector, sources[0], auto)
+def test_a_map_is_that_of_its_files_normalisation_and_device(ensemble, sources, tmp_path, monkeypatch):
+    path = ensemble.members[0]
+    before = maps(tmp_path).key(path, sources[0], INFERENCE)
+    assert maps(tmp_path).keys(ensemble, sources[0], INFERENCE)[0] == before
+    assert maps(tmp_path).key(ensemble.members[1], sources[0], INFERENCE) != before
+    assert maps(tmp_path).key(path, sources[1], INFERENCE) != before
+    for percentiles in (None, (0.5, 99.0)):
+        [other, _] = open_sources(tmp_path, replace(SETTINGS, norm_percentiles=percentiles))
+        assert maps(tmp_path).key(path, other, INFERENCE) != before
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(path.read_bytes())
+    assert maps(tmp_path).key(copy, sources[0], INFERENCE) == before
+    tiny_campaign.write_checkpoint(copy, 0, seed=9)
+    assert maps(tmp_path).key(copy, sources[0], INFERENCE) != before
+    monkeypatch.setattr(NetworkMaps, "window", lambda *_: (24, 32, 32))
+    assert maps(tmp_path, device="cuda").key(path, sources[0], INFERENCE) != before
+    monkeypatch.setattr(inference.maps.network_maps, "FORMAT", inference.maps.network_maps.FORMAT + 1)
+    assert maps(tmp_path).key(path, sources[0], INFERENCE) != before
+
+
+# --- Windows ------------------------------------------------------------------------------------------
+def test_windows_stay_as_they_were_first_chosen(ensemble, sources, tmp_path):
+    """The memory that is free then may be another when the command goes on."""
+    auto, shape = replace(INFERENCE, window="auto"), sources[0].tomogram.shape_zyx
+    combined(maps(tmp_path), ensemble, sources[0], auto)
     [record] = (tmp_path / "maps" / WINDOWS).iterdir()  # both networks are of one architecture
+    before = maps(tmp_path).key(ensemble.members[0], sources[0], auto)
     record.write_text("[16, 16, 32]")
-    predictor = maps(tmp_path)._predictor(detector.members[0], auto, sources[1].tomogram.shape_zyx)
-    assert tuple(predictor.window_for(sources[1].tomogram.shape_zyx)) == (16, 16, 32)
-    maps(tmp_path)._predictor(detector.members[0], replace(auto, max_memory_gb=50.0), (24, 32, 32))
+    assert maps(tmp_path).window(ensemble.members[0], auto, shape) == (16, 16, 32)
+    assert maps(tmp_path).key(ensemble.members[0], sources[0], auto) != before
+    assert maps(tmp_path).window(ensemble.members[0], auto, (16, 16, 40)) == (16, 16, 40)  # of another shape
+    maps(tmp_path).window(ensemble.members[0], replace(auto, max_memory_gb=50.0), shape)
     windows = sorted(json.loads(path.read_text()) for path in record.parent.iterdir())
-    assert windows == [[16, 16, 32], [24, 32, 32]]  # with other memory they are chosen anew
+    assert windows == [[16, 16, 32], [16, 16, 40], [24, 32, 32]]  # with other memory they are chosen anew
 
 
-def test_networks_stay_ready_until_there_is_no_room(detector, monkeypatch, tmp_path):
+def test_where_memory_runs_out_the_map_is_that_of_the_smaller_window(ensemble, sources, tmp_path, monkeypatch):
+    """It is stored as such, and the next tomograms of that shape begin with it."""
+    predict = Predictor._predict
+
+    def with_little_memory(self, volume, plan, progress):
+        if plan.grid.window_zyx[1] > 16:
+            raise MemoryError
+        return predict(self, volume, plan, progress)
+
+    auto, these = replace(INFERENCE, window="auto"), maps(tmp_path)
+    before = these.key(ensemble.members[0], sources[0], auto)
+    monkeypatch.setattr(Predictor, "_predict", with_little_memory)
+    with pytest.warns(UserWarning, match="out of memory"):
+        combined(these, ensemble, sources[0], auto)
+    key = these.key(ensemble.members[0], sources[0], auto)
+    window = these.window(ensemble.members[0], auto, sources[0].tomogram.shape_zyx)
+    assert key != before and window[1] <= 16 and (tmp_path / "maps" / f"{sources[0].name}-{key}{SUFFIX}").is_file()
+    combined(these, ensemble, sources[1], auto)  # without another retreat
+    asked_for = maps(tmp_path).key(ensemble.members[0], sources[0], replace(INFERENCE, window=window))
+    assert asked_for == key
+
+
+# --- Networks -----------------------------------------------------------------------------------------
+def test_a_network_that_diverged_is_named(ensemble, sources, tmp_path):
+    checkpoint = torch.load(ensemble.members[0], weights_only=True)
+    for weights in checkpoint["state_dict"].values():
+        if weights.is_floating_point():
+            weights.fill_(torch.nan)
+    torch.save(checkpoint, ensemble.members[0])
+    with pytest.raises(InputError, match=r"0\.ckpt: its probabilities on TS_7 are not numbers"):
+        combined(maps(tmp_path), ensemble, sources[0])
+    assert not list((tmp_path / "maps").glob(f"*{SUFFIX}"))
+
+
+def test_networks_stay_ready_until_there_is_no_room(ensemble, monkeypatch, tmp_path):
     these, shape = maps(tmp_path), (24, 32, 32)
-    first = these._predictor(detector.members[0], INFERENCE, shape)
-    assert these._predictor(detector.members[0], INFERENCE, shape) is first
-    monkeypatch.setattr(evaluation.network_maps, "RESIDENT_BYTES", 0)
-    these._predictor(detector.members[1], INFERENCE, shape)
-    assert these._predictor(detector.members[0], INFERENCE, shape) is not first
+    first = these._predictor(ensemble.members[0], INFERENCE, shape)
+    assert these._predictor(ensemble.members[0], INFERENCE, shape) is first
+    monkeypatch.setattr(inference.maps.network_maps, "RESIDENT_BYTES", 0)
+    these._predictor(ensemble.members[1], INFERENCE, shape)
+    assert these._predictor(ensemble.members[0], INFERENCE, shape) is not first

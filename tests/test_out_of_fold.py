@@ -1,13 +1,15 @@
-"""Nobody is asked about a tomogram that he was trained on."""
+"""Hyperparameters are searched with networks that were not trained on the tomogram."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from unittest import mock
 
+import pandas as pd
 import pytest
 from test_checkpoints import DESCRIPTION
 
 from errors import InputError
-from evaluation.out_of_fold import out_of_fold, unseen_by
+from evaluation.tuning.out_of_fold import out_of_fold, unseen_by
+from inference.ensembles import Ensemble, mean_of_maps
 
 RUNS = ("a", "b", "c", "d")
 
@@ -17,31 +19,47 @@ def fold(number, names=RUNS):
     return replace(DESCRIPTION, fold=number, validation_run=names[number], training_runs=others)
 
 
-def groups(names, descriptions):
-    runs = [SimpleNamespace(name=name) for name in names]
-    return [(members, [run.name for run in group]) for members, group in out_of_fold(runs, descriptions)]
+def chosen(names, descriptions, without_truth=()):
+    """(run, numbers of its networks) of all that are searched on."""
+    sources = [mock.Mock() for _ in names]
+    for source, name in zip(sources, names, strict=True):
+        source.name = name
+    truths = {name: pd.DataFrame({"x": [0.0]}) for name in names if name not in without_truth}
+    ensemble = Ensemble(tuple(range(len(descriptions))), mean_of_maps)
+    found = out_of_fold(sources, truths, ensemble, descriptions)
+    assert all(one.ensemble.combine is mean_of_maps and one.truth is truths[one.source.name] for one in found)
+    return [(one.source.name, one.ensemble.members) for one in found]
 
 
-def test_each_fold_is_asked_about_its_own_tomogram_and_all_about_new_ones():
+def test_each_fold_predicts_its_own_tomogram_and_all_predict_new_ones():
     ensemble = [fold(k) for k in range(4)]
-    assert groups(["new", *RUNS, "newer"], ensemble) == [
-        ((0, 1, 2, 3), ["new", "newer"]),
-        *(((k,), [RUNS[k]]) for k in range(4)),
+    everyone = (0, 1, 2, 3)
+    assert chosen(["new", *RUNS, "newer"], ensemble) == [
+        ("new", everyone),
+        *((RUNS[k], (k,)) for k in range(4)),
+        ("newer", everyone),
     ]
 
 
-def test_two_networks_of_one_fold_are_asked_together():
-    assert groups(["b"], [fold(0), fold(1), fold(1)]) == [((1, 2), ["b"])]
+def test_two_networks_of_one_fold_predict_together():
+    assert chosen(["b"], [fold(0), fold(1), fold(1)]) == [("b", (1, 2))]
 
 
-def test_what_all_trained_on_is_left_out_and_said():
+def test_what_all_were_trained_on_is_left_out_and_said():
     with pytest.warns(UserWarning, match="c, d"):
-        assert groups(RUNS, [fold(0), fold(1)]) == [((0,), ["a"]), ((1,), ["b"])]
+        assert chosen(RUNS, [fold(0), fold(1)]) == [("a", (0,)), ("b", (1,))]
+
+
+def test_what_has_no_truth_is_left_out_and_said():
+    with pytest.warns(UserWarning, match="no picks: b"):
+        assert chosen(["a", "b"], [fold(0), fold(1)], without_truth="b") == [("a", (0,))]
+    with pytest.raises(InputError, match=r"only .* with picks.*: a, b"):
+        chosen(["a", "b"], [fold(0)], without_truth="ab")
 
 
 def test_nothing_left_to_search_on():
     with pytest.raises(InputError, match=r"b, c.*every network.*\(a\)"):
-        groups(["b", "c"], [fold(0)])
+        chosen(["b", "c"], [fold(0)])
 
 
 def test_without_a_list_of_training_runs_what_sisters_held_out_counts_as_seen():

@@ -20,6 +20,8 @@ import train
 from data.czi import find_runs
 from data.picks import PICK_COLUMNS, read_picks
 from errors import InputError
+from evaluation.arguments import output_dir
+from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Predictor
 from particle_config import PARTICLES
 
@@ -242,8 +244,82 @@ def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, 
     assert ("train" if "train" in flags else "auto" if views == 4 else list(window)) == settings["window"]
 
 
+# --- Going on ----------------------------------------------------------------------------------------
+@pytest.fixture
+def networks_run(monkeypatch):
+    """Names of the runs whose maps are made."""
+    made, make = [], NetworkMaps._make
+
+    def noted(self, checkpoint, source, *rest):
+        made.append(source.name)
+        return make(self, checkpoint, source, *rest)
+
+    monkeypatch.setattr(NetworkMaps, "_make", noted)
+    return made
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.json") if path.is_file()}
+
+
+def test_an_evaluation_goes_on_where_it_stopped(experiment, phantom, tmp_path, networks_run, monkeypatch, capsys):
+    """Stopped at the second tomogram: the first stays; other thresholds run no network, --force_rerun runs all."""
+    words = f"--model_path {experiment} --data_root {phantom} --output_dir {tmp_path / 'out'}"
+    words = f"{words} --cache_dir {tmp_path / 'cache'} --precision fp32".split()
+    names = [run_.name for run_ in find_runs(phantom, tomo_type="denoised")]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        original = NetworkMaps.combined
+
+        def stopped(self, ensemble, source, *rest):
+            if source.name == names[1]:
+                raise KeyboardInterrupt
+            return original(self, ensemble, source, *rest)
+
+        patch.setattr(NetworkMaps, "combined", stopped)
+        eval_public_czi.main(words)
+    first = tmp_path / "out" / "picks" / names[0] / "ribosome.json"
+    before = first.stat().st_ino
+    eval_public_czi.main(words)
+    assert networks_run == names and first.stat().st_ino == before
+    assert "finished before" in capsys.readouterr().out
+    finished = contents(tmp_path / "out")
+    eval_public_czi.main(words)
+    assert networks_run == names and contents(tmp_path / "out") == finished
+    eval_public_czi.main([*words, "--fixed_plm_gpu_peak_thresh", "0.01"])
+    assert networks_run == names and first.stat().st_ino != before
+    eval_public_czi.main([*words, "--force_rerun"])
+    assert networks_run == 2 * names and contents(tmp_path / "out") == finished
+
+
+@pytest.mark.parametrize("broken", ["voxels", "header"])
+def test_a_tomogram_that_cannot_be_read_does_not_end_the_others(experiment, training_tree, tmp_path, broken, capsys):
+    bad, good = find_runs(training_tree, tomo_type="denoised")
+    level = bad.tomogram_path("denoised") / "0"
+    wanted = ".zarray" if broken == "header" else next(p.name for p in level.rglob("*") if p.name[0] != ".")
+    next(level.rglob(wanted)).write_bytes(b"{")
+    words = f"--model_path {experiment} --data_root {training_tree} --output_dir {tmp_path / 'out'}".split()
+    with pytest.raises(SystemExit) as stop:
+        eval_public_czi.main([*words, "--cache_dir", str(tmp_path / "cache")])
+    assert stop.value.code == 1 and f"failed    {bad.name}: " in capsys.readouterr().err
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["scored_runs"] == [good.name] and list(scores["failed_runs"]) == [bad.name]
+    assert set(pd.read_csv(tmp_path / "out" / "submission.csv")["experiment"]) <= {good.name}
+
+
+def test_truth_that_cannot_be_scored_by_is_found_before_networks_run(experiment, training_tree, tmp_path, networks_run):
+    """The same point in two classes."""
+    picks = find_runs(training_tree, tomo_type="denoised")[1].picks_dir
+    content = json.loads((picks / "ribosome.json").read_text())
+    content["pickable_object_name"] = "thyroglobulin"
+    (picks / "thyroglobulin.json").write_text(json.dumps(content))
+    words = f"--model_path {experiment} --data_root {training_tree} --output_dir {tmp_path / 'out'}".split()
+    with pytest.raises(InputError, match="duplicate reference point"):
+        eval_public_czi.main([*words, "--cache_dir", str(tmp_path / "cache")])
+    assert networks_run == [] and not (tmp_path / "out").exists()
+
+
 # --- Hyperparameter search ----------------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore:no hit at any place")  # networks that were trained for a moment
+@pytest.mark.filterwarnings("ignore:.*no hit at any point")  # networks that were trained for a moment
 @pytest.mark.parametrize(
     ("strategy", "flags"),
     [
@@ -266,7 +342,7 @@ def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, 
     ],
 )
 def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path, capsys, strategy, flags):
-    """Every tomogram is shown to the network alone that held it out; the picks of the two commands are the same."""
+    """Every tomogram is predicted by the one network that held it out; the picks of the two commands are the same."""
     method = flags[:2] if flags[0] == "--postprocessing_method" else []
     tuned, again = tmp_path / "tuned", tmp_path / "again"
     common = ["--data_root", str(phantom), "--precision", "fp32"]
@@ -274,7 +350,7 @@ def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path
         ["--model_path", str(ensemble), "--output_dir", str(tuned), *common, "--hp_search_strategy", strategy, *flags]
     )
     printed = capsys.readouterr().out
-    assert "very tomograms" in printed and printed.count("candidates by 1 of 2 networks") == 2
+    assert "very tomograms" in printed and "2 networks" in printed
     entry = json.loads((tuned / "thresholds.json").read_text())["search"]
     held_out = [run_.name for run_ in find_runs(phantom, tomo_type="denoised")]
     assert entry["strategy"] == strategy and entry["runs"] == held_out
@@ -306,8 +382,11 @@ def test_searches_that_cannot_be_honest(experiment, phantom, tmp_path):
 
 
 def test_the_default_output_folder_bears_the_experiments_name(experiment):
-    folder = eval_public_czi.default_output_dir(next(experiment.glob("*.ckpt")))
-    assert folder.parent.name == "results" and folder.name.startswith(experiment.name)
+    def folder(*words):
+        return output_dir(eval_public_czi.build_parser().parse_args(["--model_path", "x", *words]), experiment.name)
+
+    assert folder().parent.name == "results" and folder().name.startswith(experiment.name)
+    assert folder() == folder("--force_rerun") != folder("--use_tta")  # the same for the same flags
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""The search finds what a detection for every combination finds, chooses as it should, and looks at a map once."""
+"""The search finds what a detection for every combination finds, chooses as it should, and searches a map once."""
 
 import dataclasses
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,20 +9,23 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-import evaluation.search
+import evaluation.detection
+import postprocessing
 from data.picks import picks_table
 from evaluation.arguments import HYPERPARAMETERS
-from evaluation.evidence import Evidence, Grid
-from evaluation.search import GLOBAL, PER_CLASS, SearchSettings, look_at, picks_from
-from evaluation.search_curves import save_search_curves
-from evaluation.search_result import ALL, choose
-from evaluation.tomograms import DetectionSettings, PredictedTomogram, picks_of
+from evaluation.detection import DetectionSettings, accept, propose
+from evaluation.grid import GLOBAL, PER_CLASS, Grid
+from evaluation.tuning.evidence import Evidence, gather_evidence
+from evaluation.tuning.search_curves import save_search_curves
+from evaluation.tuning.search_result import ALL, choose
+from evaluation.tuning.settings import SearchSettings
 from inference.predictor import Prediction
 from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import score_picks
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import PARTICLES
 from postprocessing import METHODS
+from postprocessing.detections import Detections
 
 SPACING = 25.0  # coarse, so that the particles are small and many
 GRIDS = {
@@ -62,27 +64,43 @@ def tomogram(seed, stride=1, variance=True):
             moved = places[:6] + rng.normal(0, 0.3, (6, 3))
             truth[particle.name] = ((moved + 0.5) * stride - 0.5) * SPACING
     tensor = torch.from_numpy(probability)
-    prediction = Prediction(tensor, tensor * 0.01 if variance else None, stride)
-    return PredictedTomogram(SimpleNamespace(name=f"TS_{seed}"), SPACING, np.empty(0), prediction), truth
+    return f"TS_{seed}", Prediction(tensor, tensor * 0.01 if variance else None, stride), truth
+
+
+def proposals_of(name, prediction, detection, grid=None):
+    return propose(prediction, detection, PARTICLES, run_name=name, voxel_spacing_angstrom=SPACING, grid=grid)
+
+
+def picks_of(name, prediction, detection):
+    return accept(proposals_of(name, prediction, detection), detection.hyperparameters)
 
 
 def truth_rows(tomograms):
-    named = [(one.run.name, *pair) for one, truth in tomograms for pair in truth.items()]
-    return pd.concat([picks_table(*one) for one in named])
+    return pd.concat([picks_table(name, *pair) for name, _, truth in tomograms for pair in truth.items()])
+
+
+def choice(evidence_of_runs, wanted):
+    """From the evidence of every run: particle name -> Evidence."""
+    evidence = {p.name: [one[p.name] for one in evidence_of_runs] for p in PARTICLES}
+    return choose(evidence, wanted, PARTICLES, [str(number) for number in range(len(evidence_of_runs))])
 
 
 def search(tomograms, wanted):
-    searched = [look_at(one, truth, wanted, PARTICLES) for one, truth in tomograms]
+    """The candidates of every tomogram, and what is chosen."""
+    proposals = [proposals_of(name, prediction, wanted.detection, wanted.grid) for name, prediction, _ in tomograms]
+    evidence = [
+        gather_evidence(one, truth, wanted.grid) for one, (_, _, truth) in zip(proposals, tomograms, strict=True)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return searched, choose(searched, wanted, PARTICLES)
+        return proposals, choice(evidence, wanted)
 
 
 # --- The numbers --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("method", "stride", "downsample"), [*((method, 1, 1) for method in METHODS), ("cc3d", 2, 1), ("cc3d", 1, 2)]
 )
-def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride, downsample):
+def test_every_point_of_the_grid_is_what_detection_there_scores(method, stride, downsample):
     tomograms, wanted = [tomogram(seed, stride) for seed in (0, 1)], settings(method, downsample=downsample)
     _, result = search(tomograms, wanted)
     truth, table, grid = truth_rows(tomograms), result.table(), wanted.grid
@@ -92,14 +110,14 @@ def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride, 
     for place in places:
         values = grid.at(place)
         detection = dataclasses.replace(wanted.detection, hyperparameters={p.name: values for p in PARTICLES})
-        picks = pd.concat([picks_of(one, detection, PARTICLES) for one, _ in tomograms])
+        picks = pd.concat([picks_of(name, prediction, detection) for name, prediction, _ in tomograms])
         score = score_picks(picks, truth)
         rows = table.xs(tuple(values[keyword] for keyword in grid.keywords), level=grid.keywords)
         for name, row in score.per_particle.iterrows():
             counts = [row.true_positives, row.false_positives, row.false_negatives]
             assert rows.loc[name, ["tp", "fp", "fn"]].tolist() == counts
             assert rows.loc[name, "f4_pooled"] == pytest.approx(row.f4, abs=1e-6)
-            alone = [score_picks(picks, truth, runs=[one.run.name]).per_particle.f4[name] for one, _ in tomograms]
+            alone = [score_picks(picks, truth, runs=[run]).per_particle.f4[name] for run, _, _ in tomograms]
             if name != "thyroglobulin":
                 assert rows.loc[name, "f4_mean"] == pytest.approx(np.mean(alone), abs=1e-6)
         assert rows.loc[ALL, "f4_pooled"] == pytest.approx(score.weighted)
@@ -107,13 +125,13 @@ def test_every_place_of_the_grid_is_what_detection_there_scores(method, stride, 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_picks_of_a_search_are_those_of_a_detection(method):
+def test_the_picks_of_a_search_are_those_of_detection(method):
     tomograms, wanted = [tomogram(3)], settings(method)
     [searched], result = search(tomograms, wanted)
     hyperparameters = result.hyperparameters
     assert hyperparameters["thyroglobulin"] == wanted.defaults["thyroglobulin"]  # not in the grid
-    found = picks_from(searched, hyperparameters, wanted, PARTICLES)
-    expected = picks_of(tomograms[0][0], DetectionSettings(0.5, method, hyperparameters), PARTICLES)
+    found = accept(searched, hyperparameters)
+    expected = picks_of(*tomograms[0][:2], DetectionSettings(0.5, method, hyperparameters))
     pd.testing.assert_frame_equal(found, expected)
     assert found["uncertainty"].notna().all() and len(found) > 10
     unknown = found["particle_type"] == "thyroglobulin"  # without references nobody knows what is right
@@ -126,7 +144,7 @@ def test_confidence_is_the_share_of_hits(method):
     tomograms = [tomogram(seed) for seed in range(3)]
     wanted = settings(method)
     searched, result = search(tomograms, wanted)
-    picks = pd.concat([picks_from(one, result.hyperparameters, wanted, PARTICLES) for one in searched])
+    picks = pd.concat([accept(one, result.hyperparameters) for one in searched])
     truth = truth_rows(tomograms)
     picks, truth = (table[table["particle_type"] != "thyroglobulin"] for table in (picks, truth))
     hits = score_picks(picks, truth).per_particle["true_positives"].sum()
@@ -136,31 +154,68 @@ def test_confidence_is_the_share_of_hits(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_map_is_looked_at_once_per_structure(method, monkeypatch):
+def test_a_map_is_searched_once_per_structure(method, monkeypatch):
     calls = []
 
     def counted(*args, **keywords):
         calls.append(len(keywords["particles"]))
         return candidates(*args, **keywords)
 
-    candidates = evaluation.search.candidates
-    monkeypatch.setattr("evaluation.search.candidates", counted)
-    wanted = settings(method)
-    look_at(*tomogram(0), wanted, PARTICLES)
+    candidates = evaluation.detection.candidates
+    monkeypatch.setattr("evaluation.detection.candidates", counted)
+    wanted, (name, prediction, _) = settings(method), tomogram(0)
+    proposals_of(name, prediction, wanted.detection, wanted.grid)
     structures = len(wanted.grid.structures)
     assert sum(calls) <= (structures + 1) * len(PARTICLES)
     calls.clear()
     inside = wanted.grid.at([0] * len(wanted.grid.shape))
     detection = dataclasses.replace(wanted.detection, hyperparameters={p.name: inside for p in PARTICLES})
-    look_at(*tomogram(0), dataclasses.replace(wanted, detection=detection), PARTICLES)
+    proposals_of(name, prediction, detection, wanted.grid)
     assert sum(calls) == structures * len(PARTICLES)
 
 
 def test_of_the_map_nothing_is_kept():
-    one, truth = tomogram(0)
-    searched = look_at(one, truth, settings("peak_local_max_gpu"), PARTICLES)
-    held = [p.candidates.scores.size for proposals in searched.proposals.values() for p in proposals.values()]
-    assert 0 < sum(held) < one.prediction.probability.numel() / 20
+    wanted, (name, prediction, _) = settings("peak_local_max_gpu"), tomogram(0)
+    proposals = proposals_of(name, prediction, wanted.detection, wanted.grid)
+    held = [one.detections.scores.size for of in proposals.candidates.values() for one in of.values()]
+    assert 0 < sum(held) < prediction.probability.numel() / 20
+
+
+def toy_candidates(probability, *, trained_radius_voxels, floor):
+    """Every voxel from the floor up is a candidate; its size is its z index."""
+    voxels = (probability >= floor).nonzero().numpy()
+    scores = probability[tuple(voxels.T)].double().numpy()
+    return Detections(voxels.astype(float), scores, voxels[:, 0].astype(float))
+
+
+def test_a_fifth_method_with_two_thresholds_is_searched_over_both(monkeypatch):
+    """One row of METHODS; every point of the grid is what detection there scores."""
+    toy = postprocessing.Method(toy_candidates, score_keyword="smallest_score", size_keyword="smallest_size")
+    monkeypatch.setitem(METHODS, "toy", toy)
+    defaults = {"smallest_score": 0.5, "smallest_size": 0.0, "nms_radius_fraction": 0.0}
+    volume = 4 / 3 * np.pi * max(0.5 * PARTICLES[0].radius_angstrom / SPACING, 1.0) ** 3
+    grid = Grid(
+        "toy",
+        {
+            "smallest_score": (0.3, 0.5),
+            "smallest_size": (0.0, 2.5 / volume),
+            "nms_radius_fraction": (0.0, 1.0),
+        },
+    )
+    wanted = SearchSettings(PER_CLASS, grid, DetectionSettings(0.5, "toy", {p.name: defaults for p in PARTICLES}))
+    probability = torch.zeros(len(PARTICLES) + 1, 6, 4, 4)
+    probability[1, 1, 1, 1], probability[1, 4, 2, 2], probability[1, 5, 3, 3] = 0.9, 0.8, 0.4
+    truth = {PARTICLES[0].name: np.array([[4.0, 2, 2]]) * SPACING}
+    tomograms = [("TS_1", Prediction(probability, None, 1), truth)]
+    _, result = search(tomograms, wanted)
+    assert grid.keywords == ("smallest_size", "nms_radius_fraction", "smallest_score") and grid.shape == (2, 2, 2)
+    for place in np.ndindex(*grid.shape):
+        detection = dataclasses.replace(wanted.detection, hyperparameters={p.name: grid.at(place) for p in PARTICLES})
+        score = score_picks(picks_of(*tomograms[0][:2], detection), truth_rows(tomograms)).per_particle
+        row = score.loc[PARTICLES[0].name]
+        counts = [row.true_positives, row.false_positives, row.false_negatives]
+        assert result.counts[PARTICLES[0].name][0][place].tolist() == counts
+    assert result.hyperparameters[PARTICLES[0].name]["smallest_size"] > 0  # the candidate of size 1 is false
 
 
 # --- The choice ---------------------------------------------------------------------------------------
@@ -170,9 +225,10 @@ def evidence(scores, hit_scores, wanted):
     return Evidence(counts.reshape(*wanted.grid.shape, 3), (curve,))
 
 
-def searched_run(name, by_particle, wanted):
+def run_of(by_particle, wanted):
+    """The evidence of a run, none about the other particles."""
     nothing = evidence([], [], wanted)
-    return SimpleNamespace(name=name, evidence={p.name: by_particle.get(p.name, nothing) for p in PARTICLES})
+    return {p.name: by_particle.get(p.name, nothing) for p in PARTICLES}
 
 
 def peaks(strategy):
@@ -197,7 +253,7 @@ def test_per_class_each_is_tuned_on_itself_whatever_its_weight():
         "ribosome": class_evidence(rng, 0.9, 0.5, wanted),
     }
     with pytest.warns(UserWarning, match=r"no hit .* apo-ferritin"):
-        result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+        result = choice([run_of(found, wanted)], wanted)
     values = {name: one["peak_threshold"] for name, one in result.hyperparameters.items()}
     assert 0.15 <= values["beta-amylase"] <= 0.25 and 0.6 <= values["ribosome"] <= 0.8
     assert values["apo-ferritin"] == wanted.defaults["apo-ferritin"]["peak_threshold"]
@@ -212,10 +268,10 @@ def test_global_one_set_by_the_weighted_score():
         "thyroglobulin": class_evidence(rng, 0.5, 0.35, wanted),
         "ribosome": class_evidence(rng, 0.9, 0.7, wanted),
     }
-    result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+    result = choice([run_of(found, wanted)], wanted)
     assert len({one["peak_threshold"] for one in result.hyperparameters.values()}) == 1
     assert 0.35 < result.hyperparameters["virus-like-particle"]["peak_threshold"] < 0.5
-    alone = choose([searched_run("a", {"beta-amylase": found["beta-amylase"]}, wanted)], wanted, PARTICLES)
+    alone = choice([run_of({"beta-amylase": found["beta-amylase"]}, wanted)], wanted)
     assert 0.15 <= alone.hyperparameters["ribosome"]["peak_threshold"] <= 0.25  # nothing else to go by
 
 
@@ -224,9 +280,10 @@ def test_tomograms_count_alike_in_the_choice():
     wanted, rng = peaks(PER_CLASS), np.random.default_rng(0)
 
     def chosen(*runs):
-        searched = [searched_run(str(i), {"ribosome": one}, wanted) for i, one in enumerate(runs)]
         with pytest.warns(UserWarning):
-            return choose(searched, wanted, PARTICLES).hyperparameters["ribosome"]["peak_threshold"]
+            return choice([run_of({"ribosome": one}, wanted) for one in runs], wanted).hyperparameters["ribosome"][
+                "peak_threshold"
+            ]
 
     many = class_evidence(rng, 0.9, 0.6, wanted, hits=200)
     few = [class_evidence(rng, 0.4, 0.1, wanted, hits=5) for _ in range(2)]
@@ -238,7 +295,7 @@ def test_without_any_hit_everything_stays(strategy):
     wanted = peaks(strategy)
     found = {"ribosome": evidence([0.5], [-np.inf, -np.inf], wanted)}
     with pytest.warns(UserWarning, match="ribosome"):
-        result = choose([searched_run("a", found, wanted)], wanted, PARTICLES)
+        result = choice([run_of(found, wanted)], wanted)
     assert result.hyperparameters == wanted.defaults
 
 
@@ -257,7 +314,6 @@ def test_the_table_marks_what_was_chosen(strategy):
             assert chosen.loc[name, keywords].to_dict() == {keyword: values.pop(keyword) for keyword in keywords}
             assert values == result.calibrations[name]
             assert tuple(values) == (() if name == "thyroglobulin" else CALIBRATION)  # none in the tomogram
-    assert str(result).count("\n") == len(PARTICLES)
 
 
 @pytest.mark.parametrize(

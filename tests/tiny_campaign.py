@@ -37,7 +37,7 @@ def write_checkpoint(path, fold, seed, particles=PARTICLES):
     network = build_model("deepfinder2", num_classes=len(particles) + 1)
     with torch.no_grad():
         for name, weight in network.last_layer.named_parameters():
-            weight.mul_(0.0 if name.endswith("bias") else 4.0)  # answers that differ from place to place
+            weight.mul_(0.0 if name.endswith("bias") else 4.0)  # logits that differ from voxel to voxel
     description = Description(
         architecture={"encoder_name": "deepfinder2", "num_classes": len(particles) + 1, "norm_type": "batch"},
         particles=particles,
@@ -98,7 +98,7 @@ def run_without_pictures(words):
     import run_experiment_evaluation as script
 
     with (
-        mock.patch("evaluation.tuning.save_search_curves"),
+        mock.patch("evaluation.tuning.search.save_search_curves"),
         mock.patch.object(script, "write_campaign_report"),
     ):
         script.main(words)

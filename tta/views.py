@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tta.moments import RunningMoments
 from tta.orientations import IDENTITY, Orientation, inverse
 
 # probability: arithmetic mean. logit: mean of the log-probabilities, normalised again; one view that is sure
@@ -41,47 +42,6 @@ def undo_box(view: Tensor, orientation: Orientation, box: Sequence[slice]) -> Te
         first, last, _ = part.indices(side)
         source.append(slice(side - last, side - first) if flip else slice(first, last))
     return permuted[(..., *source)].flip([axis - 3 for axis in range(3) if back.flips[axis]])
-
-
-class RunningMoments:
-    """Mean and variance of tensors of one shape, added one after the other.
-
-    Welford's update (doi 10.1080/00401706.1962.10490022): the variance is a sum of squared distances from the mean,
-    so it is never negative and exactly 0 where all values are equal. The difference of two large sums would be
-    mostly rounding error once the deviation is below some 0.0003 of the mean, which is where sure networks agree.
-
-    Parameters
-    ----------
-    mean, squares : float32 buffers of the tensors' shape, whatever they hold; without squares there is no variance
-
-    Attributes
-    ----------
-    count : tensors so far, a number of the host: nothing waits for the device
-    """
-
-    def __init__(self, mean: Tensor, squares: Tensor | None = None) -> None:
-        self.count = 0
-        self.mean = mean
-        self._squares = squares
-
-    def add(self, values: Tensor) -> None:
-        """Add a float32 tensor, which is used up: its memory serves for the difference from the mean."""
-        self.count += 1
-        if self.count == 1:
-            self.mean.copy_(values)
-            if self._squares is not None:
-                self._squares.zero_()
-            return
-        difference = values.sub_(self.mean)
-        self.mean.add_(difference, alpha=1 / self.count)
-        if self._squares is not None:
-            # The distance from the new mean is this share of the distance from the old one.
-            self._squares.addcmul_(difference, difference, value=1 - 1 / self.count)
-
-    def finish(self) -> None:
-        """Turn the buffer of squares into the variance: the mean of the squared distances from the mean."""
-        if self._squares is not None:
-            self._squares.div_(self.count)
 
 
 class ViewMerger:
@@ -162,7 +122,7 @@ class ViewMerger:
             if slab.log_probabilities is not None:
                 slab.log_probabilities.mean.copy_(torch.softmax(slab.log_probabilities.mean, dim=-4))
             if slab.probabilities is not None:
-                slab.probabilities.finish()
+                slab.probabilities.variance()
         self._slabs.clear()
         return self._mean if self._log_mean is None else self._log_mean, self._squares
 

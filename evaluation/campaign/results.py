@@ -67,7 +67,6 @@ class ExperimentResult:
     position_errors : one row a particle with hits, rms_z, rms_xy in angstrom
     seconds_per_tomogram : stage -> seconds
     overlays : best tomogram first
-    command : the line that repeats this evaluation
     """
 
     name: str
@@ -79,7 +78,6 @@ class ExperimentResult:
     score: Score
     position_errors: pd.DataFrame
     seconds_per_tomogram: Mapping[str, float]
-    command: str
     threshold_name: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     fold_scores: Mapping[int, float] = field(default_factory=dict)

@@ -11,40 +11,22 @@ import glob
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from data.content_hash import content_hash, hash_of
 from data.files import atomic_path
 from errors import InputError
-from evaluation.map_files import read_map, write_map
+from inference.maps.map_files import read_map, write_map
 from inference.predictor import Prediction
 
-# Part of every key: count up when the same ingredients would give another map, or another kind of file.
-FORMAT = 1
 SUFFIX = ".zarr.zip"
 LOCKS = ".locks"
 GB = 1e9
-
-
-def map_key(*, checkpoints: Sequence[Path], tomogram: Path, settings: Mapping[str, Any]) -> str:
-    """32 hex digits of all that a map depends on.
-
-    Parameters
-    ----------
-    checkpoints : of the networks that are averaged, in that order
-    tomogram : file or zarr folder
-    settings : plain values: all else that changes a probability, such as window, overlap, blending, precision, views
-        and how they are merged, the clip range and the kind of device
-    """
-    contents = [content_hash(path) for path in checkpoints]
-    return hash_of([FORMAT, contents, content_hash(tomogram), settings])
 
 
 @dataclass(frozen=True)
@@ -65,33 +47,16 @@ class MapStore:
         self,
         run_name: str,
         key: str,
-        make: Callable[[], Prediction],
+        make: Callable[[], tuple[str, Prediction]],
         *,
         device: torch.device,
         remake: bool = False,
-    ) -> Prediction:
-        """The stored map; made first when there is none, or ``remake`` is set.
+    ) -> tuple[str, Prediction]:
+        """The stored map and its key; made first when there is none, or ``remake`` is set.
 
-        Of several processes that want the same map one makes it and the others wait. Killed at any moment, a process
-        leaves either the whole entry or none.
-        """
-        path = self._path(run_name, key)
-        with self._locked(path):
-            prediction = None if remake else self._read(path, device)
-            return self._write(path, make()) if prediction is None else prediction
-
-    def holds(self, run_name: str, key: str) -> bool:
-        """Whether there is such a map, sound or not."""
-        return self._path(run_name, key).is_file()
-
-    def load(self, run_name: str, key: str, *, device: torch.device) -> Prediction | None:
-        """The stored map on that device, or None."""
-        path = self._path(run_name, key)
-        with self._locked(path):
-            return self._read(path, device)
-
-    def save(self, run_name: str, key: str, prediction: Prediction) -> Prediction:
-        """Store a map; its tensors are rounded in place to what :meth:`load` will give.
+        A map is rounded in place to what the store will give. ``make`` also returns the key that the map turned out to
+        have, under which it is stored. Of several processes that want the same map one makes it and the others wait.
+        Killed at any moment, a process leaves either the whole entry or none.
 
         Raises
         ------
@@ -99,7 +64,18 @@ class MapStore:
         """
         path = self._path(run_name, key)
         with self._locked(path):
-            return self._write(path, prediction)
+            prediction = None if remake else self._read(path, device)
+            if prediction is not None:
+                return key, prediction
+            made_key, prediction = make()
+            if made_key == key:
+                return key, self._write(path, prediction)
+        with self._locked(self._path(run_name, made_key)):
+            return made_key, self._write(self._path(run_name, made_key), prediction)
+
+    def holds(self, run_name: str, key: str) -> bool:
+        """Whether there is such a map, sound or not."""
+        return self._path(run_name, key).is_file()
 
     def _path(self, run_name: str, key: str) -> Path:
         return self.folder / f"{run_name}-{key}{SUFFIX}"
@@ -133,7 +109,7 @@ class MapStore:
         return prediction
 
     def _write(self, path: Path, prediction: Prediction) -> Prediction:
-        self._remove_rests(path)
+        self._remove_temporary(path)
         with atomic_path(path) as temporary:
             write_map(temporary, prediction)
             self._make_room(path, temporary.stat().st_size)
@@ -142,11 +118,11 @@ class MapStore:
     def _make_room(self, coming: Path, size: int) -> None:
         """Remove what killed processes left, then the entries that were not used for longest; none that is in use."""
         with self._locked(self.folder / "eviction"):
-            for rest in self.folder.glob(f".*{SUFFIX}.*.partial"):
-                entry = self.folder / f"{rest.name[1:].split(SUFFIX)[0]}{SUFFIX}"
+            for temporary in self.folder.glob(f".*{SUFFIX}.*.partial"):
+                entry = self.folder / f"{temporary.name[1:].split(SUFFIX)[0]}{SUFFIX}"
                 with self._unless_in_use(entry) as free:
                     if free:
-                        self._remove_rests(entry)
+                        self._remove_temporary(entry)
             entries = [entry for entry in self.folder.glob(f"*{SUFFIX}") if entry != coming]
             states = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry) for entry in entries)
             excess = size + sum(size for _, size, _ in states) - self.limit_gb * GB
@@ -158,10 +134,10 @@ class MapStore:
                         entry.unlink(missing_ok=True)
                         excess -= entry_size
 
-    def _remove_rests(self, path: Path) -> None:
+    def _remove_temporary(self, path: Path) -> None:
         """What processes left that were killed while they wrote this entry; only for the holder of its lock."""
-        for rest in self.folder.glob(f".{glob.escape(path.name)}.*.partial"):
-            shutil.rmtree(rest, ignore_errors=True)
+        for temporary in self.folder.glob(f".{glob.escape(path.name)}.*.partial"):
+            shutil.rmtree(temporary, ignore_errors=True)
 
     @contextmanager
     def _unless_in_use(self, entry: Path) -> Iterator[bool]:

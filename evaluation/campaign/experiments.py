@@ -1,7 +1,8 @@
 """Experiments as train.py leaves them, and the ways to make detectors of their networks.
 
 A strategy of STRATEGIES turns an experiment into detectors; each detector knows its networks, how their maps are
-combined, and on which training tomograms it may be tuned: those that its networks have not been trained on.
+combined, and on which training tomograms its hyperparameters may be searched: those that its networks have not been
+trained on.
 """
 
 import json
@@ -14,9 +15,9 @@ from typing import Any
 
 from data.thresholds import Hyperparameters
 from errors import InputError
-from evaluation.ensembles import Combination, mean_of_maps, specialists_map
+from evaluation.tuning.out_of_fold import unseen_by
 from inference.checkpoints import Description, check_agreement, read_description
-from inference.settings import InferenceSettings
+from inference.ensembles import Ensemble, mean_of_maps, specialists_map
 from particle_config import Particle
 
 GENERALIST = "fscore"
@@ -55,18 +56,12 @@ class Experiment:
     arguments: Mapping[str, Any]
 
     def trained_on(self, run_names: Sequence[str]) -> list[str]:
-        """Those of the runs that some of its networks have seen."""
-        seen = {fold.held_out_run for fold in self.folds} if len(self.folds) > 1 else set()
-        seen.update(*(one.training_runs or () for one in self.descriptions))
-        return [name for name in run_names if name in seen]
+        """Those of the runs that some of its networks were trained on."""
+        return [name for name in run_names if len(unseen_by(name, self.descriptions)) < len(self.folds)]
 
-
-@dataclass(frozen=True)
-class UnseenTomogram:
-    """A training run, and those of a detector's networks that have not seen it."""
-
-    run_name: str
-    members: tuple[Path, ...]
+    def generalists_unseen_by(self, run_name: str) -> tuple[Path, ...]:
+        """The generalists that were not trained on the run."""
+        return tuple(self.folds[index].generalist for index in unseen_by(run_name, self.descriptions))
 
 
 @dataclass(frozen=True)
@@ -76,21 +71,19 @@ class Detector:
     Attributes
     ----------
     name : unique within the experiment and strategy
-    members : checkpoints, in the order in which ``combine`` wants their maps
-    combine : what the members see -> what they see together
-    tuning : what its hyperparameters may be chosen on; ``combine`` serves for these members too
+    ensemble : the networks, and how their maps are combined
+    tuning : training run -> those of the networks, combined alike, that were not trained on it
     specialities : the particle that each member is for; None: every member is for all
     """
 
     name: str
-    members: tuple[Path, ...]
-    combine: Combination
-    tuning: tuple[UnseenTomogram, ...]
+    ensemble: Ensemble
+    tuning: Mapping[str, Ensemble]
     specialities: tuple[str, ...] | None = None
 
     def found_in_training(self) -> list[Hyperparameters]:
         """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for."""
-        found = [read_description(path).hyperparameters for path in self.members]
+        found = [read_description(path).hyperparameters for path in self.ensemble.members]
         if self.specialities is None:
             return found
         return [
@@ -99,73 +92,40 @@ class Detector:
         ]
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """What a campaign compares: the detectors of an experiment's networks, and all that they are run with.
-
-    ``views``: the orientations that a tomogram is shown in, a name in tta.orientations.ORIENTATIONS.
-    """
-
-    experiment: str
-    strategy: str
-    method: str
-    views: str
-
-    @property
-    def folder(self) -> Path:
-        """Of its results, within a campaign's."""
-        return Path(self.experiment) / "-".join([self.strategy, self.method, self.views])
-
-    def __str__(self) -> str:
-        return f"{self.experiment} {self.strategy} {self.method} {self.views}"
-
-
-@dataclass(frozen=True)
-class Task:
-    """A detector of an experiment with one set of views: its maps serve all methods."""
-
-    experiment: str
-    strategy: str
-    detector: Detector
-    inference: InferenceSettings
-
-    def configuration(self, method: str) -> Configuration:
-        return Configuration(self.experiment, self.strategy, method, self.inference.tta_group)
-
-
 def best_single(experiment: Experiment, particles: Sequence[Particle]) -> list[Detector]:
     """The generalist of each fold by itself."""
+    ensembles = [Ensemble((fold.generalist,), mean_of_maps) for fold in experiment.folds]
     return [
-        Detector(fold.name, (fold.generalist,), mean_of_maps, (UnseenTomogram(fold.held_out_run, (fold.generalist,)),))
-        for fold in experiment.folds
+        Detector(fold.name, ensemble, {fold.held_out_run: ensemble})
+        for fold, ensemble in zip(experiment.folds, ensembles, strict=True)
     ]
 
 
 def ensemble_specialists(experiment: Experiment, particles: Sequence[Particle]) -> list[Detector]:
     """The specialists of each fold, each for its own particle."""
-    detectors = []
+    detectors, names = [], tuple(particle.name for particle in particles)
     for fold in experiment.folds:
-        missing = [particle.name for particle in particles if particle.name not in fold.specialists]
-        if missing:
+        if missing := [name for name in names if name not in fold.specialists]:
             raise InputError(
                 f"experiment {experiment.name} has no specialist for {missing[0]} in fold {fold.index} "
                 f"(fold_{fold.index}-best-{missing[0]}-epoch=...ckpt); choose another --evaluation_strategy"
             )
-        names = tuple(particle.name for particle in particles)
-        members = tuple(fold.specialists[name] for name in names)
-        tuning = (UnseenTomogram(fold.held_out_run, members),)
-        detectors.append(Detector(fold.name, members, specialists_map, tuning, names))
+        ensemble = Ensemble(tuple(fold.specialists[name] for name in names), specialists_map)
+        detectors.append(Detector(fold.name, ensemble, {fold.held_out_run: ensemble}, names))
     return detectors
 
 
 def kfold_ensemble(experiment: Experiment, particles: Sequence[Particle]) -> list[Detector]:
     """The generalists of all folds together.
 
-    All but one of them have been trained on any training tomogram, so it is tuned out of fold: every tomogram as the
-    one network sees it that has not been trained on it.
+    Nearly all of them have been trained on any training tomogram, so hyperparameters are searched out of fold: on
+    every held-out tomogram with the networks that were not trained on it.
     """
-    tuning = tuple(UnseenTomogram(fold.held_out_run, (fold.generalist,)) for fold in experiment.folds)
-    return [Detector("ensemble", tuple(fold.generalist for fold in experiment.folds), mean_of_maps, tuning)]
+    tuning = {
+        fold.held_out_run: Ensemble(experiment.generalists_unseen_by(fold.held_out_run), mean_of_maps)
+        for fold in experiment.folds
+    }
+    return [Detector("ensemble", Ensemble(tuple(fold.generalist for fold in experiment.folds), mean_of_maps), tuning)]
 
 
 STRATEGIES: dict[str, Callable[[Experiment, Sequence[Particle]], list[Detector]]] = {

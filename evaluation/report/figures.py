@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.campaign_results import Curve, ExperimentResult
+from evaluation.campaign.results import Curve, ExperimentResult
 from metrics.fbeta import BETA
 from metrics.statistics import Interval
 from particle_config import Particle

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluation.search import GLOBAL, SearchedTomogram, SearchSettings
+from evaluation.grid import GLOBAL
+from evaluation.tuning.evidence import Evidence
+from evaluation.tuning.settings import SearchSettings
 from metrics.calibration import fit_calibration
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
@@ -22,13 +24,13 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The hyperparameters that were found, and how good every place of the grid is.
+    """The hyperparameters that were found, and how good every point of the grid is.
 
     Attributes
     ----------
     counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
     smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
-    chosen : particle name -> place in the grid; None: it keeps its default
+    chosen : particle name -> index in the grid; None: it keeps its default
     calibrations : particle name -> what metrics.calibration learns from the candidates at that place
     """
 
@@ -73,20 +75,8 @@ class SearchResult:
         present = _present(counts)
         return _f4(counts[present]).mean(axis=0) if present.any() else np.full(counts.shape[1:-1], np.nan)
 
-    def __str__(self) -> str:
-        """A line for each particle: its hyperparameters, and its F4 where they lie in the grid."""
-        keywords = self.settings.grid.keywords
-        width = max(len(name) for name in self.counts)
-        lines = [f"{'particle':{width}s} {'F4':>7s} {'mean F4':>8s}  {'  '.join(keywords)}"]
-        for name, values in self.hyperparameters.items():
-            place = self.chosen[name]
-            f4 = [float("nan")] * 2 if place is None else [self.pooled_f4(name)[place], self.mean_f4(name)[place]]
-            numbers = "  ".join(f"{values[keyword]:{len(keyword)}g}" for keyword in keywords)
-            lines.append(f"{name:{width}s} {f4[0]:7.4f} {f4[1]:8.4f}  {numbers}")
-        return "\n".join(lines)
-
     def table(self) -> pd.DataFrame:
-        """One row for each particle, and ALL, at each place of the grid."""
+        """One row for each particle, and ALL, at each point of the grid."""
         grid = self.settings.grid
         places = pd.MultiIndex.from_product([grid.values[keyword] for keyword in grid.keywords], names=grid.keywords)
         tables = []
@@ -109,15 +99,26 @@ class SearchResult:
 
 
 def choose(
-    searched: Sequence[SearchedTomogram], settings: SearchSettings, particles: Sequence[Particle]
+    evidence: Mapping[str, Sequence[Evidence]],
+    settings: SearchSettings,
+    particles: Sequence[Particle],
+    run_names: Sequence[str],
+    *,
+    where: str = "",
 ) -> SearchResult:
-    """The best place of the grid for every particle, or one for all of them.
+    """The best point of the grid for every particle, or one for all of them.
 
-    The best place has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
+    Parameters
+    ----------
+    evidence : particle name -> of every run
+    where : what the search is for, named by the warning
+
+    Notes
+    -----
+    The best point has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
     thresholds, smoothed the more the fewer hits it rests on, averaged over the tomograms that have the particle. A
     particle without any hit keeps its default, with a warning.
     """
-    evidence = {particle.name: [one.evidence[particle.name] for one in searched] for particle in particles}
     smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
     weights = _weights(particles) * has_truth
@@ -128,16 +129,16 @@ def choose(
     }
     if unknown := [name for name, place in chosen.items() if place is None]:
         warnings.warn(
-            f"no hit at any place of the grid for {', '.join(unknown)}: the hyperparameters stay as they were",
+            f"{where and where + ': '}no hit at any point of the grid for {', '.join(unknown)}: "
+            "the hyperparameters stay as they were",
             stacklevel=2,
         )
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
     calibrations = {
-        name: {} if place is None else fit_calibration(settings.grid.curve_at(place, one) for one in evidence[name])
+        name: {} if place is None else fit_calibration(one.curve_at(place) for one in evidence[name])
         for name, place in chosen.items()
     }
-    names = tuple(one.name for one in searched)
-    return SearchResult(settings, tuple(particles), names, counts, smoothed, chosen, calibrations)
+    return SearchResult(settings, tuple(particles), tuple(run_names), counts, smoothed, chosen, calibrations)
 
 
 def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:

@@ -10,19 +10,20 @@ import pandas as pd
 import torch
 
 from data.picks import write_submission
-from evaluation.campaign import Campaign, Study
-from evaluation.campaign_results import CampaignResults, Curve, ExperimentResult, Overlay
-from evaluation.comparison import (
+from evaluation.campaign.campaign import Campaign, DetectorTask, Study
+from evaluation.campaign.comparison import (
     Evaluated,
     comparison_by_particle,
     comparison_summary,
     per_tomogram_table,
     ranked,
 )
-from evaluation.detection_curves import pooled, read_curves
-from evaluation.experiments import Configuration, Task
+from evaluation.campaign.configuration import Configuration
+from evaluation.campaign.results import CampaignResults, Curve, ExperimentResult, Overlay
+from evaluation.exports import read_curves
 from evaluation.overlays import save_overlay
-from evaluation.report import write_report
+from evaluation.report.page import write_report
+from metrics.threshold_curve import pooled
 from postprocessing import METHODS
 
 
@@ -82,7 +83,7 @@ def _experiment_result(
     campaign: Campaign,
     study: Study,
     evaluated: Evaluated,
-    tasks: Sequence[Task],
+    tasks: Sequence[DetectorTask],
     overlays: Sequence[Overlay],
 ) -> ExperimentResult:
     configuration = evaluated.configuration
@@ -94,11 +95,10 @@ def _experiment_result(
         strategy=configuration.strategy,
         method=configuration.method,
         tta_group=configuration.views,
-        networks=len(tasks[0].detector.members),
+        networks=len(tasks[0].detector.ensemble.members),
         score=evaluated.score,
         position_errors=evaluated.position_errors,
         seconds_per_tomogram=_seconds_per_tomogram(campaign, study, configuration, tasks),
-        command="",
         threshold_name=method.score_keyword or method.size_keyword,
         curves=_curves(campaign, configuration, tasks),
         fold_scores={folds[name]: score.weighted for name, score in evaluated.scores.items() if name in folds},
@@ -106,7 +106,7 @@ def _experiment_result(
     )
 
 
-def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[Task]) -> dict[str, Curve]:
+def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[DetectorTask]) -> dict[str, Curve]:
     """Of all detectors and tomograms together, with the mean of the thresholds that were used."""
     method = METHODS[configuration.method]
     keyword = method.score_keyword or method.size_keyword
@@ -124,20 +124,20 @@ def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[Ta
 
 
 def _over_sizes(curve: Curve) -> Curve:
-    """From scores v / (1 + v) to shares v of the sphere's volume, see detect_with_curves."""
+    """From scores v / (1 + v) to shares v of the sphere's volume, see evaluation.detection.threshold_curves."""
     return replace(curve, thresholds=curve.thresholds / (1 - curve.thresholds))
 
 
 def _seconds_per_tomogram(
-    campaign: Campaign, study: Study, configuration: Configuration, tasks: Sequence[Task]
+    campaign: Campaign, study: Study, configuration: Configuration, tasks: Sequence[DetectorTask]
 ) -> dict[str, float]:
     """Of one detector on one of the evaluated tomograms, as measured when the work was done."""
     sources = study.sources(campaign.data_root, campaign.truths)
     keys = {
-        campaign.maps.key(path, source, task.inference)
+        key
         for task in tasks
-        for path in task.detector.members
         for source in sources
+        for key in campaign.maps.keys(task.detector.ensemble, source, task.inference)
     }
     made, done = campaign.maps.timings.read(), campaign.folder.timings.read()
     network = made[made["key"].isin(keys)].drop_duplicates("key", keep="last")

@@ -10,12 +10,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from data.files import atomic_path
-from evaluation import report_figures as figures
-from evaluation.campaign_results import NO_TTA, CampaignResults, ExperimentResult
-from evaluation.report_figures import COLOURS, QUIET, Drawn
+from evaluation.campaign.results import NO_TTA, CampaignResults, ExperimentResult
+from evaluation.report import figures
+from evaluation.report.figures import COLOURS, QUIET, Drawn
 from metrics.statistics import SIGNIFICANCE, bootstrap_interval, compare
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # Rows of the matrix of differences, and of the tomograms' table: more do not fit on paper.
 MATRIX_ROWS = 8
 RUN_ROWS = 24

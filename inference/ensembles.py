@@ -1,18 +1,29 @@
-"""The maps of several networks -> one map, with one of theirs in memory beside it."""
+"""Networks that predict together: their maps -> one map, with one of theirs in memory beside it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from inference.predictor import Prediction
+from tta.moments import RunningMoments
 
 # Makes or loads the map of one network; whoever gets it may change it.
 MakeMap = Callable[[], Prediction]
-# What the members see on one grid, and how to merge it (one of tta.views.MERGES) -> what they see together.
+# The members' maps on one grid, and how they are merged (one of tta.views.MERGES) -> the map of all.
 Combination = Callable[[Sequence[MakeMap], str], Prediction]
 # A probability from disk is rounded: what is 0 there is less than this.
 SMALLEST_PROBABILITY = 1e-4
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Checkpoints in the order in which ``combine`` takes their maps; one network alone is an ensemble, too."""
+
+    members: tuple[Path, ...]
+    combine: Combination
 
 
 @torch.inference_mode()
@@ -33,7 +44,7 @@ def mean_of_maps(members: Sequence[MakeMap], merge: str) -> Prediction:
     """
     if len(members) == 1:
         return members[0]()
-    probabilities, logarithms = _RunningMoments(), _RunningMoments()
+    probabilities, logarithms = RunningMoments(with_variance=True), RunningMoments()
     for make in members:
         member = make()
         stride = member.stride
@@ -42,12 +53,12 @@ def mean_of_maps(members: Sequence[MakeMap], merge: str) -> Prediction:
         probabilities.add(member.probability, member.variance)
         del member  # not needed while the next is made
     merged = torch.softmax(logarithms.mean, dim=0) if merge == "logit" else probabilities.mean
-    return Prediction(merged, probabilities.variance, stride)
+    return Prediction(merged, probabilities.variance(), stride)
 
 
 @torch.inference_mode()
 def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
-    """Each class as its specialist sees it; the background is the mean of theirs, and all is normalised again.
+    """Each class from its specialist; the background is the mean of theirs, and all is normalised again.
 
     Parameters
     ----------
@@ -60,7 +71,7 @@ def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
         The variance of a class is that of its specialist over the views, scaled like its probability; None where
         the members have none.
     """
-    background = _RunningMoments()
+    background = RunningMoments(with_variance=True)
     probability = variance = None
     for label, make in enumerate(members, start=1):
         member = make()
@@ -74,7 +85,7 @@ def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
     total = probability.sum(dim=0).clamp_(min=SMALLEST_PROBABILITY)
     probability /= total
     if variance is not None:
-        variance[0] = background.variance
+        variance[0] = background.variance()
         variance /= total.square_()
     return Prediction(probability, variance, stride)
 
@@ -85,32 +96,3 @@ def _with_class(classes: Tensor | None, member: Tensor, label: int) -> Tensor:
         return member
     classes[label] = member[label]
     return classes
-
-
-class _RunningMoments:
-    """Mean of maps that come one by one, and their variance: that between them and the mean of that within them.
-
-    Welford's update (doi 10.1080/00401706.1962.10490022) and the law of total variance. What is added is used up.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Tensor | None = None
-        self._squares: Tensor | None = None
-
-    def add(self, values: Tensor, variance: Tensor | None = None) -> None:
-        self.count += 1
-        if self.mean is None:
-            self.mean = values
-            self._squares = torch.zeros_like(values) if variance is None else variance
-            return
-        difference = values.sub_(self.mean)
-        self.mean.add_(difference, alpha=1 / self.count)
-        # The distance from the new mean is this share of the distance from the old one.
-        self._squares.addcmul_(difference, difference, value=1 - 1 / self.count)
-        if variance is not None:
-            self._squares.add_(variance)
-
-    @property
-    def variance(self) -> Tensor:
-        return self._squares / self.count

@@ -1,9 +1,6 @@
 """How long each piece of work took, written down when it was done: one JSON object a line."""
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +13,10 @@ class Timings:
 
     path: Path
 
-    @contextmanager
-    def measured(self, **what: str) -> Iterator[None]:
-        """Write down the seconds that the block took, and what it did; nothing when it fails."""
-        begin = time.perf_counter()
-        yield
-        line = json.dumps({**what, "seconds": round(time.perf_counter() - begin, 4)})
+    def write(self, *, seconds: float, **what: str) -> None:
+        """Add a line: what was done, and the seconds that it took."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")
 
     def read(self) -> pd.DataFrame:
         """One row a piece of work; a line that a killed process left unfinished is passed over."""

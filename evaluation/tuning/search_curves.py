@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from data.files import atomic_path
-from evaluation.evidence import SUPPRESSION, Grid
-from evaluation.search import GLOBAL
-from evaluation.search_result import ALL, SearchResult
+from evaluation.grid import GLOBAL, SUPPRESSION, Grid
+from evaluation.tuning.search_result import ALL, SearchResult
+from postprocessing import METHODS
 
 COLUMNS = 3
 MOST_TICKS = 7
@@ -74,7 +74,7 @@ def _draw(panel: Axes, result: SearchResult, name: str, colour: str) -> None:
 
 
 def _line_keywords(result: SearchResult) -> tuple[str, ...]:
-    return result.settings.structural or (SUPPRESSION,)
+    return METHODS[result.settings.grid.method].structural or (SUPPRESSION,)
 
 
 def _setting(grid: Grid, place: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from evaluation.experiments import Configuration
+from evaluation.campaign.configuration import Configuration
 from metrics.fbeta import COUNTS, Score, score_of_counts, score_picks
 from metrics.localization import hit_offsets_per_particle, position_error
 from metrics.statistics import bootstrap_interval, compare

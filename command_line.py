@@ -1,0 +1,28 @@
+"""How every script starts and ends."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+from errors import InputError
+
+# Large arrays in huge pages: else the first touch of every new one costs as much as computing with it. torch reads this
+# variable when it first allocates.
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+
+
+def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
+    """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
+    os.environ.setdefault(HUGE_PAGES, "1")
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    try:
+        main(argv)
+    except InputError as error:
+        # From a process that reads data it comes with that process's traceback in front.
+        text = str(error).rsplit("InputError: ", 1)[-1]
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

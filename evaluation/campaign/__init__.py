@@ -1,0 +1,1 @@
+"""Campaigns: experiments compared in all the ways asked for."""

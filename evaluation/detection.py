@@ -1,0 +1,242 @@
+"""The one way from a probability map to picks: propose candidates, accept particles among them.
+
+    proposals = propose(prediction, settings, particles, run_name="TS_1", voxel_spacing_angstrom=10.0)
+    picks = accept(proposals, settings.hyperparameters)
+    curves = threshold_curves(proposals, settings.hyperparameters, truth_zyx_angstrom)
+
+Of the map nothing is kept, so that other thresholds cost next to nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import cdist
+
+from data.picks import picks_table
+from evaluation.grid import Grid
+from inference.predictor import Prediction
+from metrics.calibration import confidence
+from metrics.fbeta import MATCH_RADIUS_FRACTION
+from metrics.threshold_curve import ThresholdCurve
+from particle_config import Particle
+from postprocessing import METHODS, candidates, radii_voxels
+from postprocessing.detections import Detections
+from postprocessing.selection import selected
+
+# Candidates below the thresholds show how the F4 curve goes on; what lies below this is noise.
+LOWEST_SCORE = 0.02
+
+# Particle name -> keyword -> value.
+MethodHyperparameters = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How particles are found on a probability map.
+
+    Attributes
+    ----------
+    trained_radius_fraction : of the network's training
+    method : a name in postprocessing.METHODS
+    hyperparameters : particle name -> keyword -> value; the calibration of the scores too, where there is one
+    internal_downsample : voxels of the map in one voxel of the coarser map that is searched
+    """
+
+    trained_radius_fraction: float
+    method: str
+    hyperparameters: MethodHyperparameters
+    internal_downsample: int = 1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates of one class before thresholds and suppression.
+
+    Attributes
+    ----------
+    detections : N candidates in any order, in voxels of the tomogram
+    uncertainties : (N,) standard deviation of the probability over views and networks; NaN where there is only one
+    """
+
+    detections: Detections
+    uncertainties: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """All candidates on a tomogram.
+
+    Attributes
+    ----------
+    method : a name in postprocessing.METHODS
+    particles : the particle table
+    radii_voxels : particle name -> radius_voxels and trained_radius_voxels, as postprocessing.selection takes them
+    candidates : particle name -> values of the method's structural keywords -> Candidates
+    """
+
+    run_name: str
+    voxel_spacing_angstrom: float
+    method: str
+    particles: tuple[Particle, ...]
+    radii_voxels: Mapping[str, Mapping[str, float]]
+    candidates: Mapping[str, Mapping[tuple[float, ...], Candidates]]
+
+    def of(self, name: str, values: Mapping[str, float]) -> Candidates:
+        """Those of a particle for the structural keywords among these hyperparameters."""
+        return self.candidates[name][structural_values(self.method, values)]
+
+    def ranking(self, name: str, detections: Detections) -> np.ndarray:
+        """(N,) in 0..1: what the method's threshold is about."""
+        return METHODS[self.method].ranking(detections, self.radii_voxels[name]["trained_radius_voxels"])
+
+    def near(self, particle: Particle, detections: Detections, truth_zyx_angstrom: np.ndarray) -> np.ndarray:
+        """(N, M) bool: whether a candidate lies within the match radius of a reference point."""
+        places = detections.coordinates_zyx * self.voxel_spacing_angstrom
+        return cdist(places, truth_zyx_angstrom) <= MATCH_RADIUS_FRACTION * particle.radius_angstrom
+
+
+def structural_values(method: str, values: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(values[keyword] for keyword in METHODS[method].structural)
+
+
+def propose(
+    prediction: Prediction,
+    settings: DetectionSettings,
+    particles: Sequence[Particle],
+    *,
+    run_name: str,
+    voxel_spacing_angstrom: float,
+    grid: Grid | None = None,
+) -> Proposals:
+    """Candidates of every class, for the hyperparameters of the settings and for all those of a grid.
+
+    Parameters
+    ----------
+    grid : of the same method; None: only what the settings need
+
+    Raises
+    ------
+    InputError : the map of a particle holds NaN or values out of 0..1
+    """
+    method, cell_voxels = METHODS[settings.method], prediction.stride * settings.internal_downsample
+    thresholds = [values[method.score_keyword] for values in settings.hyperparameters.values() if method.score_keyword]
+    floor = min(LOWEST_SCORE, *thresholds, grid.lowest_score if grid else LOWEST_SCORE)
+    found: dict[str, dict[tuple[float, ...], Candidates]] = {particle.name: {} for particle in particles}
+    for structure in (*(grid.structures if grid else ()), None):
+        values = {p.name: settings.hyperparameters[p.name] if structure is None else structure for p in particles}
+        keys = {name: structural_values(settings.method, one) for name, one in values.items()}
+        new = [particle for particle in particles if keys[particle.name] not in found[particle.name]]
+        proposed = candidates(
+            prediction.probability,
+            method=settings.method,
+            particles=new,
+            voxel_spacing_angstrom=voxel_spacing_angstrom,
+            trained_radius_fraction=settings.trained_radius_fraction,
+            structural=values,
+            floor=floor,
+            map_stride=prediction.stride,
+            internal_downsample=settings.internal_downsample,
+        )
+        for particle in new:
+            one = proposed[particle.name]
+            uncertainties = uncertainty_at(one.coordinates_zyx, prediction, particle.label)
+            found[particle.name][keys[particle.name]] = Candidates(one, uncertainties)
+    radii = {}
+    for particle in particles:
+        radius, trained = radii_voxels(
+            particle, voxel_spacing_angstrom, settings.trained_radius_fraction, cell_voxels=cell_voxels
+        )
+        radii[particle.name] = {"radius_voxels": radius, "trained_radius_voxels": trained}
+    return Proposals(run_name, voxel_spacing_angstrom, settings.method, tuple(particles), radii, found)
+
+
+def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.DataFrame:
+    """Picks in angstrom, best first within each particle: the candidates above the thresholds, after suppression.
+
+    Parameters
+    ----------
+    hyperparameters : their structural values must be among those proposed
+    """
+    method, tables = METHODS[proposals.method], []
+    for particle in proposals.particles:
+        values = hyperparameters[particle.name]
+        proposed = proposals.of(particle.name, values)
+        kept = selected(
+            proposed.detections,
+            **proposals.radii_voxels[particle.name],
+            nms_radius_fraction=values["nms_radius_fraction"],
+            smallest_score=values.get(method.score_keyword),
+            smallest_volume_fraction=values.get(method.size_keyword),
+        )
+        detections = proposed.detections[kept]
+        tables.append(
+            picks_table(
+                proposals.run_name,
+                particle.name,
+                detections.coordinates_zyx * proposals.voxel_spacing_angstrom,
+                detections.scores,
+                proposed.uncertainties[kept],
+                detections.sizes,
+                confidence(proposals.ranking(particle.name, detections), values),
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def threshold_curves(
+    proposals: Proposals, hyperparameters: MethodHyperparameters, truth_zyx_angstrom: Mapping[str, np.ndarray]
+) -> dict[str, ThresholdCurve]:
+    """Particle name -> F4 at every other threshold, all else as in the hyperparameters.
+
+    Parameters
+    ----------
+    truth_zyx_angstrom : particle name -> (M, 3); none where not named
+
+    Returns
+    -------
+    Curves over scores from LOWEST_SCORE up; where the threshold is one of size, over v / (1 + v) for candidates of v
+    sphere volumes.
+    """
+    method, curves = METHODS[proposals.method], {}
+    for particle in proposals.particles:
+        values = hyperparameters[particle.name]
+        detections = proposals.of(particle.name, values).detections
+        further = {"smallest_volume_fraction": values.get(method.size_keyword)} if method.score_keyword else {}
+        kept = selected(
+            detections,
+            **proposals.radii_voxels[particle.name],
+            nms_radius_fraction=values["nms_radius_fraction"],
+            **further,
+        )
+        near = proposals.near(particle, detections, truth_zyx_angstrom.get(particle.name, np.empty((0, 3))))
+        curves[particle.name] = curve_of(proposals.ranking(particle.name, detections), near, kept)
+    return curves
+
+
+def curve_of(scores: np.ndarray, near: np.ndarray, kept: np.ndarray) -> ThresholdCurve:
+    """The curve of the kept candidates, from the (N,) scores and (N, M) nearness of all of them."""
+    hit_scores = np.where(near[kept], scores[kept, None], -np.inf).max(axis=0, initial=-np.inf)
+    return ThresholdCurve(scores[kept], hit_scores)
+
+
+def uncertainty_at(coordinates_zyx: np.ndarray, prediction: Prediction, label: int) -> np.ndarray:
+    """Standard deviation of a class's probability over views and networks, in the voxel of the map about a position.
+
+    Parameters
+    ----------
+    coordinates_zyx : (N, 3) voxels of the tomogram; positions outside count as the nearest voxel of the map
+    prediction : with C classes
+    label : of the class
+
+    Returns
+    -------
+    (N,) float64 in 0..0.5; NaN where there is one view of one network.
+    """
+    if prediction.variance is None:
+        return np.full(len(coordinates_zyx), np.nan)
+    variance = prediction.variance[label]
+    voxels = np.rint((coordinates_zyx + 0.5) / prediction.stride - 0.5).astype(np.int64)
+    z, y, x = np.clip(voxels, 0, np.array(variance.shape) - 1).T
+    return variance[z, y, x].double().sqrt().cpu().numpy()

@@ -1,0 +1,105 @@
+"""Results on disk that are finished: written as a whole, with the key of all that they depend on."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from data.content_hash import hash_of
+from data.files import atomic_path
+from errors import InputError
+from inference.ensembles import Ensemble
+from inference.maps.network_maps import NetworkMaps
+from inference.settings import InferenceSettings
+from inference.tomograms import SourceTomogram
+from particle_config import Particle
+
+# Part of every key: count up when the same ingredients would give other results.
+FORMAT = 3
+# In a folder that is finished: the key, and what its maker wrote down.
+FINISHED = ".finished.json"
+
+
+@dataclass(frozen=True)
+class TomogramInput:
+    """A tomogram, the networks that predict it, and its reference points (a picks table; None: not known)."""
+
+    source: SourceTomogram
+    ensemble: Ensemble
+    truth: pd.DataFrame | None
+
+
+def result_key(
+    tomograms: Sequence[TomogramInput],
+    settings: object,
+    inference: InferenceSettings,
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+) -> str:
+    """32 hex digits of all that picks, or hyperparameters searched on several tomograms, depend on.
+
+    Parameters
+    ----------
+    settings : a dataclass: how particles are found, or what is searched
+    maps : their keys stand for checkpoints, tomograms, normalisation, windows, views and device
+    """
+    inputs = [
+        {
+            "maps": maps.keys(one.ensemble, one.source, inference),
+            "combine": one.ensemble.combine.__name__,
+            "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,
+            "truth": None if one.truth is None else one.truth.to_csv(),
+        }
+        for one in tomograms
+    ]
+    table = [(p.name, p.radius_angstrom, p.label, p.score_weight) for p in particles]
+    return hash_of({"format": FORMAT, "inputs": inputs, "particles": table, "settings": asdict(settings)})
+
+
+@contextmanager
+def holding(root: Path) -> Iterator[None]:
+    """Keep a folder of results for this process; temporary files of one that was killed are removed first.
+
+    Raises
+    ------
+    InputError : another process is at work here, or the folder cannot be written to.
+    """
+    lock = FileLock(root / ".lock", timeout=0)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is at work on {root}; wait for it or stop it") from None
+    except OSError as error:
+        raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
+    with lock:
+        for temporary in root.rglob(".*.partial"):
+            shutil.rmtree(temporary)
+        yield
+
+
+@contextmanager
+def finishing(folder: Path, key: str, **notes: float) -> Iterator[Path]:
+    """A folder to fill, which becomes ``folder`` as a whole when the block ends well."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        yield temporary
+        mark_finished(temporary, key, **notes)
+
+
+def mark_finished(folder: Path, key: str, **notes: float) -> None:
+    """Say that the folder's results are complete; ``notes`` are plain values to be read back."""
+    with atomic_path(folder / FINISHED) as temporary:
+        temporary.write_text(json.dumps({"key": key, **notes}) + "\n", encoding="utf-8")
+
+
+def finished_notes(folder: Path, key: str) -> dict | None:
+    """What was written down when the folder was finished with that key; None where it was not."""
+    path = folder / FINISHED
+    notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return notes if notes.get("key") == key else None

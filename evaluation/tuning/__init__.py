@@ -1,0 +1,1 @@
+"""Search of hyperparameters on tomograms with truth."""

@@ -1,0 +1,27 @@
+"""What a search of hyperparameters is given."""
+
+from dataclasses import dataclass
+
+from evaluation.detection import DetectionSettings, MethodHyperparameters
+from evaluation.grid import Grid
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched.
+
+    Attributes
+    ----------
+    strategy : per_class: a set of values for each particle, best for its own F4, whatever its weight; global: one set
+        for all, best for the weighted F4
+    grid : the values to choose from
+    detection : what is not searched; its hyperparameters are for particles about which the search learns nothing
+    """
+
+    strategy: str
+    grid: Grid
+    detection: DetectionSettings
+
+    @property
+    def defaults(self) -> MethodHyperparameters:
+        return self.detection.hyperparameters

@@ -1,0 +1,1 @@
+"""Probability maps of single networks, kept on disk."""

@@ -1,0 +1,89 @@
+"""The tomogram of a run as networks take it: checked when opened, read once, and the next while this one is used."""
+
+import threading
+
+import mrcfile
+import numpy as np
+import pytest
+
+from data.czi import Run
+from data.normalization import clip_to_percentiles
+from errors import InputError
+from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
+
+SETTINGS = TomogramSettings("denoised", (10.0, 90.0), 10.0)
+
+
+def write(folder, name, spacing=10.0):
+    path = folder / f"{name}.mrc"
+    with mrcfile.new(path) as file:
+        file.set_data(np.random.default_rng(len(name)).normal(size=(4, 5, 6)).astype(np.float32))
+        file.voxel_size = spacing
+    return Run(name, {"denoised": path}, folder / name / "Picks")
+
+
+def test_grey_values_as_in_the_file_and_normalised(tmp_path):
+    source = SourceTomogram(write(tmp_path, "TS_1"), SETTINGS)
+    volume, normalised = source.voxels()
+    np.testing.assert_array_equal(volume, source.tomogram.read())
+    np.testing.assert_array_equal(normalised, clip_to_percentiles(volume, 10.0, 90.0))
+    assert source.voxels()[0] is volume and source.name == "TS_1" and source.voxel_spacing_angstrom == 10.0
+    source.forget()
+    assert source.voxels()[0] is not volume
+    raw = SourceTomogram(source.run, TomogramSettings("denoised", None, 10.0))
+    assert raw.voxels()[0] is raw.voxels()[1]
+
+
+def test_voxels_of_another_size_are_refused_unless_the_file_is_said_to_be_wrong(tmp_path):
+    run = write(tmp_path, "TS_1", spacing=10.4)
+    SourceTomogram(run, SETTINGS)
+    run = write(tmp_path, "TS_12", spacing=13.0)
+    with pytest.raises(InputError, match=r"TS_12\.mrc has 13 A per voxel, the network was trained at 10"):
+        SourceTomogram(run, SETTINGS)
+    assert SourceTomogram(run, TomogramSettings("denoised", None, 10.0, 10.2)).voxel_spacing_angstrom == 10.2
+
+
+class Noted(SourceTomogram):
+    """Says when its voxels are read."""
+
+    def __init__(self, run, log):
+        super().__init__(run, SETTINGS)
+        self.log, self.read = log, threading.Event()
+
+    def _read(self):
+        self.log.append(self.name)
+        if self.name == "broken":
+            raise InputError("broken: corrupt chunk")
+        self.read.set()
+        return super()._read()
+
+
+def sources(folder, names):
+    log = []
+    return log, [Noted(write(folder, name), log) for name in names]
+
+
+def test_the_next_is_read_while_this_one_is_used_and_no_more(tmp_path):
+    log, found = sources(tmp_path, ["a", "bb", "ccc"])
+    for number, source in enumerate(read_ahead(found, lambda source: True)):
+        source.voxels()
+        if number < 2:
+            assert found[number + 1].read.wait(10)
+        assert sorted(log) == ["a", "bb", "ccc"][: number + 2]
+    assert all(source._reading is None for source in found)  # forgotten
+
+
+def test_what_is_not_needed_is_not_read(tmp_path):
+    log, found = sources(tmp_path, ["a", "bb", "ccc"])
+    assert list(read_ahead(found, lambda source: False)) == found and log == []
+    assert list(read_ahead([], lambda source: True)) == []
+
+
+def test_a_tomogram_that_cannot_be_read_fails_when_it_is_asked_for(tmp_path):
+    _, found = sources(tmp_path, ["a", "broken", "ccc"])
+    for source in read_ahead(found, lambda source: True):
+        if source.name == "broken":
+            with pytest.raises(InputError, match="corrupt chunk"):
+                source.voxels()
+        else:
+            source.voxels()
