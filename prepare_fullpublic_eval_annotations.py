@@ -9,7 +9,6 @@ the curator's recommendation, else ground truth, else the lowest id; the termina
 """
 
 import argparse
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 import config
 from command_line import run_script
-from data.czi import Run, find_runs
+from data.czi import Run, find_runs, read_metadata
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.tomogram import check_voxel_spacing, open_tomogram, spacing_of_folder
 from errors import InputError
@@ -52,19 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def metadata_of(annotation: Path) -> dict:
-    """The portal's JSON beside an annotation (``ribosome-1.0.json``); empty when there is none."""
-    path = annotation.with_name(annotation.name.rpartition("_")[0] + ".json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
-    return content if isinstance(content, dict) else {}
-
-
 def preference(annotation: Path) -> tuple:
     """Smallest first: recommended by the curators, ground truth, lowest id, points with an orientation."""
-    metadata = metadata_of(annotation)
+    # Beside ribosome-1.0_point.ndjson lies ribosome-1.0.json.
+    metadata = read_metadata(annotation.with_name(annotation.name.rpartition("_")[0] + ".json"))
     annotation_id = annotation.parent.name
     return (
         not metadata.get("is_curator_recommended", False),

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from command_line import run_script
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
-from data.training_volume import TrainingVolume, VolumeSource, check_same_spacing
+from data.training_volume import VolumeSource, check_same_spacing
 from errors import InputError
 from particle_config import PARTICLES
+from training.argument_checks import check_arguments
 from training.arguments import (
     add_data_arguments,
     add_hardware_arguments,
@@ -33,7 +34,6 @@ from training.arguments import (
     volume_source,
 )
 from training.checkpoint_files import newest_state
-from training.contradictions import check_arguments
 from training.experiment import (
     check_resumable,
     check_same_arguments,
@@ -51,7 +51,7 @@ FOLD_FLAGS = ("fold", "run_specific_folds")
 MAY_CHANGE = (
     *FOLD_FLAGS,
     *("resume_from_checkpoint", "epochs", "lr", "data_root", "mask_dir", "output_dir", "comment", "wandb_mode"),
-    *("device", "devices", "num_nodes", "strategy", "num_workers", "max_memory_gb", "cache_dir", "disable_cache"),
+    *("device", "devices", "num_nodes", "strategy", "num_workers", "cache_dir"),
 )
 
 
@@ -125,11 +125,11 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
     return [resumed_fold, *(index for index in indices if index != resumed_fold)]
 
 
-def load_folds(source: VolumeSource) -> list[Fold[TrainingVolume]]:
+def load_folds(source: VolumeSource) -> list[Fold]:
     """All folds, with their tomograms ready to be cut."""
     runs = source.runs()
     silent = True if rank_zero_only.rank else None  # None: without a terminal
-    volumes = list(tqdm(source.load_all(runs), total=len(runs), desc="reading", unit="run", disable=silent))
+    volumes = [source.load(run) for run in tqdm(runs, desc="reading", unit="run", disable=silent)]
     check_same_spacing(volumes)
     return leave_one_out(volumes)
 

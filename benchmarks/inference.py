@@ -47,8 +47,8 @@ from inference.predictor import Predictor
 from inference.settings import PRECISIONS
 from models import ENCODERS, build_model
 from particle_config import PARTICLES
-from tta.orientations import ORIENTATIONS
-from tta.views import apply, undo
+from tta.orientations import ORIENTATIONS, apply
+from tta.views import undo
 
 ROOT = Path(__file__).parents[1]
 OURS = "ours"

@@ -36,8 +36,8 @@ from data.augmentation import (
 )
 from data.masks import paint_spheres, pool_labels
 from data.normalization import standardize
-from data.patch_motion import AFFINE_PROBABILITY, MAX_ROTATION_DEGREES, MAX_SCALE
 from data.patches import PatchBatches, check_patch_fits
+from data.spatial_transforms import AFFINE_PROBABILITY, MAX_ROTATION_DEGREES, MAX_SCALE
 from data.training_volume import TrainingVolume
 from inference.device import DEVICES, choose_device
 from losses import build_loss, term_weights

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from data.patch_motion import lattice_transforms, move, small_affine
+from data.spatial_transforms import allowed_orientations, small_affine, transform_patches
 
 ValueT = TypeVar("ValueT")
 
@@ -29,7 +29,7 @@ MAX_SPREAD = 0.2
 def augment(
     image: Tensor, label: Tensor, *, level: str, mode: str, generator: torch.Generator, single_voxels: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Move patches with their labels, and with level ``advanced`` change their grey values.
+    """Transform patches with their labels, and with level ``advanced`` change their grey values.
 
     Parameters
     ----------
@@ -43,14 +43,15 @@ def augment(
 
     Returns
     -------
-    (image, label) of the same shapes and types. ``base`` and ``advanced`` move alike from the same generator.
+    (image, label) of the same shapes and types. ``base`` and ``advanced`` transform alike from the same generator.
     """
     if level == "none":
         return image, label
     count = len(image)
-    lattice = lattice_transforms(mode, tuple(image.shape[-3:]))
-    turns = lattice[torch.randint(len(lattice), (count,), generator=generator)]
-    image, label = move(image, label, turns, small_affine(count, mode, generator), single_voxels=single_voxels)
+    allowed = allowed_orientations(mode, tuple(image.shape[-3:]))
+    drawn = [allowed[number] for number in torch.randint(len(allowed), (count,), generator=generator).tolist()]
+    affine = small_affine(count, mode, generator)
+    image, label = transform_patches(image, label, drawn, affine, single_voxels=single_voxels)
     if level == "advanced":
         change_gamma(image, generator)
         add_noise(image, generator)
@@ -130,7 +131,7 @@ def mixup(image: Tensor, target: Tensor, *, probability: float, generator: torch
     drawn = torch.rand(count, generator=generator) < probability
     share = torch.where(drawn, torch.rand(count, generator=generator), torch.ones(count))
     share = share.to(image.device, non_blocking=True).view(-1, 1, 1, 1, 1)
-    # Never itself: a whole number of places further on in the batch.
+    # Never itself: some number of patches further on in the batch.
     steps = torch.randint(1, max(count, 2), (count,), generator=generator)
     partner = ((torch.arange(count) + steps) % count).to(image.device, non_blocking=True)
     return tuple(share * values + (1 - share) * values[partner] for values in (image, target))

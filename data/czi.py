@@ -191,7 +191,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
     candidates: list[tuple[tuple[int, bool, int, str], str, Path]] = []
     for nearness, spacing_folder in enumerate(spacing_folders):
         for folder in _folders(spacing_folder / "Tomograms"):
-            metadata = _metadata(folder / "tomogram_metadata.json")
+            metadata = read_metadata(folder / "tomogram_metadata.json")
             tomo_type = str(metadata.get("processing") or UNKNOWN_TYPE).lower()
             number = int(folder.name) if folder.name.isdigit() else -1
             rank = (nearness, not metadata.get("is_visualization_default", False), number, folder.name)
@@ -209,11 +209,10 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
     return paths, repeated
 
 
-def _metadata(path: Path) -> dict:
-    if not path.exists():
-        return {}
+def read_metadata(path: Path) -> dict:
+    """The portal's JSON about a tomogram or an annotation; empty when there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
     return content if isinstance(content, dict) else {}

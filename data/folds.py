@@ -2,27 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
+from data.training_volume import TrainingVolume
 from errors import InputError
-
-RunT = TypeVar("RunT")
 
 
 @dataclass(frozen=True)
-class Fold(Generic[RunT]):
+class Fold:
     """Fold ``index``: train on ``training``, validate on ``validation``."""
 
     index: int
-    training: tuple[RunT, ...]
-    validation: RunT
+    training: tuple[TrainingVolume, ...]
+    validation: TrainingVolume
 
 
-def leave_one_out(runs: Sequence[RunT]) -> list[Fold[RunT]]:
-    """One fold per run, in the order given: fold k holds out the k-th run."""
-    if len(runs) < 2:
-        raise InputError(f"training needs at least 2 tomograms with picks, one of them held out; found {len(runs)}")
+def leave_one_out(volumes: Sequence[TrainingVolume]) -> list[Fold]:
+    """One fold per tomogram, in the order given: fold k holds out the k-th."""
+    if len(volumes) < 2:
+        raise InputError(f"training needs at least 2 tomograms with picks, one of them held out; found {len(volumes)}")
     return [
-        Fold(index, tuple(run for i, run in enumerate(runs) if i != index), held_out)
-        for index, held_out in enumerate(runs)
+        Fold(index, tuple(volume for i, volume in enumerate(volumes) if i != index), held_out)
+        for index, held_out in enumerate(volumes)
     ]

@@ -130,14 +130,14 @@ def mask_path(mask_root: str | Path, run_name: str, radius_fraction: float) -> P
     return mask_folder(mask_root, radius_fraction) / f"{run_name}.npy"
 
 
-def read_mask(path: str | Path, shape_zyx: tuple[int, int, int], *, memory_map: bool = False) -> np.ndarray:
-    """A mask file as written by prepare_mask_czi.py; InputError when absent, corrupt or of another shape.
+def read_mask(path: str | Path, shape_zyx: tuple[int, int, int]) -> np.ndarray:
+    """A mask file of prepare_mask_czi.py, memory-mapped; InputError when absent, corrupt or of another shape.
 
-    With ``memory_map`` it stays on disk and is read where it is looked at.
+    It is private to the process: what is written to it never reaches the file.
     """
     path = Path(path)
     try:
-        mask = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        mask = np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such mask; make it with prepare_mask_czi.py") from error
     except (OSError, ValueError, EOFError) as error:

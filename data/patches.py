@@ -1,4 +1,4 @@
-"""Training patches cut from tomograms in memory or on disk, a whole batch at a time."""
+"""Training patches cut from tomograms, a whole batch at a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -53,8 +53,7 @@ class PatchBatches(Dataset):
         labels = torch.empty(self.batch_size, *self.patch_size, dtype=torch.uint8)
         for k in range(self.batch_size):
             for batch, region in zip((images[k, 0], labels[k]), self._cut(rng), strict=True):
-                # torch copies by several threads, and warns of arrays that cannot be written.
-                batch.copy_(torch.from_numpy(np.require(region, requirements="W")))
+                batch.copy_(torch.from_numpy(region))  # torch copies by several threads
         return {
             "image": images,
             "label": labels,

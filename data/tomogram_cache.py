@@ -1,39 +1,29 @@
 """Normalised tomograms kept on disk, so that each is decompressed and normalised once.
 
-An entry is ``{folder}/{run}/{type}-{source}-{content}.npy``, the normalised float32 array, with a checksum behind its
-voxels. ``source`` stands for the path of the tomogram and the percentiles, ``content`` for the size and time of all its
-files: when the tomogram changes, the entry is another one, and the old one is removed.
+An entry is ``{folder}/{run}/{type}-{source}-{content}.npy``, the normalised float32 array. ``source`` stands for the
+path of the tomogram and the percentiles, ``content`` for the size and time of all its files: when the tomogram changes,
+the entry is another one, and the old one is removed. Entries are memory-mapped: what is read of them stays in the
+system's page cache, which serves all processes together.
 """
 
-import hashlib
-import json
 import re
 import warnings
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.content_hash import file_states
+from data.content_hash import file_states, hash_of
 from data.files import atomic_path
-from data.lazy_tomogram import LazyTomogram, open_lazily, slabs
 from data.normalization import clip_to_percentiles
 from data.tomogram import Tomogram
 from errors import InputError
 
 # Part of every entry's name: count up when the same tomogram would be normalised to other values.
-FORMAT = 1
-CHECKSUM_BYTES = 4
+FORMAT = 2
 
 Percentiles = tuple[float, float] | None
-
-
-def normalise(tomogram: Tomogram, norm_percentiles: Percentiles) -> np.ndarray:
-    """The whole tomogram as a float32 array, clipped to its percentiles; raw values without percentiles."""
-    voxels = tomogram.read()
-    return voxels if norm_percentiles is None else clip_to_percentiles(voxels, *norm_percentiles)
 
 
 @dataclass(frozen=True)
@@ -42,52 +32,35 @@ class TomogramCache:
 
     folder: Path
 
-    def load(
-        self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str, in_memory: bool
-    ) -> np.ndarray:
-        """The normalised tomogram; from its entry, which is made first when absent or damaged.
-
-        Parameters
-        ----------
-        in_memory : False gives a read-only memory map, and at no time is the whole tomogram in memory
+    def load(self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str) -> np.ndarray:
+        """The normalised tomogram; its entry is made first when absent or damaged.
 
         Returns
         -------
-        (Z, Y, X) float32
+        (Z, Y, X) float32 memory map, clipped to the percentiles and scaled to 0..1 (raw values without percentiles).
+            It is private to the process: what is written to it never reaches the file.
         """
-        path = self.entry_path(tomogram, norm_percentiles, run_name=run_name, tomo_type=tomo_type)
-        entry = _read(path, tomogram.shape_zyx, in_memory)
-        if entry is not None:
-            return entry
-        prepare = normalise if in_memory else open_lazily
-        image = prepare(tomogram, norm_percentiles)
-        with atomic_path(path) as temporary:
-            _write(temporary, image)
-        _remove_older(path)
-        return image if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
-
-    def entry_path(self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str) -> Path:
-        source = _digest([str(tomogram.path.resolve()), norm_percentiles], 8)
-        content = _digest([FORMAT, file_states(tomogram.path)], 16)
-        return self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
+        source = hash_of([str(tomogram.path.resolve()), norm_percentiles])[:8]
+        content = hash_of([FORMAT, file_states(tomogram.path)])[:16]
+        path = self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
+        entry = _open(path, tomogram.shape_zyx)
+        if entry is None:
+            voxels = tomogram.read()
+            image = voxels if norm_percentiles is None else clip_to_percentiles(voxels, *norm_percentiles)
+            with atomic_path(path) as temporary:
+                np.save(temporary, image)
+            _remove_older(path)
+            entry = _open(path, tomogram.shape_zyx)
+        return entry
 
 
-def _digest(value: object, length: int) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:length]
-
-
-def _read(path: Path, shape_zyx: tuple[int, int, int], in_memory: bool) -> np.ndarray | None:
-    """The entry; None when there is none, or none that can be trusted."""
-    if not path.exists():
-        return None
+def _open(path: Path, shape_zyx: tuple[int, int, int]) -> np.ndarray | None:
+    """The entry; None when there is none, or it is not whole."""
     try:
-        image = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
-        with path.open("rb") as file:
-            file.seek(path.stat().st_size - CHECKSUM_BYTES)
-            checksum = int.from_bytes(file.read(), "little")
-        if image.shape == shape_zyx and image.dtype == np.float32 and zlib.crc32(image) == checksum:
+        image = np.load(path, mmap_mode="c", allow_pickle=False)
+        if image.shape == shape_zyx and image.dtype == np.float32:
             return image
-    except FileNotFoundError:  # another process has just replaced it by that of a newer tomogram
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); choose another --cache_dir") from error
@@ -95,19 +68,6 @@ def _read(path: Path, shape_zyx: tuple[int, int, int], in_memory: bool) -> np.nd
         pass
     warnings.warn(f"{path} is damaged and made again", stacklevel=4)
     return None
-
-
-def _write(path: Path, image: np.ndarray | LazyTomogram) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(image.shape)}
-    checksum = 0
-    # Written, not memory-mapped: a full disk must be an error, and it kills the process that fills a map.
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for region in slabs(image.shape):
-            voxels = np.ascontiguousarray(image[region], dtype="<f4")
-            checksum = zlib.crc32(voxels, checksum)
-            file.write(voxels.data)
-        file.write(checksum.to_bytes(CHECKSUM_BYTES, "little"))
 
 
 def _remove_older(path: Path) -> None:

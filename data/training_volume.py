@@ -1,19 +1,16 @@
 """A run of the data set made ready for training: normalised tomograms, mask and particle centres."""
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.czi import Run, find_runs
-from data.lazy_tomogram import LazyTomogram, open_lazily
 from data.masks import make_mask, mask_folder, mask_path, read_mask
-from data.memory import available_memory_bytes
 from data.picks import read_run_picks
 from data.tomogram import Tomogram, open_tomogram
-from data.tomogram_cache import TomogramCache, normalise
+from data.tomogram_cache import TomogramCache
 from errors import InputError
 from particle_config import Particle
 
@@ -28,22 +25,17 @@ class TrainingVolume:
     Attributes
     ----------
     run_name : name of the run
-    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type. Arrays, read-only memory
-        maps or :class:`LazyTomogram`: each has a ``shape``, and three slices give a box of it.
-    mask : (Z, Y, X) uint8 labels, an array or a read-only memory map
+    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type; memory maps
+    mask : (Z, Y, X) uint8 labels
     centres_zyx_voxels : label -> (N, 3) float particle centres
     voxel_spacing_angstrom : of all of them
     """
 
     run_name: str
-    images: tuple[np.ndarray | LazyTomogram, ...]
+    images: tuple[np.ndarray, ...]
     mask: np.ndarray
     centres_zyx_voxels: Mapping[int, np.ndarray]
     voxel_spacing_angstrom: float
-
-    def whole_image(self) -> np.ndarray:
-        """The first tomogram as a writable array in memory; not a copy where it is one already."""
-        return np.require(np.asarray(self.images[0]), requirements="W")
 
 
 @dataclass(frozen=True)
@@ -58,10 +50,8 @@ class VolumeSource:
     tomo_types : read for every run, the first one validated on
     radius_fraction : of the target spheres; 0 for single voxels
     norm_percentiles : (lower, upper) in percent; None for the raw values of the tomograms
+    cache_dir : where normalised tomograms are kept, see data/tomogram_cache.py
     voxel_spacing_angstrom : overrides the files'
-    cache_dir : where normalised tomograms are kept from one training to the next, see data/tomogram_cache.py; None to
-        keep nothing
-    max_memory_gb : for tomograms and masks, in 10^9 bytes; None for half of what is free when they are read
     """
 
     data_root: Path
@@ -70,9 +60,8 @@ class VolumeSource:
     radius_fraction: float
     norm_percentiles: tuple[float, float] | None
     particles: tuple[Particle, ...]
+    cache_dir: Path
     voxel_spacing_angstrom: float | None = None
-    cache_dir: Path | None = None
-    max_memory_gb: float | None = None
 
     def runs(self) -> list[Run]:
         """The runs with a tomogram, and with a mask where masks were prepared; sorted by name."""
@@ -92,33 +81,13 @@ class VolumeSource:
     def masks_prepared(self) -> bool:
         return mask_folder(self.mask_root, self.radius_fraction).is_dir()
 
-    def load_all(self, runs: Sequence[Run]) -> Iterator[TrainingVolume]:
-        """Read, normalise and label runs one by one, in memory as long as they fit; the others stay on disk."""
-        limit = available_memory_bytes() / 2 if self.max_memory_gb is None else self.max_memory_gb * 1e9
-        free, on_disk = limit, []
-        for run in runs:
-            needed = self._bytes_in_memory(run)
-            in_memory = needed <= free
-            if in_memory:
-                free -= needed
-            else:
-                on_disk.append(run.name)
-            yield self.load(run, in_memory=in_memory)
-        if on_disk:
-            warnings.warn(
-                f"{len(on_disk)} of {len(runs)} runs do not fit into {limit / 1e9:.1f} GB of memory; "
-                f"their patches are read from disk ({on_disk[0]}{', ...' if len(on_disk) > 1 else ''})",
-                stacklevel=2,
-            )
-
-    def load(self, run: Run, *, in_memory: bool = True) -> TrainingVolume:
-        """Read, normalise and label one run; with ``in_memory`` False tomograms and a prepared mask stay on disk."""
+    def load(self, run: Run) -> TrainingVolume:
+        """Normalise and label one run; its tomograms stay in the cache's files, a prepared mask in its own."""
         tomograms = self._open(run)
-        first = next(iter(tomograms.values()))
-        picks = read_run_picks(run.picks_dir, self.particles)
+        first = tomograms[self.tomo_types[0]]
+        picks, cache = read_run_picks(run.picks_dir, self.particles), TomogramCache(self.cache_dir)
         if self.masks_prepared():
-            path = mask_path(self.mask_root, run.name, self.radius_fraction)
-            mask = read_mask(path, first.shape_zyx, memory_map=not in_memory)
+            mask = read_mask(mask_path(self.mask_root, run.name, self.radius_fraction), first.shape_zyx)
         else:
             mask = make_mask(
                 first.shape_zyx,
@@ -130,7 +99,7 @@ class VolumeSource:
         return TrainingVolume(
             run_name=run.name,
             images=tuple(
-                self._image(tomogram, run_name=run.name, tomo_type=tomo_type, in_memory=in_memory)
+                cache.load(tomogram, self.norm_percentiles, run_name=run.name, tomo_type=tomo_type)
                 for tomo_type, tomogram in tomograms.items()
             ),
             mask=mask,
@@ -156,21 +125,8 @@ class VolumeSource:
                 )
         return tomograms
 
-    def _bytes_in_memory(self, run: Run) -> int:
-        tomograms = self._open(run)
-        voxels = int(np.prod(tomograms[self.tomo_types[0]].shape_zyx))
-        return voxels * (4 * len(tomograms) + 1)  # float32 tomograms, uint8 mask
 
-    def _image(
-        self, tomogram: Tomogram, *, run_name: str, tomo_type: str, in_memory: bool
-    ) -> np.ndarray | LazyTomogram:
-        if self.cache_dir is not None:
-            names = {"run_name": run_name, "tomo_type": tomo_type}
-            return TomogramCache(self.cache_dir).load(tomogram, self.norm_percentiles, **names, in_memory=in_memory)
-        return (normalise if in_memory else open_lazily)(tomogram, self.norm_percentiles)
-
-
-def check_same_spacing(volumes: list[TrainingVolume]) -> None:
+def check_same_spacing(volumes: Sequence[TrainingVolume]) -> None:
     """InputError when the tomograms of a training set do not share their voxel size."""
     first = volumes[0]
     for other in volumes[1:]:

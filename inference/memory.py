@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from data.memory import available_memory_bytes, resident_memory_bytes
+from inference.available_memory import available_memory_bytes, resident_memory_bytes
 from inference.windows import WindowGrid
 
 # What allocators, reordered weights and workspaces of convolutions take on top of the tensors. The workspaces of cuDNN

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from data.normalization import standardize
 from inference.windows import Window, WindowGrid
-from tta.orientations import IDENTITY, Orientation
-from tta.views import ViewMerger, apply
+from tta.orientations import IDENTITY, Orientation, apply
+from tta.views import ViewMerger
 
 Network = Callable[[Tensor], Tensor]
 Map = tuple[Tensor, Tensor | None]

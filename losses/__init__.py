@@ -3,20 +3,26 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from losses.cross_entropy import CrossEntropy
 from losses.focal import Focal, FocalTversky, FocalTverskyPlusPlus
 from losses.hybrid import Hybrid
 from losses.tversky import Tversky
 
+
+def ce_tversky(class_weights: Tensor) -> Hybrid:
+    """Cross-entropy finds every voxel, Tversky the overlap."""
+    return Hybrid({"ce": CrossEntropy(class_weights), "tversky": Tversky(class_weights)})
+
+
 LOSSES = {
-    "ce": lambda weights: CrossEntropy(weights),
-    "focal_tversky": lambda weights: FocalTversky(weights),
-    "ce_tversky": lambda weights: Hybrid({"ce": CrossEntropy(weights), "tversky": Tversky(weights)}),
-    "tversky": lambda weights: Tversky(weights),
-    "focal": lambda weights: Focal(weights),
-    "focal_tversky_pp": lambda weights: FocalTverskyPlusPlus(weights),
+    "ce": CrossEntropy,
+    "focal_tversky": FocalTversky,
+    "ce_tversky": ce_tversky,
+    "tversky": Tversky,
+    "focal": Focal,
+    "focal_tversky_pp": FocalTverskyPlusPlus,
 }
 
 # How much each term of a loss of several terms counts; such a loss has a row here.

@@ -1,12 +1,12 @@
 """GradNorm: weights of the terms of a hybrid loss, such that all terms train at the same rate (arXiv 1711.02257)."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-BETAS = (0.9, 0.999)  # of Adam
-ADAM_EPSILON = 1e-8
 # The least share of the sum that a weight keeps: it must stay positive and able to come back.
 LEAST_SHARE = 1e-4
 
@@ -34,22 +34,16 @@ class GradNorm:
         self, names: Sequence[str], weights: Mapping[str, float], *, learning_rate: float, alpha: float = 1.5
     ) -> None:
         self.names = tuple(names)
-        self.learning_rate = learning_rate
         self.alpha = alpha
-        initial = torch.tensor([weights.get(name, 1.0) for name in self.names], dtype=torch.float32)
-        self._state = {
-            "weights": initial,
-            "weight_sum": initial.sum(),
-            "initial_losses": torch.full_like(initial, torch.nan),
-            "step": torch.tensor(0.0),
-            "mean_slope": torch.zeros_like(initial),
-            "mean_square_slope": torch.zeros_like(initial),
-        }
+        self._weights = torch.tensor([weights.get(name, 1.0) for name in self.names], dtype=torch.float32)
+        self._weight_sum = self._weights.sum()
+        self._initial_losses: Tensor | None = None
+        self._optimizer = torch.optim.Adam([self._weights], lr=learning_rate)
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Present weight of each term: scalars without gradient, which later updates leave as they are."""
-        return dict(zip(self.names, self._state["weights"].unbind(), strict=True))
+        """Present weight of each term: scalars on the CPU, which later updates leave as they are."""
+        return dict(zip(self.names, self._weights.clone().unbind(), strict=True))
 
     def gradient_norms(
         self, terms: Mapping[str, Tensor], parameters: Iterable[Tensor], *, scale: Tensor | float = 1.0
@@ -67,7 +61,7 @@ class GradNorm:
         return torch.stack(norms)
 
     def update(self, losses: Tensor, norms: Tensor) -> None:
-        """One step of the weights, on the device of the losses and without waiting for it.
+        """One step of the weights, on the CPU.
 
         A step with a loss or a norm that is not finite (an overflow of fp16) changes nothing.
 
@@ -76,36 +70,30 @@ class GradNorm:
         losses, norms : (T,), in the order of ``names``: the unweighted terms and their ``gradient_norms``. Of
             several processes all must pass the same, their mean.
         """
-        losses, norms = losses.detach().float(), norms.detach().float()
-        before = {key: value.to(losses.device, non_blocking=True) for key, value in self._state.items()}
-        initial_losses = torch.where(before["initial_losses"].isnan(), losses, before["initial_losses"])
+        losses, norms = losses.detach().float().cpu(), norms.detach().float().cpu()
+        initial_losses = losses if self._initial_losses is None else self._initial_losses
         ratios = losses / initial_losses
-        weighted_norms = before["weights"] * norms
+        weighted_norms = self._weights * norms
         aims = weighted_norms.mean() * (ratios / ratios.mean()) ** self.alpha
         slope = torch.sign(weighted_norms - aims) * norms
+        if not torch.isfinite(aims + slope**2).all():  # Adam squares the slope
+            return
+        self._initial_losses, self._weights.grad = initial_losses, slope
+        self._optimizer.step()
+        self._weights.clamp_(min=LEAST_SHARE * self._weight_sum)
+        self._weights.mul_(self._weight_sum / self._weights.sum())
 
-        # Adam squares the slope: one overflow there would hold the weights still for ever.
-        usable = torch.isfinite(aims + slope**2).all()
-        after = {**before, **self._adam_step(before, slope), "initial_losses": initial_losses}
-        self._state = {key: torch.where(usable, after[key], before[key]) for key in before}
-
-    def _adam_step(self, before: Mapping[str, Tensor], slope: Tensor) -> dict[str, Tensor]:
-        """Adam (arXiv 1412.6980), then back to the sum; torch's own cannot leave out a step without asking the host."""
-        step = before["step"] + 1
-        mean = BETAS[0] * before["mean_slope"] + (1 - BETAS[0]) * slope
-        mean_square = BETAS[1] * before["mean_square_slope"] + (1 - BETAS[1]) * slope**2
-        unbiased_root = (mean_square / (1 - BETAS[1] ** step)).sqrt()
-        weights = before["weights"] - self.learning_rate * mean / (1 - BETAS[0] ** step) / (
-            unbiased_root + ADAM_EPSILON
-        )
-        weights = torch.maximum(weights, LEAST_SHARE * before["weight_sum"])
-        weights = weights * (before["weight_sum"] / weights.sum())
-        return {"weights": weights, "step": step, "mean_slope": mean, "mean_square_slope": mean_square}
-
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """Weights, first losses and Adam's memory: all that a later step depends on besides the settings."""
-        return dict(self._state)
+        state = {
+            "weights": self._weights,
+            "initial_losses": self._initial_losses,
+            "optimizer": self._optimizer.state_dict(),
+        }
+        return copy.deepcopy(state)
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where ``state_dict`` was taken."""
-        self._state = {key: state[key] for key in self._state}
+        self._weights.copy_(state["weights"])
+        self._initial_losses = state["initial_losses"]
+        self._optimizer.load_state_dict(state["optimizer"])

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.layers import norm_of_level, residual_unit, run_level
+from models.layers import call_in_safe_precision, norm_of_level, residual_unit
 from models.unet import ResidualDecoder
 
 
@@ -48,6 +48,6 @@ class DeepFinder2Encoder(nn.Module):
         """Volume (B, 1, Z, Y, X) -> feature maps, fine to coarse."""
         features = []
         for level in self.levels:
-            volume = run_level(level, volume)
+            volume = call_in_safe_precision(level, volume)
             features.append(volume)
         return features

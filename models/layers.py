@@ -62,7 +62,7 @@ def initialise_for_relu(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def run_level(level: nn.Module, *maps: Tensor) -> Tensor:
+def call_in_safe_precision(level: nn.Module, *maps: Tensor) -> Tensor:
     """``level(*maps)``, in fp32 where a CPU's autocast cannot be trusted.
 
     With bf16 on AVX-512 CPUs (torch 2.13, oneDNN) the weight gradients of 3^3 convolutions over maps two voxels deep

@@ -4,7 +4,7 @@ from monai.networks.layers.utils import get_norm_layer
 from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
-from models.layers import initialise_for_relu, norm_of_level, run_level
+from models.layers import call_in_safe_precision, initialise_for_relu, norm_of_level
 from models.unet import UpsamplingDecoder
 
 
@@ -67,7 +67,7 @@ class ResNetEncoder(nn.Module):
         features = [self.act(self.bn1(self.conv1(volume)))]
         coarse = self.maxpool(features[0])
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            coarse = run_level(stage, coarse)
+            coarse = call_in_safe_precision(stage, coarse)
             features.append(coarse)
         return features
 

@@ -7,7 +7,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
 
-from models.layers import ACTIVATION, initialise_for_relu, norm_of_level, residual_unit, run_level
+from models.layers import ACTIVATION, call_in_safe_precision, initialise_for_relu, norm_of_level, residual_unit
 
 # Logit of the background before training, those of the particles being 0.
 BACKGROUND_LOGIT = 4.0
@@ -75,7 +75,7 @@ class ResidualDecoder(nn.ModuleList):
         """Feature maps fine to coarse -> logits."""
         *skips, coarse = features
         for block, skip in zip(self, reversed(skips), strict=True):
-            coarse = run_level(block, coarse, skip)
+            coarse = call_in_safe_precision(block, coarse, skip)
         return coarse
 
 
@@ -127,7 +127,7 @@ class UpsamplingDecoder(nn.Module):
         """Feature maps fine to coarse -> logits."""
         *skips, coarse = features
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
-            coarse = run_level(block, coarse, skip)
+            coarse = call_in_safe_precision(block, coarse, skip)
         return self.head(coarse)
 
 

@@ -6,7 +6,7 @@ import torch
 from data import augmentation
 from data.augmentation import LEVELS, add_noise, augment, change_gamma, mixup, shift_statistics
 from data.normalization import standardize
-from data.patch_motion import MODES
+from data.spatial_transforms import MODES
 
 
 def seeded(seed):

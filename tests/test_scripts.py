@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -164,23 +163,6 @@ def test_a_run_stopped_in_its_last_validation_can_be_finished(training_tree, tmp
     [experiment] = (tmp_path / "out").iterdir()
     train.main([*words, "--resume_from_checkpoint", str(experiment / "fold_0-last.ckpt")])
     assert (experiment / "thresholds.json").is_file()
-
-
-def test_tomograms_left_on_disk_train_the_same_network(training_tree, tmp_path):
-    """From memory, from the cache's files, and patch by patch from zarr."""
-    weights = []
-    for name, flags in {
-        "memory": [],
-        "cache": ["--max_memory_gb", "0"],
-        "zarr": ["--max_memory_gb", "0", "--disable_cache"],
-    }.items():
-        words = ["--data_root", training_tree, "--output_dir", tmp_path / name, "--fold", "0", *QUICK, *flags]
-        with pytest.warns(UserWarning, match="2 of 2 runs do not fit") if flags else nullcontext():
-            train.main([str(word) for word in words])
-        [last] = (tmp_path / name).glob("*/fold_0-last.ckpt")
-        weights.append(torch.load(last, weights_only=True)["state_dict"])
-    for other in weights[1:]:
-        assert all(torch.equal(weights[0][key], other[key]) for key in weights[0])
 
 
 @pytest.mark.parametrize("flags", [["--output_stride", "2", "--single_pixel_mask"], ["--disable_global_norm"]])

@@ -11,8 +11,8 @@ from inference.windows import BLEND_MODES, WindowGrid
 from particle_config import PARTICLES
 from postprocessing import detect
 from tta.missing_wedge import TILT_AXES, turned
-from tta.orientations import ORIENTATIONS
-from tta.views import MERGES, apply, undo
+from tta.orientations import ORIENTATIONS, apply
+from tta.views import MERGES, undo
 
 
 def grid(shape, window=(16, 16, 16), overlap=4, stride=1):

@@ -6,8 +6,8 @@ import pytest
 
 import train
 from errors import InputError
+from training.argument_checks import check_arguments
 from training.arguments import hardware, training_settings, volume_source
-from training.contradictions import check_arguments
 
 # One case for every flag: words that differ from the defaults, and the plain value that they must change.
 CASES = {
@@ -31,9 +31,7 @@ CASES = {
     "--num_nodes": (["2"], "num_nodes", 2),
     "--strategy": (["ddp"], "strategy", "ddp"),
     "--num_workers": (["3"], "num_workers", 3),
-    "--max_memory_gb": (["0.5"], "max_memory_gb", 0.5),
     "--cache_dir": (["elsewhere"], "cache_dir", "elsewhere"),
-    "--disable_cache": ([], "cache_dir", None),
     "--loss_type": (["focal"], "loss_type", "focal"),
     "--class_loss_weights": (list("1234567"), "class_loss_weights", (1, 2, 3, 4, 5, 6, 7)),
     "--data_root": (["there"], "data_root", "there"),
@@ -99,7 +97,6 @@ def test_single_voxels_get_heavy_weights_unless_told_otherwise():
         ("--use_mixup --batch_size 1", "2 or more"),
         ("--devices 0", "--devices"),
         ("--num_workers -1", "--num_workers"),
-        ("--max_memory_gb -1", "--max_memory_gb"),
     ],
 )
 def test_contradictions_are_refused(words, text):
@@ -108,10 +105,4 @@ def test_contradictions_are_refused(words, text):
 
 
 def test_zero_is_a_value():
-    values = plain_values(["--num_workers", "0", "--max_memory_gb", "0"])
-    assert values["num_workers"] == 0 and values["max_memory_gb"] == 0
-
-
-def test_the_processes_of_a_node_share_its_memory():
-    assert plain_values(["--max_memory_gb", "8", "--devices", "4"])["max_memory_gb"] == 2
-    assert plain_values(["--devices", "4"])["max_memory_gb"] > 0
+    assert plain_values(["--num_workers", "0"])["num_workers"] == 0

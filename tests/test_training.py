@@ -345,8 +345,12 @@ def test_a_signal_waits_for_the_end_of_the_step(tmp_path, monkeypatch, capsys, n
     assert torch.load(last, weights_only=True)["global_step"] == 5
     assert f"--resume_from_checkpoint {last}" in capsys.readouterr().err
     train(tmp_path / "broken", resume_from=last, **changes)
-    for key in ("state_dict", "current_model_state", "gradnorm"):
+    for key in ("state_dict", "current_model_state"):
         assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "broken", key))
+    balances = [weights_of(tmp_path / name, "gradnorm") for name in ("whole", "broken")]
+    assert all(torch.equal(balances[0][key], balances[1][key]) for key in ("weights", "initial_losses"))
+    memories = [balance["optimizer"]["state"][0] for balance in balances]
+    assert equal_weights(*memories)
 
 
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path):

@@ -1,5 +1,6 @@
-"""Training volumes: the same patches from memory, from the cache and from disk; how much is held in memory."""
+"""Training volumes: voxels, labels and centres of a run, and the same patches wherever the voxels are."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,14 +10,11 @@ import torch
 import zarr
 
 import prepare_mask_czi
-from data.lazy_tomogram import LazyTomogram
 from data.normalization import clip_to_percentiles
 from data.patches import PatchBatches
 from data.tomogram import open_tomogram
 from data.training_volume import VolumeSource
 from particle_config import PARTICLES
-
-GIGABYTE = 1e9
 
 
 @pytest.fixture
@@ -34,20 +32,24 @@ def source(phantom, tmp_path):
         radius_fraction=0.5,
         norm_percentiles=(0.5, 99.5),
         particles=PARTICLES,
+        cache_dir=tmp_path / "cache",
     )
 
 
-def bytes_of_a_run(volume):
-    return volume.mask.size * (4 * len(volume.images) + 1)
-
-
-def test_in_memory(source):
+def test_what_the_files_say_in_voxels_and_labels(source):
+    """Points in angstrom, xyz, become centres in voxels, zyx, under the labels of the table."""
     run = source.runs()[0]
     volume = source.load(run)
     tomogram = open_tomogram(run.tomogram_path("denoised"))
     assert np.array_equal(volume.images[0], clip_to_percentiles(tomogram.read(), 0.5, 99.5))
-    assert volume.mask.dtype == np.uint8 and volume.mask.shape == volume.images[1].shape
-    assert volume.whole_image() is volume.images[0]
+    assert volume.mask.dtype == np.uint8 and volume.mask.shape == volume.images[1].shape == tomogram.shape_zyx
+    for particle in PARTICLES:
+        points = json.loads((run.picks_dir / f"{particle.name}.json").read_text())["points"]
+        expected = np.array([[p["location"][axis] for axis in "zyx"] for p in points]).reshape(-1, 3)
+        expected /= tomogram.voxel_spacing_angstrom
+        np.testing.assert_allclose(volume.centres_zyx_voxels[particle.label], expected, rtol=1e-12)
+        for z, y, x in np.rint(expected).astype(int):
+            assert volume.mask[z, y, x] == particle.label
 
 
 def test_without_percentiles_the_values_are_raw(source):
@@ -56,53 +58,30 @@ def test_without_percentiles_the_values_are_raw(source):
     assert np.array_equal(volume.images[0], open_tomogram(run.tomogram_path("denoised")).read())
 
 
-@pytest.mark.parametrize("masks_prepared", [False, True])
-@pytest.mark.parametrize("cached", [False, True])
-def test_batches_do_not_depend_on_where_the_voxels_are(source, tmp_path, cached, masks_prepared):
-    if masks_prepared:
-        prepare_mask_czi.main(["--data_root", str(source.data_root), "--output_dir", str(source.mask_root)])
-    runs = source.runs()
-    other = replace(source, cache_dir=tmp_path / "cache" if cached else None)
-    volumes = [source.load(run) for run in runs]
-    on_disk = [other.load(run, in_memory=False) for run in runs]
-    kind = np.memmap if cached else LazyTomogram
-    assert all(isinstance(image, kind) for volume in on_disk for image in volume.images)
-    assert all(isinstance(volume.mask, np.memmap) == masks_prepared for volume in on_disk)
+def test_another_voxel_spacing_is_that_of_the_training_data(source):
+    run = source.runs()[0]
+    here, other = source.load(run), replace(source, voxel_spacing_angstrom=20.0).load(run)
+    assert other.voxel_spacing_angstrom == 20.0
+    ratio = here.voxel_spacing_angstrom / 20.0
+    for label, centres in here.centres_zyx_voxels.items():
+        np.testing.assert_allclose(other.centres_zyx_voxels[label], centres * ratio)
+
+
+def test_batches_do_not_depend_on_where_the_voxels_are(source):
+    """From the cache's files and prepared masks, and from arrays in memory."""
+    painted = [source.load(run) for run in source.runs()]
+    prepare_mask_czi.main(["--data_root", str(source.data_root), "--output_dir", str(source.mask_root)])
+    on_disk = [source.load(run) for run in source.runs()]
+    assert all(isinstance(image, np.memmap) for volume in on_disk for image in (*volume.images, volume.mask))
+    in_memory = [replace(one, images=tuple(map(np.array, one.images)), mask=np.array(one.mask)) for one in painted]
     settings = {"patch_size_zyx": (16, 24, 32), "batch_size": 3, "background_fraction": 0.3, "seed": 0}
     for index in range(4):
-        expected, found = (PatchBatches(v, **settings)[index] for v in (volumes, on_disk))
+        expected, found = (PatchBatches(v, **settings)[index] for v in (in_memory, on_disk))
         assert torch.equal(expected["image"], found["image"]) and torch.equal(expected["label"], found["label"])
-    whole = on_disk[0].whole_image()
-    assert np.array_equal(whole, volumes[0].images[0])
-    assert whole.flags.writeable and torch.from_numpy(whole).shape == whole.shape
 
 
-def test_runs_are_held_in_memory_in_order_as_long_as_they_fit(source):
-    runs = source.runs()
-    one_run = bytes_of_a_run(source.load(runs[0])) / GIGABYTE
-    for limit, held in ((2.01 * one_run, [True, True]), (1.01 * one_run, [True, False]), (0.0, [False, False])):
-        limited = replace(source, max_memory_gb=limit)
-        if all(held):
-            volumes = list(limited.load_all(runs))
-        else:
-            with pytest.warns(UserWarning, match=f"{held.count(False)} of 2 runs do not fit"):
-                volumes = list(limited.load_all(runs))
-        assert [isinstance(volume.images[0], np.ndarray) for volume in volumes] == held
-
-
-def test_by_default_half_of_the_free_memory_is_used(source, monkeypatch):
-    runs = source.runs()
-    one_run = bytes_of_a_run(source.load(runs[0]))
-    monkeypatch.setattr("data.training_volume.available_memory_bytes", lambda: int(2.1 * one_run))
-    with pytest.warns(UserWarning, match="1 of 2 runs"):
-        volumes = list(source.load_all(runs))
-    assert [isinstance(volume.images[0], np.ndarray) for volume in volumes] == [True, False]
-
-
-def test_the_cache_gives_what_reading_gives(source, tmp_path):
+def test_tomograms_are_normalised_once(source):
     run = source.runs()[0]
-    cached = replace(source, cache_dir=tmp_path / "cache")
     for _ in range(2):
-        for expected, image in zip(source.load(run).images, cached.load(run).images, strict=True):
-            assert np.array_equal(expected, image)
-    assert len(list((tmp_path / "cache" / run.name).iterdir())) == 2
+        source.load(run)
+    assert len(list((source.cache_dir / run.name).iterdir())) == 2

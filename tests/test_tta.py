@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.patch_motion import MODES
+from data.spatial_transforms import MODES
 from tta.missing_wedge import FRAMES, TILT_AXES, missing_wedge, turned
 from tta.moments import RunningMoments
 from tta.orientations import (
@@ -14,11 +14,12 @@ from tta.orientations import (
     IDENTITY,
     ORIENTATIONS,
     QUARTER_TURN,
+    apply,
     compose,
     generated,
     inverse,
 )
-from tta.views import MERGES, ViewMerger, apply, undo, undo_box
+from tta.views import MERGES, ViewMerger, undo, undo_box
 
 ALL = ORIENTATIONS["oh"]
 GROUPS = ("none", "d2", "d2h", "d4h", "oh")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import config
 from data.augmentation import LEVELS
-from data.memory import available_memory_bytes
-from data.patch_motion import MODES
+from data.spatial_transforms import MODES
 from data.training_volume import VolumeSource
 from inference.device import DEVICES, choose_device
 from inference.settings import PRECISIONS, InferenceSettings
@@ -76,15 +75,10 @@ def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_workers", type=int, help="processes that cut patches (default: 2 for a GPU, none for a CPU)"
     )
     group.add_argument(
-        "--max_memory_gb",
-        type=float,
-        help="per node; tomograms beyond it are read patch by patch from disk (default: half of the free memory)",
-    )
-    group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of normalised tomograms")
-    group.add_argument(
-        "--disable_cache",
-        action="store_true",
-        help="normalise at every start; what is read from disk is the data itself",
+        "--cache_dir",
+        type=Path,
+        default=config.CACHE_DIR,
+        help="of normalised tomograms, 4 bytes per voxel; what is read of them is shared by all processes",
     )
 
 
@@ -169,17 +163,8 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
         norm_percentiles=None if args.disable_global_norm else tuple(percentiles),
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
-        cache_dir=None if args.disable_cache else args.cache_dir,
-        max_memory_gb=_memory_of_each_process(args),
+        cache_dir=args.cache_dir,
     )
-
-
-def _memory_of_each_process(args: argparse.Namespace) -> float | None:
-    """The processes of a node share its memory; None leaves one process to see what is free."""
-    if args.max_memory_gb is None and args.devices == 1:
-        return None
-    node = _given_or(args.max_memory_gb, available_memory_bytes() / 2e9)
-    return node / args.devices
 
 
 def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:

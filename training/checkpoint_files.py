@@ -100,7 +100,7 @@ class LastCheckpoint(ModelCheckpoint):
             super().on_exception(trainer, pl_module, exception)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """There is but one; a resumed run remembers nothing of it."""
+        """Nothing to load: the file's name is always the same."""
 
 
 def _score_in_name(path: Path) -> float:

@@ -19,7 +19,7 @@ class HeldOutTomogram(Dataset):
         self.volume = volume
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"volume": torch.from_numpy(self.volume.whole_image())}
+        return {"volume": torch.from_numpy(self.volume.images[0])}
 
     def __len__(self) -> int:
         return 1
@@ -34,9 +34,7 @@ class FoldData(pl.LightningDataModule):
     pin_memory : faster way to a GPU
     """
 
-    def __init__(
-        self, fold: Fold[TrainingVolume], settings: TrainingSettings, *, num_workers: int, pin_memory: bool
-    ) -> None:
+    def __init__(self, fold: Fold, settings: TrainingSettings, *, num_workers: int, pin_memory: bool) -> None:
         super().__init__()
         self.fold = fold
         self.settings = settings

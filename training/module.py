@@ -1,7 +1,7 @@
 """The LightningModule: one network, one loss, validation by the official score."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from data.masks import pool_labels
 from data.normalization import standardize
 from inference.checkpoints import KEY, Description
 from inference.predictor import Predictor
-from inference.settings import InferenceSettings
 from losses.gradnorm import GradNorm
 from losses.targets import as_probabilities
 from metrics.calibration import fit_calibration
@@ -24,40 +23,13 @@ from particle_config import Particle
 from postprocessing import detect
 from postprocessing.detections import Detections
 from training.averaging import AveragedWeights
+from training.settings import TrainingSettings
 
 # Validation finds peaks by this method; thresholds are read off its F4 curve.
 VALIDATION_METHOD = "peak_local_max_gpu"
 # Peaks below are not looked at when the F4 curve is drawn.
 LOWEST_PEAK = 0.02
 GRADNORM_KEY = "gradnorm"
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """AdamW; ``rate_factor``: optimizer step -> share of the learning rate."""
-
-    learning_rate: float
-    weight_decay: float
-    rate_factor: Callable[[int], float]
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """level none, base or advanced; mode anisotropic or isotropic; mixup_prob 0 for none; seed of everything drawn."""
-
-    level: str
-    mode: str
-    mixup_prob: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How the held-out tomogram is scored; truth: particle name -> (N, 3) zyx angstrom."""
-
-    truth: Mapping[str, np.ndarray]
-    inference: InferenceSettings
-    nms_radius_fraction: float
 
 
 class DetectionModule(pl.LightningModule):
@@ -67,7 +39,9 @@ class DetectionModule(pl.LightningModule):
     ----------
     network : (B, 1, Z, Y, X) -> logits (B, C, Z / s, Y / s, X / s), s its output stride
     loss : logits, target -> dict of named scalar terms
+    settings : of optimisation, augmentation and validation
     term_weights : weight of each term in the sum; 1 where not named
+    truth_zyx_angstrom : reference points of the held-out tomogram, particle name -> (N, 3)
     gradnorm : balances the terms from those weights on; None keeps them
     """
 
@@ -76,10 +50,9 @@ class DetectionModule(pl.LightningModule):
         network: nn.Module,
         loss: nn.Module,
         *,
+        settings: TrainingSettings,
         term_weights: Mapping[str, float],
-        optimisation: Optimisation,
-        augmentation: Augmentation,
-        validation: Validation,
+        truth_zyx_angstrom: Mapping[str, np.ndarray],
         description: Description,
         gradnorm: GradNorm | None = None,
     ) -> None:
@@ -87,10 +60,9 @@ class DetectionModule(pl.LightningModule):
         # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
         self.network = network.to(memory_format=torch.channels_last_3d)
         self.loss = loss
+        self.settings = settings
         self.term_weights = dict(term_weights)
-        self.optimisation = optimisation
-        self.augmentation = augmentation
-        self.validation = validation
+        self.truth_zyx_angstrom = truth_zyx_angstrom
         self.description = description
         self.gradnorm = gradnorm
 
@@ -99,21 +71,21 @@ class DetectionModule(pl.LightningModule):
         if not self.trainer.training:
             return batch
         # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
-        seed, dropout_seed = batch_seeds(self.augmentation.seed, batch["index"])
+        seed, dropout_seed = batch_seeds(self.settings.seed, batch["index"])
         generator = torch.Generator().manual_seed(seed)
         image, label = augment(
             batch["image"],
             batch["label"],
-            level=self.augmentation.level,
-            mode=self.augmentation.mode,
+            level=self.settings.augmentation_level,
+            mode=self.settings.augmentation_mode,
             generator=generator,
             single_voxels=self.description.radius_fraction == 0,
         )
-        image = shift_statistics(standardize(image), level=self.augmentation.level, generator=generator)
+        image = shift_statistics(standardize(image), level=self.settings.augmentation_level, generator=generator)
         target = pool_labels(label, self.network.output_stride)
-        if self.augmentation.mixup_prob > 0:
+        if self.settings.mixup_prob > 0:
             soft = as_probabilities(target, len(self.description.particles) + 1)
-            image, target = mixup(image, soft, probability=self.augmentation.mixup_prob, generator=generator)
+            image, target = mixup(image, soft, probability=self.settings.mixup_prob, generator=generator)
         return {"image": image, "target": target, "seed": dropout_seed}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -152,7 +124,7 @@ class DetectionModule(pl.LightningModule):
         self.description = replace(self.description, f4=weighted, hyperparameters={VALIDATION_METHOD: found})
 
     def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        predictor = Predictor([self.network], self.validation.inference, self.device)
+        predictor = Predictor([self.network], self.settings.inference, self.device)
         prediction = predictor(volume)
         probability = prediction.probability
         if not probability.sum().isfinite():  # a network that diverged finds nothing: LossGuard says what happened
@@ -166,7 +138,7 @@ class DetectionModule(pl.LightningModule):
             hyperparameters={
                 particle.name: {
                     "peak_threshold": LOWEST_PEAK,
-                    "nms_radius_fraction": self.validation.nms_radius_fraction,
+                    "nms_radius_fraction": self.settings.nms_radius_fraction,
                 }
                 for particle in self.description.particles
             },
@@ -181,20 +153,20 @@ class DetectionModule(pl.LightningModule):
             detections = found[particle.name]
             curve = threshold_curve(
                 [(detections.coordinates_zyx * self.description.voxel_spacing_angstrom, detections.scores)],
-                [self.validation.truth.get(particle.name, np.empty((0, 3)))],
+                [self.truth_zyx_angstrom.get(particle.name, np.empty((0, 3)))],
                 MATCH_RADIUS_FRACTION * particle.radius_angstrom,
             )
             threshold = curve.best_threshold()
             f4[particle.name] = curve.f_beta_at(threshold)
             hyperparameters[particle.name] = {
                 "peak_threshold": threshold,
-                "nms_radius_fraction": self.validation.nms_radius_fraction,
+                "nms_radius_fraction": self.settings.nms_radius_fraction,
                 **fit_calibration([curve]),
             }
         return f4, hyperparameters
 
     def _scored_particles(self) -> list[Particle]:
-        return [p for p in self.description.particles if len(self.validation.truth.get(p.name, ()))]
+        return [p for p in self.description.particles if len(self.truth_zyx_angstrom.get(p.name, ()))]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[KEY] = self.description.as_plain()
@@ -213,7 +185,7 @@ class DetectionModule(pl.LightningModule):
             self.gradnorm.load_state_dict(checkpoint[GRADNORM_KEY])
 
     def configure_optimizers(self):
-        settings = self.optimisation
+        settings = self.settings
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -222,7 +194,7 @@ class DetectionModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """A resumed run obeys the learning rate and weight decay of its command line, not those that were saved."""
-        settings, scheduler = self.optimisation, self.lr_schedulers()
+        settings, scheduler = self.settings, self.lr_schedulers()
         scheduler.base_lrs = [settings.learning_rate] * len(scheduler.base_lrs)
         for group in self.optimizers().param_groups:
             group["initial_lr"], group["weight_decay"] = settings.learning_rate, settings.weight_decay

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from data.folds import Fold
-from data.training_volume import TrainingVolume, VolumeSource
+from data.training_volume import VolumeSource
 from inference.checkpoints import Description, read_description
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
@@ -29,8 +29,7 @@ from training.checkpoint_files import AtomicCheckpoints, checkpoint_callbacks
 from training.experiment import FoldResult, fold_dir, write_result
 from training.fold_data import FoldData
 from training.metrics_table import MetricsTable
-from training.module import Augmentation, DetectionModule, Optimisation, Validation
-from training.schedule import learning_rate_factor
+from training.module import DetectionModule
 from training.settings import Hardware, TrainingSettings
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -38,7 +37,7 @@ WANDB_PROJECT = "etfinder"
 
 
 def train_fold(
-    fold: Fold[TrainingVolume],
+    fold: Fold,
     *,
     source: VolumeSource,
     particles: tuple[Particle, ...],
@@ -87,7 +86,7 @@ def train_fold(
             enable_model_summary=False,
             log_every_n_steps=settings.steps_per_epoch,
         )
-        with _said_how_to_go_on(experiment_dir / f"fold_{fold.index}-last.ckpt"):
+        with _stop_message(experiment_dir / f"fold_{fold.index}-last.ckpt"):
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
@@ -96,7 +95,7 @@ def train_fold(
 
 
 @contextmanager
-def _said_how_to_go_on(last: Path) -> Iterator[None]:
+def _stop_message(last: Path) -> Iterator[None]:
     """A run that is told to stop names its checkpoint and ends with the exit code of the signal."""
     try:
         yield
@@ -116,24 +115,8 @@ def _averaging(settings: TrainingSettings) -> list[AveragedWeights]:
     return []
 
 
-def _rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
-    """The schedule of the learning rate; weight averaging over late steps needs one that does not end at 0."""
-    if not settings.use_scheduler:
-        return functools.partial(_constant, 1.0)
-    schedule = functools.partial(
-        learning_rate_factor, total_steps=settings.total_steps, warmup_steps=settings.warmup_steps
-    )
-    if settings.averaging != "swa":
-        return schedule
-    return functools.partial(schedule, floor=settings.swa_rate_fraction, floor_from_step=settings.swa_start_step)
-
-
-def _constant(value: float, step: int) -> float:
-    return value
-
-
 def _build_module(
-    fold: Fold[TrainingVolume], source: VolumeSource, particles: tuple[Particle, ...], settings: TrainingSettings
+    fold: Fold, source: VolumeSource, particles: tuple[Particle, ...], settings: TrainingSettings
 ) -> DetectionModule:
     held_out = fold.validation
     spacing = held_out.voxel_spacing_angstrom
@@ -169,12 +152,9 @@ def _build_module(
     return DetectionModule(
         network,
         loss,
+        settings=settings,
         term_weights=weights,
-        optimisation=Optimisation(settings.learning_rate, settings.weight_decay, _rate_factor(settings)),
-        augmentation=Augmentation(
-            settings.augmentation_level, settings.augmentation_mode, settings.mixup_prob, settings.seed
-        ),
-        validation=Validation(truth, settings.inference, settings.nms_radius_fraction),
+        truth_zyx_angstrom=truth,
         description=description,
         gradnorm=None if rate is None else GradNorm(list(weights), weights, learning_rate=rate),
     )
@@ -200,7 +180,7 @@ def _wandb_logger(mode: str, experiment_dir: Path, fold: int, settings: Training
         yield WandbLogger(experiment=run)
 
 
-def _result(fold: Fold[TrainingVolume], checkpoint: Path) -> FoldResult:
+def _result(fold: Fold, checkpoint: Path) -> FoldResult:
     description = read_description(checkpoint)
     return FoldResult(
         fold.index, description.validation_run, checkpoint.name, description.f4, dict(description.hyperparameters)

@@ -7,7 +7,7 @@ WARMUP_START_FRACTION = 0.05
 
 
 def learning_rate_factor(
-    step: int, *, total_steps: int, warmup_steps: int, floor: float = 0.0, floor_from_step: int | None = None
+    step: int, total_steps: int, warmup_steps: int, floor: float = 0.0, floor_from_step: int | None = None
 ) -> float:
     """Share of the initial learning rate at a step: linear warm-up, then a cosine down to ``floor``.
 

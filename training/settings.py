@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from inference.settings import InferenceSettings
+from training.schedule import learning_rate_factor
 
 WANDB_MODES = ("disabled", "offline", "online")
 
@@ -51,6 +52,13 @@ class TrainingSettings:
     def swa_start_step(self) -> int:
         """First step whose weights enter the stochastic weight average."""
         return int(self.swa_start_fraction * self.total_steps)
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the learning rate at a step; averaging over late steps needs a schedule that does not end at 0."""
+        if not self.use_scheduler:
+            return 1.0
+        late = (self.swa_rate_fraction, self.swa_start_step) if self.averaging == "swa" else (0.0, None)
+        return learning_rate_factor(step, self.total_steps, self.warmup_steps, *late)
 
 
 @dataclass(frozen=True)

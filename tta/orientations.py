@@ -1,4 +1,4 @@
-"""Orientations of a volume, their algebra, and the groups of them as data.
+"""Orientations of a volume, their algebra, a volume shown in one of them, and the groups of them as data.
 
 An orientation is a signed axis permutation of a (Z, Y, X) array: output axis k shows input axis ``order[k]``,
 reversed where ``flips[k]``. There are 48. Every group is generated from the few orientations that define it, in
@@ -7,6 +7,8 @@ tta.missing_wedge turns them for other data.
 """
 
 from dataclasses import dataclass
+
+from torch import Tensor
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +34,13 @@ def inverse(orientation: Orientation) -> Orientation:
     """The orientation that leads back: composed with the given one, on either side, it is the identity."""
     order = tuple(orientation.order.index(axis) for axis in range(3))
     return Orientation(order, tuple(orientation.flips[axis] for axis in order))
+
+
+def apply(volume: Tensor, orientation: Orientation) -> Tensor:
+    """View of (..., Z, Y, X) in the orientation; leading axes stay."""
+    leading = range(volume.ndim - 3)
+    permuted = volume.permute(*leading, *(len(leading) + axis for axis in orientation.order))
+    return permuted.flip([axis - 3 for axis in range(3) if orientation.flips[axis]])
 
 
 def generated(*generators: Orientation) -> tuple[Orientation, ...]:

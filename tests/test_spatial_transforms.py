@@ -1,20 +1,22 @@
-"""Moving patches: lattice moves are exact, z stays z, image and label move together, single voxels stay single."""
+"""Spatial transforms: flips and turns are exact, z stays z, image and label go together, single voxels stay single."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from data import patch_motion
-from data.patch_motion import (
+from data import spatial_transforms
+from data.spatial_transforms import (
     MODES,
-    lattice_transforms,
-    move,
+    allowed_orientations,
+    matrix_of,
     move_points,
     sample_image,
     sample_label,
     small_affine,
+    transform_patches,
 )
+from tta.orientations import IDENTITY
 
 
 def seeded(seed):
@@ -28,7 +30,7 @@ def patch(shape=(6, 8, 8), count=1):
 
 @pytest.fixture
 def always_affine(monkeypatch):
-    monkeypatch.setattr(patch_motion, "AFFINE_PROBABILITY", 1.0)
+    monkeypatch.setattr(spatial_transforms, "AFFINE_PROBABILITY", 1.0)
 
 
 def rotation(degrees, axes=(1, 2)):
@@ -38,17 +40,17 @@ def rotation(degrees, axes=(1, 2)):
     return matrix
 
 
-def test_number_of_lattice_moves():
-    assert len(lattice_transforms("anisotropic", (6, 8, 8))) == 16
-    assert len(lattice_transforms("anisotropic", (6, 8, 10))) == 8
-    assert len(lattice_transforms("wedge", (8, 8, 8))) == 8
-    assert all(torch.equal(matrix.abs(), torch.eye(3)) for matrix in lattice_transforms("wedge", (8, 8, 8)))
-    assert len(lattice_transforms("isotropic", (8, 8, 8))) == 48
-    assert len({tuple(m.flatten().tolist()) for m in lattice_transforms("isotropic", (8, 8, 8))}) == 48
+def test_number_of_orientations():
+    assert len(allowed_orientations("anisotropic", (6, 8, 8))) == 16
+    assert len(allowed_orientations("anisotropic", (6, 8, 10))) == 8
+    assert len(allowed_orientations("wedge", (8, 8, 8))) == 8
+    assert all(one.order == (0, 1, 2) for one in allowed_orientations("wedge", (8, 8, 8)))
+    assert len(set(allowed_orientations("isotropic", (8, 8, 8)))) == 48
+    assert len(allowed_orientations("isotropic", (8, 10, 8))) == 16
 
 
 def test_anisotropic_never_mixes_z(always_affine):
-    for matrix in lattice_transforms("anisotropic", (8, 8, 8)):
+    for matrix in map(matrix_of, allowed_orientations("anisotropic", (8, 8, 8))):
         assert abs(float(matrix[0, 0])) == 1 and not matrix[0, 1:].any() and not matrix[1:, 0].any()
     affine = small_affine(50, "anisotropic", seeded(1))
     assert not affine[:, 0, 1:].any() and not affine[:, 1:, 0].any()
@@ -70,27 +72,32 @@ def test_affine_maps_are_rotations_of_bounded_scale(mode, always_affine):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_lattice_moves_are_flips_and_turns_of_the_array(mode):
-    """Bit for bit without interpolation, and resampling agrees."""
+def test_orientations_are_flips_and_turns_of_the_array(mode):
+    """Bit for bit without interpolation, and interpolation agrees."""
     image, label = patch((8, 8, 8))
-    for matrix in lattice_transforms(mode, (8, 8, 8)):
+    for orientation in allowed_orientations(mode, (8, 8, 8)):
         # Output voxel p shows input voxel M p: built by hand about the centre.
-        places = np.stack(np.meshgrid(*[np.arange(8) - 3.5] * 3, indexing="ij"), -1) @ matrix.numpy().T
-        z, y, x = np.rint(places + 3.5).astype(int).transpose(3, 0, 1, 2)
-        moved, labels = move(image, label, matrix[None], torch.eye(3)[None])
-        assert torch.equal(moved[0, 0], image[0, 0][z, y, x]) and torch.equal(labels[0], label[0][z, y, x])
+        matrix = matrix_of(orientation)
+        positions = np.stack(np.meshgrid(*[np.arange(8) - 3.5] * 3, indexing="ij"), -1) @ matrix.numpy().T
+        z, y, x = np.rint(positions + 3.5).astype(int).transpose(3, 0, 1, 2)
+        images, labels = transform_patches(image, label, [orientation], torch.eye(3)[None])
+        assert torch.equal(images[0, 0], image[0, 0][z, y, x]) and torch.equal(labels[0], label[0][z, y, x])
         assert torch.allclose(sample_image(image[0, 0], matrix), image[0, 0][z, y, x], atol=1e-4)
         assert torch.equal(sample_label(label[0], matrix), label[0][z, y, x])
 
 
+def drawn(mode, shape, count, seed):
+    allowed = allowed_orientations(mode, shape)
+    return [allowed[number] for number in torch.randint(len(allowed), (count,), generator=seeded(seed)).tolist()]
+
+
 def test_z_apart_is_the_same_interpolation_as_in_the_volume(always_affine, monkeypatch):
     image, label = patch((44, 10, 11), count=12)  # thick enough to be mirrored at its ends
-    lattice = lattice_transforms("anisotropic", (44, 10, 11))
-    turns = lattice[torch.randint(len(lattice), (12,), generator=seeded(1))]
+    orientations = drawn("anisotropic", (44, 10, 11), 12, seed=1)
     affine = small_affine(12, "anisotropic", seeded(2))
-    apart = move(image, label, turns, affine)
-    monkeypatch.setattr(patch_motion, "mixes_z", lambda matrix: True)
-    together = move(image, label, turns, affine)
+    apart = transform_patches(image, label, orientations, affine)
+    monkeypatch.setattr(spatial_transforms, "mixes_z", lambda matrix: True)
+    together = transform_patches(image, label, orientations, affine)
     assert torch.allclose(apart[0], together[0], rtol=0, atol=1e-4) and torch.equal(apart[1], together[1])
 
 
@@ -122,15 +129,14 @@ def test_a_blob_and_its_label_move_together(mode, always_affine):
     centre = torch.tensor([12.3, 18.2, 16.6])
     distance = ((grid - centre[:, None, None, None]) ** 2).sum(0)
     image, label = torch.exp(-distance / 8)[None, None], (distance <= 30).to(torch.uint8)[None]
-    lattice = lattice_transforms(mode, (32, 32, 32))
     places = []
     for seed in range(6):
-        turns = lattice[torch.randint(len(lattice), (1,), generator=seeded(seed))]
+        [orientation] = drawn(mode, (32, 32, 32), 1, seed)
         affine = small_affine(1, mode, seeded(seed))
-        moved, labels = move(image, label, turns, affine)
+        moved, labels = transform_patches(image, label, [orientation], affine)
         blob = (grid * moved[0, 0]).sum((1, 2, 3)) / moved.sum()
         assert torch.allclose(blob, labels[0].argwhere().float().mean(dim=0), atol=0.25)  # half a voxel would show
-        assert torch.allclose((turns @ affine)[0] @ (blob - 15.5), centre - 15.5, atol=0.1)
+        assert torch.allclose(matrix_of(orientation) @ affine[0] @ (blob - 15.5), centre - 15.5, atol=0.1)
         places.append(blob)
     assert torch.stack(places).std(dim=0).min() > 0.5
 
@@ -173,7 +179,11 @@ def test_single_voxels_are_moved_as_points_only_when_told(always_affine):
     image, _ = patch((16, 16, 16))
     label = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
     label[0, 8, ::3, ::3] = 1
-    turns, affine = torch.eye(3)[None], small_affine(1, "anisotropic", seeded(0))
-    assert torch.equal(move(image, label, turns, affine, single_voxels=True)[1][0], move_points(label[0], affine[0]))
-    assert torch.equal(move(image, label, turns, affine)[1][0], sample_label(label[0], affine[0]))
-    assert torch.equal(move(image, label, turns, torch.eye(3)[None], single_voxels=True)[1], label)
+    affine = small_affine(1, "anisotropic", seeded(0))
+
+    def labels(affine, **options):
+        return transform_patches(image, label, [IDENTITY], affine, **options)[1][0]
+
+    assert torch.equal(labels(affine, single_voxels=True), move_points(label[0], affine[0]))
+    assert torch.equal(labels(affine), sample_label(label[0], affine[0]))
+    assert torch.equal(labels(torch.eye(3)[None], single_voxels=True), label[0])

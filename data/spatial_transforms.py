@@ -1,54 +1,55 @@
-"""Moving patches: flips and quarter turns without blurring, small affine maps in one resampling with them.
+"""Spatial transforms of patches: flips and quarter turns without blurring, small affine maps by interpolation.
 
 ``anisotropic`` treats z apart, as the missing wedge does: z is flipped but never mixed with x or y.
 ``wedge`` leaves out the quarter turns as well, which turn the missing wedge: flips alone map it onto itself.
-``isotropic`` treats the three axes alike. A matrix M moves a patch so that output voxel p shows input voxel M p, both
-counted from the centre of the patch, zyx. Matrices stay on the CPU, so that nothing here makes a GPU wait.
+``isotropic`` treats the three axes alike. A matrix M transforms a patch so that output voxel p shows input voxel M p,
+both counted from the centre of the patch, zyx. Matrices stay on the CPU, so that nothing here makes a GPU wait.
 """
 
-import itertools
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-MODES = ("anisotropic", "wedge", "isotropic")
+from tta.orientations import ORIENTATIONS, Orientation, apply, inverse
+
+# Mode -> the group of orientations that it draws from.
+MODES = {"anisotropic": "d4h", "wedge": "d2h", "isotropic": "oh"}
 
 # Small affine: large enough to blur the grid, small enough to keep particles what they are.
 AFFINE_PROBABILITY = 0.3
 MAX_ROTATION_DEGREES = 15.0
 MAX_SCALE = 0.05
-# Planes interpolated by one thread at a time, as few as make up for finding the places anew.
+# Planes interpolated by one thread at a time, as few as make up for finding the coordinates anew.
 PLANES_TOGETHER = 32
 
 
 @cache
-def lattice_transforms(mode: str, patch_size_zyx: tuple[int, int, int]) -> Tensor:
+def allowed_orientations(mode: str, patch_size_zyx: tuple[int, int, int]) -> tuple[Orientation, ...]:
     """All flips and quarter turns that map the patch onto itself and that the mode allows.
 
     Parameters
     ----------
-    mode : anisotropic (z stays z, up to its sign), wedge (every axis stays itself) or isotropic
+    mode : a key of MODES
     patch_size_zyx : voxels; axes of unequal length are never exchanged
 
     Returns
     -------
-    (N, 3, 3) signed permutation matrices acting on zyx vectors; 16 for an anisotropic patch with Y = X, 8 for wedge.
+    16 for an anisotropic patch with Y = X, 8 for wedge.
     """
-    matrices = []
-    for order in itertools.permutations(range(3)):
-        if (mode != "isotropic" and order[0] != 0) or (mode == "wedge" and order != (0, 1, 2)):
-            continue
-        if any(patch_size_zyx[axis] != patch_size_zyx[order[axis]] for axis in range(3)):
-            continue
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            matrix = torch.zeros(3, 3)
-            for axis in range(3):
-                matrix[axis, order[axis]] = signs[axis]
-            matrices.append(matrix)
-    return torch.stack(matrices)
+    group = sorted(ORIENTATIONS[MODES[mode]], key=inverse)
+    return tuple(one for one in group if tuple(patch_size_zyx[axis] for axis in one.order) == tuple(patch_size_zyx))
+
+
+def matrix_of(orientation: Orientation) -> Tensor:
+    """(3, 3) signed permutation: output voxel p of tta.orientations.apply shows input voxel M p."""
+    matrix = torch.zeros(3, 3)
+    for axis, (source, flip) in enumerate(zip(orientation.order, orientation.flips, strict=True)):
+        matrix[source, axis] = -1.0 if flip else 1.0
+    return matrix
 
 
 def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
@@ -74,16 +75,16 @@ def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
     return torch.where(drawn[:, None, None], matrix, torch.eye(3))
 
 
-def move(
-    image: Tensor, label: Tensor, turns: Tensor, affine: Tensor, *, single_voxels: bool = False
+def transform_patches(
+    image: Tensor, label: Tensor, orientations: Sequence[Orientation], affine: Tensor, *, single_voxels: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Move every patch by its turn after its affine map: all of it in one resampling, or in none without affine map.
+    """Apply to every patch its affine map, then its orientation: all in one interpolation, in none without affine map.
 
     Parameters
     ----------
     image : (B, 1, Z, Y, X) float
     label : (B, Z, Y, X) integer
-    turns : (B, 3, 3) signed permutations from :func:`lattice_transforms`
+    orientations : B of those from :func:`allowed_orientations`
     affine : (B, 3, 3); where it is the identity, voxels are moved and not interpolated
     single_voxels : labels are single voxels, moved as points, see :func:`move_points`
 
@@ -91,27 +92,16 @@ def move(
     -------
     New (image, label) of the same shapes and types.
     """
-    moved, labels = torch.empty_like(image), torch.empty_like(label)
+    images, labels = torch.empty_like(image), torch.empty_like(label)
     identity = torch.eye(3)
     move_label = move_points if single_voxels else sample_label
-    for k, (matrix, distortion) in enumerate(zip(turns, affine, strict=True)):
+    for k, (orientation, distortion) in enumerate(zip(orientations, affine, strict=True)):
         if torch.equal(distortion, identity):
-            turn(image[k, 0], matrix, out=moved[k, 0])
-            turn(label[k], matrix, out=labels[k])
+            images[k, 0], labels[k] = apply(image[k, 0], orientation), apply(label[k], orientation)
         else:
-            together = matrix @ distortion
-            moved[k, 0], labels[k] = sample_image(image[k, 0], together), move_label(label[k], together)
-    return moved, labels
-
-
-def turn(values: Tensor, matrix: Tensor, out: Tensor) -> None:
-    """Write a (Z, Y, X) array under one signed permutation to ``out``; its voxels move and keep their values."""
-    axes = [0, 0, 0]
-    for axis, row in enumerate(matrix.tolist()):
-        axes[next(place for place in range(3) if row[place])] = axis
-    flipped = [place for place in range(3) if matrix[axes[place], place] < 0]
-    turned = values.permute(axes)
-    out.copy_(turned.flip(flipped) if flipped else turned)
+            together = matrix_of(orientation) @ distortion
+            images[k, 0], labels[k] = sample_image(image[k, 0], together), move_label(label[k], together)
+    return images, labels
 
 
 def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
@@ -130,7 +120,7 @@ def sample_image(image: Tensor, matrix: Tensor) -> Tensor:
     """
     if mixes_z(matrix):
         return _sample(image[None], matrix, "bilinear")[0]
-    below, above, share = _places_along_z(len(image), float(matrix[0, 0]), image.device)
+    below, above, share = _planes_along_z(len(image), float(matrix[0, 0]), image.device)
     neighbours, shares = torch.stack((below, above), dim=1), torch.stack((1 - share, share), dim=1)
     # Sums of two planes each, without the copies of them that an index would make.
     planes = functional.embedding_bag(neighbours, image.flatten(1), per_sample_weights=shares, mode="sum")
@@ -141,7 +131,7 @@ def sample_label(label: Tensor, matrix: Tensor) -> Tensor:
     """Labels (Z, Y, X) under the map of :func:`sample_image`; each voxel shows the nearest one."""
     if mixes_z(matrix):
         return _sample(label[None].float(), matrix, "nearest")[0].to(label.dtype)
-    below, above, share = _places_along_z(len(label), float(matrix[0, 0]), label.device)
+    below, above, share = _planes_along_z(len(label), float(matrix[0, 0]), label.device)
     planes = label[torch.where(share < 0.5, below, above)]
     return _sample_planes(planes.float(), matrix[1:, 1:], "nearest").to(label.dtype)
 
@@ -183,18 +173,18 @@ def _sampling_matrix(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.cat((linear, torch.zeros(len(half), 1)), dim=1)
 
 
-def _places_along_z(length: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _planes_along_z(length: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Plane p shows plane ``factor`` * p, both counted from the middle: its neighbours, and the share of the upper."""
     last = length - 1
-    place = (torch.arange(length, device=device) - last / 2) * factor + last / 2
-    place = (place + 0.5).remainder(2 * length)  # mirrored at both ends
-    place = (torch.minimum(place, 2 * length - place) - 0.5).clamp(0, last)
-    below = place.floor().long()
-    return below, (below + 1).clamp(max=last), place - below
+    plane = (torch.arange(length, device=device) - last / 2) * factor + last / 2
+    plane = (plane + 0.5).remainder(2 * length)  # mirrored at both ends
+    plane = (torch.minimum(plane, 2 * length - plane) - 0.5).clamp(0, last)
+    below = plane.floor().long()
+    return below, (below + 1).clamp(max=last), plane - below
 
 
 def move_points(label: Tensor, matrix: Tensor) -> Tensor:
-    """Move labels of single voxels, each to the voxel nearest to its new place.
+    """Move labels of single voxels, each to the voxel nearest to its new position.
 
     Sampling them would lose or double a voxel wherever the grid is stretched.
 
@@ -216,10 +206,10 @@ def move_points(label: Tensor, matrix: Tensor) -> Tensor:
     index = torch.zeros(1, dtype=torch.long, device=label.device)
     inside = torch.ones(1, dtype=torch.bool, device=label.device)
     for side, (to_z, to_y, to_x) in zip(shape, torch.linalg.inv(matrix).tolist(), strict=True):
-        place = (to_z * z + to_y * y + to_x * x + (side - 1) / 2).round().long()
-        inside = inside & (place >= 0) & (place < side)
-        index = index * side + place
-    # Voxels that leave the patch share one cell behind the last: finding the few labels would make a GPU wait.
+        position = (to_z * z + to_y * y + to_x * x + (side - 1) / 2).round().long()
+        inside = inside & (position >= 0) & (position < side)
+        index = index * side + position
+    # Voxels that leave the patch share one element behind the last: finding the few labels would make a GPU wait.
     index = torch.where(inside, index, label.numel()).flatten()
     moved = torch.zeros(label.numel() + 1, dtype=torch.int32, device=label.device)
     moved.scatter_reduce_(0, index, label.flatten().int(), "amax")

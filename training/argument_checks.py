@@ -21,10 +21,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} must be a number above 0, got {value:g}")
-    for name in ("num_workers", "max_memory_gb"):
-        value = getattr(args, name)
-        if value is not None and not value >= 0:
-            raise InputError(f"--{name} must be 0 or more, got {value:g}")
+    if args.num_workers is not None and args.num_workers < 0:
+        raise InputError(f"--num_workers must be 0 or more, got {args.num_workers}")
     if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
         raise InputError(f"--radius_fraction must be above 0 and at most 1, got {args.radius_fraction:g}")
     if not 0 <= args.seed < 2**31:

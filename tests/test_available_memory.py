@@ -2,7 +2,7 @@
 
 import pytest
 
-from data import memory
+from inference import available_memory as memory
 
 
 @pytest.fixture
