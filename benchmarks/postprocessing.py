@@ -171,7 +171,7 @@ def component_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
 
 
 def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
-    """Ours, and scipy's distance transform with scikit-image's peaks and watershed on the whole volume."""
+    """Both are scipy's distance transform and scikit-image's peaks and watershed; ours component by component."""
     on_device = probability.to(device)
     distance_voxels = 2 * config.WS_CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
     smallest = config.VOL_FRAC_THRESHOLD * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
@@ -203,9 +203,8 @@ def watershed_sides(probability: Tensor, device: torch.device) -> tuple[Side, Si
 
 
 def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, Side]:
-    """Ours from the map; scikit-learn's with bin seeding from a ready list of the same voxels."""
+    """Ours, and scikit-learn's with bin seeding in every connected component."""
     on_device = probability.to(device)
-    voxels = (probability > config.CONF_THRESHOLD).nonzero().numpy()
     bandwidth = config.MS_CLUSTER_RADIUS_FRACTION * TRAINED_RADIUS_VOXELS
     smallest = config.MIN_CLUSTER_VOL_FRAC * 4 / 3 * np.pi * TRAINED_RADIUS_VOXELS**3
 
@@ -220,9 +219,14 @@ def mean_shift_sides(probability: Tensor, device: torch.device) -> tuple[Side, S
         )
 
     def others() -> np.ndarray:
-        found = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels)
-        sizes = np.bincount(found.labels_, minlength=len(found.cluster_centers_))
-        return found.cluster_centers_[sizes >= smallest]
+        labels = cc3d.connected_components(probability.numpy() > config.CONF_THRESHOLD, connectivity=26)
+        kept = []
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            voxels = np.argwhere(labels[box] == number) + [side.start for side in box]
+            found = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels)
+            sizes = np.bincount(found.labels_, minlength=len(found.cluster_centers_))
+            kept.append(found.cluster_centers_[sizes >= smallest])
+        return np.concatenate(kept)
 
     return ours, others
 

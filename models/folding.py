@@ -1,6 +1,7 @@
 """Networks rewritten for inference: a norm layer that only scales becomes part of the convolution before it."""
 
 import copy
+import warnings
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -11,10 +12,10 @@ PAIRS = (("conv", "adn.N"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
-    """A copy that answers the same, with every batch norm folded into the convolution that it follows.
+    """A copy with the same output, in which every batch norm is folded into the convolution that it follows.
 
     The network must be in evaluation mode, where a batch norm is a factor and an offset per channel. Instance norms,
-    which depend on what they see, stay.
+    which depend on their input, stay. A batch norm whose convolution PAIRS does not name stays, too, with a warning.
     """
     network = copy.deepcopy(network)
     for block in network.modules():
@@ -24,6 +25,13 @@ def fold_norms(network: nn.Module) -> nn.Module:
                 folded = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose3d))
                 block.set_submodule(conv_name, folded)
                 block.set_submodule(norm_name, nn.Identity())
+    left = sum(isinstance(module, nn.BatchNorm3d) for module in network.modules())
+    if left:
+        warnings.warn(
+            f"{left} batch norms are not folded into convolutions, inference takes longer: "
+            "name their layers in models/folding.py",
+            stacklevel=2,
+        )
     return network
 
 

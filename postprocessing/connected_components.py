@@ -1,11 +1,9 @@
 """cc3d: connected components of the class mask, at their centroids."""
 
-import cc3d
-import numpy as np
 from torch import Tensor
 
+from postprocessing.class_voxels import class_components
 from postprocessing.detections import Detections, no_detections
-from postprocessing.voxel_list import voxels_above
 
 
 def candidates(probability: Tensor, *, trained_radius_voxels: float, conf_threshold: float) -> Detections:
@@ -23,18 +21,5 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, conf_thresh
         Centroids; scores are the mean probability of the component, sizes its voxels. Nothing above the threshold: no
         detections.
     """
-    voxels = voxels_above(probability, conf_threshold).coordinates_zyx()
-    if len(voxels) == 0:
-        return no_detections()
-    # Only the voxels of the class leave the device, and only they are counted and added.
-    values, voxels = probability[tuple(voxels.T)].double().cpu().numpy(), voxels.cpu().numpy()
-    origin = voxels.min(axis=0)
-    inside = tuple((voxels - origin).T)
-    # A margin of one voxel: cc3d fails on two voxels in a box of three.
-    mask = np.zeros(voxels.max(axis=0) - origin + 2, dtype=bool)
-    mask[inside] = True
-    labels = cc3d.connected_components(mask, connectivity=26)[inside]
-    sizes = np.bincount(labels)[1:].astype(float)
-    sums = np.stack([np.bincount(labels, weights=column)[1:] for column in (*voxels.T, values)], axis=1)
-    means = sums / sizes[:, None]
-    return Detections(means[:, :3], means[:, 3], sizes)
+    components = class_components(probability, conf_threshold)
+    return components.statistics() if components else no_detections()

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from errors import InputError
 from postprocessing.ball_means import BallMeans
+from postprocessing.class_voxels import voxels_above
 from postprocessing.detections import Detections, no_detections
-from postprocessing.voxel_list import voxels_above
 
 # Side in bandwidths of the cells in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
 # take longer and end in places of ever smaller basins, such as the saddle between two particles that touch.
@@ -47,7 +47,7 @@ def candidates(
     bandwidth = cluster_radius_fraction * trained_radius_voxels
     if not bandwidth > 0:
         raise InputError(f"cluster_radius_fraction must be above 0, got {cluster_radius_fraction}")
-    voxels = voxels_above(probability, conf_threshold).coordinates_zyx()
+    voxels = voxels_above(probability, conf_threshold)
     if len(voxels) == 0:
         return no_detections()
     modes, cluster = mean_shift(voxels, bandwidth)

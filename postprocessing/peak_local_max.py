@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from postprocessing.blocks import Block, blocks_that_reach
 from postprocessing.detections import Detections, no_detections
-from postprocessing.islands import Part, islands_that_reach
 from postprocessing.smoothing import common, gaussian_weights, grown, smooth
 
 # Width of the smoothing in units of the trained target radius: wide enough to turn the plateau that a sphere
@@ -23,7 +23,7 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: floa
     """Peaks of one class's probability map.
 
     The map is smoothed with a Gaussian; a voxel is a peak when it equals the maximum of the cube that fits into the
-    trained sphere about it: no second particle can have its centre there. Its place is refined by a parabola along
+    trained sphere about it: no second particle can have its centre there. Its position is refined by a parabola along
     each axis.
 
     Parameters
@@ -42,19 +42,19 @@ def candidates(probability: Tensor, *, trained_radius_voxels: float, floor: floa
     weights = gaussian_weights(max(SMOOTHING_FRACTION * trained_radius_voxels, MIN_SIGMA_VOXELS))
     reach = max(1, int(trained_radius_voxels / math.sqrt(3)))
     floor = max(floor, torch.finfo().tiny)
-    parts = islands_that_reach(probability, weights, floor, distance_voxels=reach)
-    if not parts:
+    blocks = blocks_that_reach(probability, weights, floor, distance_voxels=reach)
+    if not blocks:
         return no_detections()
-    found = torch.cat([peaks_in_part(probability, part, weights, reach, floor) for part in parts])
-    # Parts may overlap: what lies in two of them was found twice, and alike.
+    found = torch.cat([peaks_in_block(probability, block, weights, reach, floor) for block in blocks])
+    # Blocks may overlap: what lies in two of them was found twice, and alike.
     found = found.unique(dim=0)
     voxels, offsets, scores = found[:, :3], found[:, 3:6], found[:, 6]
     sizes = filled_voxels(probability, voxels.long(), scores / 2, trained_radius_voxels)
     return Detections(*(values.double().cpu().numpy() for values in (voxels.double() + offsets, scores, sizes)))
 
 
-def peaks_in_part(probability: Tensor, part: Part, weights: Sequence[float], reach: int, floor: float) -> Tensor:
-    """Voxel, sub-voxel offset and height of the peaks in a part of the smoothed map.
+def peaks_in_block(probability: Tensor, block: Block, weights: Sequence[float], reach: int, floor: float) -> Tensor:
+    """Voxel, sub-voxel offset and height of the peaks in a block of the smoothed map.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def peaks_in_part(probability: Tensor, part: Part, weights: Sequence[float], rea
     -------
     (N, 7) float32
     """
-    # All that can be higher than a peak lies in its cube and in the island; from one voxel more it is seen whether its
-    # neighbours are peaks too. The parabola needs the next voxel even outside of the island.
-    seen = grown(common(grown(part.box, reach + 1, probability.shape), part.island), 1, probability.shape)
-    smoothed = smooth(probability, weights, seen)
+    # All that can be higher than a peak lies in its cube and in the region; one voxel more tells whether its
+    # neighbours are peaks too. The parabola needs the next voxel even outside of the region.
+    box = grown(common(grown(block.box, reach + 1, probability.shape), block.region), 1, probability.shape)
+    smoothed = smooth(probability, weights, box)
     peaks = first_of_plateaus((smoothed == max_pool(smoothed, reach)) & (smoothed >= floor))
-    origin = [sides.start for sides in seen]
-    inner = tuple(slice(a.start - first, a.stop - first) for a, first in zip(part.box, origin, strict=True))
+    origin = [sides.start for sides in box]
+    inner = tuple(slice(a.start - first, a.stop - first) for a, first in zip(block.box, origin, strict=True))
     voxels = peaks[inner].nonzero() + torch.tensor([sides.start for sides in inner], device=peaks.device)
     neighbours = functional.pad(smoothed, [1] * 6, value=-math.inf)
     offsets = parabola_offsets(neighbours, voxels + 1)
@@ -109,15 +109,15 @@ def parabola_offsets(volume: Tensor, peaks: Tensor) -> Tensor:
     Parameters
     ----------
     volume : (Z, Y, X) with a margin of minus infinity
-    peaks : (N, 3) integer places of local maxima, not in the margin
+    peaks : (N, 3) integer voxels of local maxima, not in the margin
 
     Returns
     -------
     (N, 3) float tensor; 0 along an axis where the peak lies beside the margin or the map is flat.
     """
     strides = torch.tensor(volume.stride(), device=peaks.device)
-    flat, places = volume.reshape(-1), (peaks * strides).sum(dim=1, keepdim=True)
-    before, centre, after = flat[places - strides], flat[places], flat[places + strides]
+    flat, index = volume.reshape(-1), (peaks * strides).sum(dim=1, keepdim=True)
+    before, centre, after = flat[index - strides], flat[index], flat[index + strides]
     curvature = before - 2 * centre + after
     vertex = (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
     return torch.where(curvature.isfinite() & (curvature < 0), vertex, 0.0)

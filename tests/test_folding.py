@@ -1,12 +1,13 @@
-"""Norm layers folded into convolutions: the same answer, and nothing left to compute of them."""
+"""Norm layers folded into convolutions: the same output, and nothing left to compute of them."""
 
 import pytest
 import torch
 from torch import nn
 
-from models import ENCODERS, build_model
+from models import ENCODERS, build_model, nearest_patch_size
 from models.folding import fold_norms
-from models.layers import NORM_TYPES
+from models.layers import NORM_TYPES, OUTPUT_STRIDES
+from models.unet import ResidualDecoder
 
 
 def trained(encoder_name, norm_type):
@@ -32,7 +33,7 @@ def count(network, kind):
 @torch.inference_mode()
 @pytest.mark.parametrize("norm_type", NORM_TYPES)
 @pytest.mark.parametrize("encoder_name", [name for name in ENCODERS if name not in {"resnet34", "resnet101"}])
-def test_every_batch_norm_is_folded_and_the_answer_stays(encoder_name, norm_type):
+def test_every_batch_norm_is_folded_and_the_output_stays(encoder_name, norm_type):
     network = trained(encoder_name, norm_type)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     folded = fold_norms(network)
@@ -46,3 +47,35 @@ def test_every_batch_norm_is_folded_and_the_answer_stays(encoder_name, norm_type
 def test_a_norm_that_still_learns_is_not_folded():
     with pytest.raises(AssertionError):
         fold_norms(build_model("deepfinder2", num_classes=3).train())
+
+
+class ToyEncoder(nn.Module):
+    """A sixth encoder, whose layers have names of their own."""
+
+    channels, strides, divisor, decoder_type = (8, 8, 8), (2, 2, 1), 4, ResidualDecoder
+    dropout = 0.0
+
+    def __init__(self, *, norm_type="batch"):
+        super().__init__()
+        self.norm_type = norm_type
+        self.first = nn.Conv3d(1, 8, 3, stride=2, padding=1)
+        self.first_norm = nn.BatchNorm3d(8)
+        self.second = nn.Conv3d(8, 8, 3, stride=2, padding=1)
+        self.third = nn.Conv3d(8, 8, 3, padding=1)
+
+    def forward(self, volume):
+        fine = self.first_norm(self.first(volume))
+        coarse = self.second(fine)
+        return [fine, coarse, self.third(coarse)]
+
+
+def test_a_sixth_encoder_is_one_row_and_says_what_is_not_folded(monkeypatch):
+    monkeypatch.setitem(ENCODERS, "toy", ToyEncoder)
+    for stride in OUTPUT_STRIDES:
+        network = build_model("toy", num_classes=3, output_stride=stride).eval()
+        with pytest.warns(UserWarning, match="1 batch norms are not folded"):
+            folded = fold_norms(network)
+        volume = torch.randn(1, 1, 8, 8, 16, generator=torch.Generator().manual_seed(0))
+        assert network(volume).shape == (1, 3, 8 // stride, 8 // stride, 16 // stride)
+        torch.testing.assert_close(folded(volume), network(volume))
+    assert nearest_patch_size("toy", (9, 8, 8)) == (8, 8, 8)

@@ -9,8 +9,8 @@ from scipy.spatial.distance import pdist
 from sklearn.cluster import MeanShift
 
 from errors import InputError
+from postprocessing.class_voxels import voxels_above
 from postprocessing.mean_shift import mean_shift, sizes_and_scores
-from postprocessing.voxel_list import voxels_above
 
 OPTIONS = {
     "radius_voxels": 8.0,
@@ -71,7 +71,7 @@ def large_clusters(modes, labels, least=40):
 
 @pytest.mark.parametrize("scene", TINY_SCENES)
 def test_exactly_scikit_learn_when_every_path_is_followed(scene):
-    voxels = voxels_above(TINY_SCENES[scene], 0.5).coordinates_zyx()
+    voxels = voxels_above(TINY_SCENES[scene], 0.5)
     modes, cluster = mean_shift(voxels, 2.2, cell_fraction=0)
     theirs = MeanShift(bandwidth=2.2).fit(voxels.numpy())
     assert modes == pytest.approx(theirs.cluster_centers_, abs=1e-9)
@@ -85,7 +85,7 @@ def test_exactly_scikit_learn_when_every_path_is_followed(scene):
 @pytest.mark.parametrize("bandwidth", [4.4, 4.8])
 @pytest.mark.parametrize("scene", [name for name in SCENES if name != "elongated"])
 def test_same_clusters_as_scikit_learn_with_its_bins(scene, bandwidth):
-    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
+    voxels = voxels_above(SCENES[scene], 0.5)
     modes, cluster = mean_shift(voxels, bandwidth)
     theirs = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(voxels.numpy())
     ours, sizes = large_clusters(modes, cluster.numpy())
@@ -98,7 +98,7 @@ def test_same_clusters_as_scikit_learn_with_its_bins(scene, bandwidth):
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_voxels_belong_to_the_nearest_mode(scene):
-    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
+    voxels = voxels_above(SCENES[scene], 0.5)
     modes, cluster = mean_shift(voxels, 3.0)
     to_all = np.linalg.norm(voxels.numpy()[:, None] - modes, axis=-1)
     assert np.allclose(to_all[np.arange(len(voxels)), cluster], to_all.min(axis=1))
@@ -106,7 +106,7 @@ def test_voxels_belong_to_the_nearest_mode(scene):
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_modes_are_means_of_their_surroundings_and_apart(scene):
-    voxels = voxels_above(SCENES[scene], 0.5).coordinates_zyx()
+    voxels = voxels_above(SCENES[scene], 0.5)
     modes, _ = mean_shift(voxels, 4.0)
     for mode in modes:
         near = np.linalg.norm(voxels.numpy() - mode, axis=1) <= 4.0

@@ -7,7 +7,7 @@ from one_class import find
 from skimage.feature import peak_local_max as skimage_peaks
 from torch.nn import functional
 
-from postprocessing import islands, peak_local_max
+from postprocessing import blocks, peak_local_max
 from postprocessing.peak_local_max import filled_voxels, first_of_plateaus, parabola_offsets
 from postprocessing.smoothing import gaussian_weights, smooth
 
@@ -95,14 +95,14 @@ def test_same_peaks_as_scikit_image_on_the_smoothed_map(trained_radius_voxels, f
 @pytest.mark.parametrize("trained_radius_voxels", [1.0, 6.0])
 @pytest.mark.parametrize("floor", [0.2, 0.7])
 def test_where_the_map_is_cut_makes_no_difference(monkeypatch, cell, part, trained_radius_voxels, floor):
-    monkeypatch.setattr(islands, "PART_CELLS", part)
-    monkeypatch.setattr(islands, "MIN_CELL_VOXELS", cell)
+    monkeypatch.setattr(blocks, "BLOCK_SIDE", part)
+    monkeypatch.setattr(blocks, "MIN_SIDE_VOXELS", cell)
     volume = noise((25, 31, 38), sigma=1.5)
     volume[3:12, 5:16, 4:20] = 1.0  # stays even inside
     weights = gaussian_weights(max(0.4 * trained_radius_voxels, 0.5))
     reach = max(1, int(trained_radius_voxels / 3**0.5))
-    everything = islands.Part(whole(volume), whole(volume))
-    expected = peak_local_max.peaks_in_part(volume, everything, weights, reach, floor).numpy()
+    everything = blocks.Block(whole(volume), whole(volume))
+    expected = peak_local_max.peaks_in_block(volume, everything, weights, reach, floor).numpy()
     found = peak_local_max.candidates(volume, trained_radius_voxels=trained_radius_voxels, floor=floor)
     assert np.array_equal(found.scores, expected[:, 6]) and len(found) > 0
     assert np.array_equal(found.coordinates_zyx, expected[:, :3].astype(float) + expected[:, 3:6])
