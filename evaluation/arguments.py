@@ -197,9 +197,10 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_met
     """With several methods ``postprocessing_method`` is a list, see :func:`for_method`."""
     group = parser.add_argument_group("post-processing")
     default = config.POSTPROCESSING_METHOD
-    many = {"nargs": "+", "default": [default], "help": "detection; several are compared"}
-    one = {"default": default, "help": "detection"}
-    group.add_argument("--postprocessing_method", choices=METHODS, **(many if several_methods else one))
+    options = {"nargs": "+", "default": [default]} if several_methods else {"default": default}
+    group.add_argument(
+        "--postprocessing_method", choices=METHODS, help="detection; a campaign compares several", **options
+    )
     group.add_argument(
         "--postproc_internal_downsample",
         type=int,

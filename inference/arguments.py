@@ -18,7 +18,7 @@ NAMED_WINDOWS = ("auto", "train")
 
 def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inference")
-    group.add_argument("--use_tta", action="store_true", help="merge the answers to several views of every window")
+    group.add_argument("--use_tta", action="store_true", help="merge the predictions of several views of every window")
     group.add_argument(
         "--tta_group",
         choices=ORIENTATIONS,

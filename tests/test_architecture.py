@@ -39,7 +39,7 @@ def modules() -> list[Path]:
         path.relative_to(ROOT)
         for path in sorted(ROOT.rglob("*.py"))
         if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-        and path.relative_to(ROOT).parts[0] not in {"tests", "benchmarks"}
+        and path.relative_to(ROOT).parts[0] not in {"tests", "benchmarks", "docs"}
     ]
 
 

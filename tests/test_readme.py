@@ -1,8 +1,11 @@
-"""README and parsers say the same: every flag in README exists, and every flag is in README."""
+"""README, docs/flags.md and the parsers say the same."""
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,23 +21,57 @@ def flags_of(name):
     return {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
 
 
-def table_of(name):
-    """The flags in the first column of the table under the heading that names the script."""
-    title = "python -m metrics.fbeta" if name == "metrics.fbeta" else f"{name}.py"
-    section = re.split(r"^#+ .*$", README.split(f"`{title}`\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    first_cells = re.findall(r"^\| (`--[^|]*) \|", section, flags=re.MULTILINE)
-    return {flag for cell in first_cells for flag in re.findall(r"--[\w-]+", cell)}
-
-
 def commands():
     text = README.replace("\\\n", " ")
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
     return [line for line in blocks.splitlines() if re.match(r"python (-m metrics|\w+\.py)", line)]
 
 
+# What the method's own description names, flag by flag.
+METHOD_FLAGS = {
+    "prepare_mask_czi": "data_root output_dir tomo_type radius_fraction single_pixel_mask save_plots",
+    "prepare_fullpublic_eval_annotations": "data_dir",
+    "train": """
+        encoder_name norm_type patch_size resume_from_checkpoint epochs batch_size lr use_scheduler use_swa use_ema
+        use_gradnorm gradnorm_lr loss_type class_loss_weights data_root training_tomo_types augmentation_level
+        augmentation_mode use_mixup mixup_prob norm_percentiles disable_global_norm radius_fraction single_pixel_mask
+        comment fold run_specific_folds""",
+    "eval_public_czi": "model_path limit_tomos_by_id",
+    "run_experiment_evaluation": """
+        experiments_dir experiment_names evaluation_strategy limit_final_eval_tomos comment""",
+}
+EVALUATION_FLAGS = """
+    data_root output_dir tomo_type use_tta precision force_rerun sw_batch_size blend_mode norm_percentiles
+    use_global_norm training_radius_fraction postprocessing_method postproc_internal_downsample hp_search_strategy
+    per_class_hp_path fixed_conf_threshold fixed_nms_radius_fraction fixed_vol_frac_threshold
+    fixed_cluster_radius_fraction fixed_min_cluster_vol_frac fixed_plm_gpu_peak_thresh fixed_ws_cluster_rad_frac
+    conf_thresholds nms_radius_fractions vol_frac_thresholds cluster_radius_fractions min_cluster_vol_fracs
+    plm_gpu_peak_threshs ms_cluster_rad_fracs ms_min_vol_fracs ws_cluster_rad_fracs ws_vol_frac_thresholds"""
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 250
+
+
+def test_the_page_of_flags_is_made_from_the_parsers(tmp_path):
+    """Whatever the environment says; mend it by ``python -m docs.flags``."""
+    script = "import docs.flags as flags, pathlib, sys; flags.PATH = pathlib.Path(sys.argv[1]); flags.main()"
+    environment = {**os.environ, "ETFINDER_CACHE_DIR": "elsewhere", "ETFINDER_OUTPUT_ROOT": "elsewhere"}
+    subprocess.run([sys.executable, "-c", script, tmp_path / "flags.md"], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "flags.md").read_text() == (ROOT / "docs" / "flags.md").read_text()
+
+
 @pytest.mark.parametrize("name", PARSERS)
-def test_the_table_of_flags_is_the_parser(name):
-    assert table_of(name) == flags_of(name)
+def test_every_script_and_every_flag_is_on_the_page(name):
+    page = (ROOT / "docs" / "flags.md").read_text()
+    assert (f"python -m {name}" if "." in name else f"{name}.py") in page
+    assert all(f"`{flag}`" in page for flag in flags_of(name))
+
+
+@pytest.mark.parametrize("name", METHOD_FLAGS)
+def test_the_flags_of_the_method_are_there(name):
+    further = EVALUATION_FLAGS if name in ("eval_public_czi", "run_experiment_evaluation") else ""
+    assert {f"--{flag}" for flag in f"{METHOD_FLAGS[name]} {further}".split()} <= flags_of(name)
 
 
 @pytest.mark.parametrize("command", commands())
