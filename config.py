@@ -74,8 +74,8 @@ WANDB_MODE = "disabled"
 INFERENCE_WINDOW = "auto"  # the largest that pays and fits into memory
 VALIDATION_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram; fixed: scores must not depend on free memory
 SW_OVERLAP = 0.25  # share of the window
-# Voxels; of larger windows a smaller share is enough: 20 voxels from where it ends, a trained deepfinder2 answers as if
-# the window went on (probability off by 0.003 rms; by 0.09 at the border itself).
+# Voxels; of larger windows a smaller share is enough: 20 voxels from where it ends, a trained deepfinder2 predicts as
+# if the window went on (probability off by 0.003 rms; by 0.09 at the border itself).
 SW_MAX_OVERLAP = 40
 VALIDATION_SW_BATCH_SIZE = None  # views of windows per call; None: one on a CPU, on a GPU as many as keep it busy
 BLEND_MODE = "gaussian"
@@ -97,13 +97,13 @@ VOL_FRAC_THRESHOLD = 0.2
 # Trained diameters between two watershed markers: half of one keeps touching particles apart, and a dent from
 # splitting one.
 WS_CLUSTER_RADIUS_FRACTION = 0.5
-# A little wider than the targets: where a network answers with more than the sphere, a kernel that fits into the blob
+# A little wider than the targets: where a network predicts more than the sphere, a kernel that fits into the blob
 # finds no single centre. Still two modes for two spheres that touch.
 MS_CLUSTER_RADIUS_FRACTION = 1.2
 MIN_CLUSTER_VOL_FRAC = 0.2
 
 # --- Hyperparameter search (a list that is not given) -------------------------------------------------
-# Thresholds cost nothing. Networks that answer weakly have their best peaks below 0.1, others above 0.8.
+# Thresholds cost nothing. Networks of weak predictions have their best peaks below 0.1, others above 0.8.
 PLM_GPU_PEAK_THRESHS = (
     *(0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3),
     *(0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9),
@@ -111,7 +111,7 @@ PLM_GPU_PEAK_THRESHS = (
 VOL_FRAC_THRESHOLDS = MIN_CLUSTER_VOL_FRACS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 # Suppression costs little; nearest neighbours of one class are 1.65 radii apart.
 NMS_RADIUS_FRACTIONS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
-# Each of these is a look at the map.
+# For each of these the map is searched again.
 CONF_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 WS_CLUSTER_RADIUS_FRACTIONS = (0.3, 0.5, 0.7)
 MS_CLUSTER_RADIUS_FRACTIONS = (0.8, 1.0, 1.2, 1.5)

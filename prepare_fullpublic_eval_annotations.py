@@ -116,7 +116,7 @@ def convert_run(run: Run, voxel_spacing_angstrom: float | None) -> Conversion:
 
 
 def report(conversions: dict[str, Conversion], data_dir: Path) -> None:
-    """The table of points per run and particle, and one line for each thing to look at."""
+    """The table of points per run and particle, and one line for each thing to know."""
     rows = [
         {"run": name, **{p.name: len(c.picks[p.name]) if p.name in c.picks else "-" for p in PARTICLES}}
         for name, c in conversions.items()

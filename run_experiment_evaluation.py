@@ -146,7 +146,7 @@ def training_root(experiment: Experiment, args: argparse.Namespace) -> Path:
     if not root.is_dir():
         raise InputError(
             f"{experiment.name} was trained on {root}, which is not there; "
-            "name the place of its training data by --training_data_root"
+            "say where its training data is by --training_data_root"
         )
     return root
 

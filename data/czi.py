@@ -26,7 +26,7 @@ PREFERRED_SPACING_ANGSTROM = 10.0
 
 @dataclass(frozen=True)
 class Run:
-    """One tilt series: its tomograms by type and the places of its picks.
+    """One tilt series: its tomograms by type and where its picks lie.
 
     Attributes
     ----------

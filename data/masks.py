@@ -104,12 +104,12 @@ def pool_labels(label: "Tensor", stride: int) -> "Tensor":
     Parameters
     ----------
     label : (B, Z, Y, X) uint8 on any device; sides are multiples of the stride.
-    stride : s >= 1. Cell j holds the voxels j * s to j * s + s - 1; its centre is voxel (j + 0.5) * s - 0.5.
+    stride : s >= 1. Coarse voxel j holds voxels j * s to j * s + s - 1; its centre is voxel (j + 0.5) * s - 0.5.
 
     Returns
     -------
-    Tensor : (B, Z/s, Y/s, X/s) uint8. A cell has the highest label of its voxels, as later rows of the particle
-        table overwrite earlier ones; so a single voxel gives exactly one cell.
+    Tensor : (B, Z/s, Y/s, X/s) uint8. A coarse voxel has the highest label of its voxels, as later rows of the particle
+        table overwrite earlier ones; so a single voxel gives exactly one coarse voxel.
     """
     if any(side % stride for side in label.shape[1:]):
         raise ValueError(f"sides {tuple(label.shape[1:])} are not multiples of the stride {stride}")

@@ -17,7 +17,7 @@ CENTRE_JITTER_FRACTION = 1 / 8
 class PatchBatches(Dataset):
     """Item k is training batch k, the same whenever it is asked for.
 
-    Each patch: a tomogram (uniform), then with ``background_fraction`` a place anywhere, otherwise a class uniform
+    Each patch: a tomogram (uniform), then with ``background_fraction`` a position anywhere, otherwise a class uniform
     over those present, a particle uniform in the class, and a centre offset uniform within an eighth of the patch;
     clipped to the volume. Of several tomogram types one is drawn per patch.
 

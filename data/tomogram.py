@@ -34,7 +34,7 @@ class _Volume(Protocol):
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram that has been looked at but not read; small to pickle, safe to read from threads."""
+    """A tomogram whose header has been read but not its voxels; small to pickle, safe to read from threads."""
 
     path: Path
     shape_zyx: tuple[int, int, int]
@@ -73,7 +73,7 @@ class Tomogram:
 
 
 def open_tomogram(path: str | Path, *, voxel_spacing_angstrom: float | None = None, level: int = 0) -> Tomogram:
-    """Look at a tomogram without reading its voxels.
+    """Open a tomogram without reading its voxels.
 
     The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header, where 0,
     1 and unequal MRC axes mean unknown), the ``VoxelSpacing{s}`` folder the file lies in (level 0 only).

@@ -93,8 +93,8 @@ class Proposals:
 
     def near(self, particle: Particle, detections: Detections, truth_zyx_angstrom: np.ndarray) -> np.ndarray:
         """(N, M) bool: whether a candidate lies within the match radius of a reference point."""
-        places = detections.coordinates_zyx * self.voxel_spacing_angstrom
-        return cdist(places, truth_zyx_angstrom) <= MATCH_RADIUS_FRACTION * particle.radius_angstrom
+        positions = detections.coordinates_zyx * self.voxel_spacing_angstrom
+        return cdist(positions, truth_zyx_angstrom) <= MATCH_RADIUS_FRACTION * particle.radius_angstrom
 
 
 def structural_values(method: str, values: Mapping[str, float]) -> tuple[float, ...]:
@@ -120,7 +120,7 @@ def propose(
     ------
     InputError : the map of a particle holds NaN or values out of 0..1
     """
-    method, cell_voxels = METHODS[settings.method], prediction.stride * settings.internal_downsample
+    method, voxel_width = METHODS[settings.method], prediction.stride * settings.internal_downsample
     thresholds = [values[method.score_keyword] for values in settings.hyperparameters.values() if method.score_keyword]
     floor = min(LOWEST_SCORE, *thresholds, grid.lowest_score if grid else LOWEST_SCORE)
     found: dict[str, dict[tuple[float, ...], Candidates]] = {particle.name: {} for particle in particles}
@@ -143,12 +143,10 @@ def propose(
             one = proposed[particle.name]
             uncertainties = uncertainty_at(one.coordinates_zyx, prediction, particle.label)
             found[particle.name][keys[particle.name]] = Candidates(one, uncertainties)
-    radii = {}
-    for particle in particles:
-        radius, trained = radii_voxels(
-            particle, voxel_spacing_angstrom, settings.trained_radius_fraction, cell_voxels=cell_voxels
-        )
-        radii[particle.name] = {"radius_voxels": radius, "trained_radius_voxels": trained}
+    radii = {
+        p.name: radii_voxels(p, voxel_spacing_angstrom, settings.trained_radius_fraction, voxel_width=voxel_width)
+        for p in particles
+    }
     return Proposals(run_name, voxel_spacing_angstrom, settings.method, tuple(particles), radii, found)
 
 
@@ -166,9 +164,7 @@ def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.D
         kept = selected(
             proposed.detections,
             **proposals.radii_voxels[particle.name],
-            nms_radius_fraction=values["nms_radius_fraction"],
-            smallest_score=values.get(method.score_keyword),
-            smallest_volume_fraction=values.get(method.size_keyword),
+            **method.selection(values),
         )
         detections = proposed.detections[kept]
         tables.append(
@@ -203,13 +199,8 @@ def threshold_curves(
     for particle in proposals.particles:
         values = hyperparameters[particle.name]
         detections = proposals.of(particle.name, values).detections
-        further = {"smallest_volume_fraction": values.get(method.size_keyword)} if method.score_keyword else {}
-        kept = selected(
-            detections,
-            **proposals.radii_voxels[particle.name],
-            nms_radius_fraction=values["nms_radius_fraction"],
-            **further,
-        )
+        selection = method.selection(values) | {method.threshold: None}
+        kept = selected(detections, **proposals.radii_voxels[particle.name], **selection)
         near = proposals.near(particle, detections, truth_zyx_angstrom.get(particle.name, np.empty((0, 3))))
         curves[particle.name] = curve_of(proposals.ranking(particle.name, detections), near, kept)
     return curves

@@ -107,9 +107,9 @@ def _busiest_slice(marks: pd.DataFrame, axis: int, length: int, spacing: float) 
     """The slice of that axis with most marks in its slab; the middle one without marks."""
     if marks.empty:
         return length // 2
-    places = marks["zyx"[axis]].to_numpy() / spacing
+    positions = marks["zyx"[axis]].to_numpy() / spacing
     reach = SLAB_ANGSTROM / spacing
-    inside = np.abs(np.arange(length)[:, None] - places[None, :]) <= reach
+    inside = np.abs(np.arange(length)[:, None] - positions[None, :]) <= reach
     return int(np.argmax(inside.sum(axis=1)))
 
 

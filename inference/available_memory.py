@@ -53,16 +53,16 @@ def _left_to_control_group() -> float:
             if folder in controllers.split(","):
                 root = CGROUP_ROOT / folder
                 own = root / group.lstrip("/")
-                around = [place for place in own.parents if place.is_relative_to(root)]
-                left = min(left, *(_left_in(place, limit, used) for place in (own, *around)))
+                around = [parent for parent in own.parents if parent.is_relative_to(root)]
+                left = min(left, *(_left_in(group_folder, limit, used) for group_folder in (own, *around)))
     return left
 
 
-def _left_in(place: Path, limit: str, used: str) -> float:
+def _left_in(folder: Path, limit: str, used: str) -> float:
     try:
         # Files that were read count as used but give way when memory is asked for.
-        statistics = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         cached = int(statistics.get("inactive_file", 0))
-        return max(0, int((place / limit).read_text()) - int((place / used).read_text()) + cached)
+        return max(0, int((folder / limit).read_text()) - int((folder / used).read_text()) + cached)
     except (OSError, ValueError):  # no such group, or a limit called "max"
         return math.inf

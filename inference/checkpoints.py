@@ -120,7 +120,7 @@ def find_checkpoints(path: Path) -> list[Path]:
 
 
 def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) -> None:
-    """Networks of an ensemble must have seen the same kind of voxels; InputError names the two that differ."""
+    """Networks of an ensemble must have been trained on the same kind of voxels; InputError names two that differ."""
     first = descriptions[0]
     for path, other in zip(paths[1:], descriptions[1:], strict=True):
         for name, differ in (
@@ -137,7 +137,7 @@ def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) 
 
 
 def _output_stride(description: Description) -> int:
-    """Networks from before there was a choice answer at every voxel."""
+    """Checkpoints from before there was a choice have stride 1."""
     return description.architecture.get("output_stride", 1)
 
 

@@ -21,7 +21,7 @@ def compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Ten
     graph = torch.compile(network, mode="reduce-overhead", dynamic=False)
 
     def replay(windows: Tensor) -> Tensor:
-        # The answer to the last call has been merged: its memory may be written again.
+        # The output of the last call has been merged: its memory may be written again.
         torch.compiler.cudagraph_mark_step_begin()
         return graph(windows)
 

@@ -27,7 +27,7 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Of the most demanding of the networks: bytes per voxel of a call at its peak, input and answer included."""
+    """Of the most demanding of the networks: bytes per voxel of a call at its peak, input and output included."""
 
     bytes_per_voxel: float
     num_classes: int
@@ -49,14 +49,14 @@ class _LiveBytes(TorchDispatchMode):
         return results
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage._cdata, storage.nbytes()
-        if place not in self._alive:
-            self._alive[place] = weakref.ref(storage, lambda _: self._forget(place, size))
+        address, size = storage._cdata, storage.nbytes()
+        if address not in self._alive:
+            self._alive[address] = weakref.ref(storage, lambda _: self._forget(address, size))
             self.now += size
             self.peak = max(self.peak, self.now)
 
-    def _forget(self, place: int, size: int) -> None:
-        del self._alive[place]
+    def _forget(self, address: int, size: int) -> None:
+        del self._alive[address]
         self.now -= size
 
 
@@ -89,13 +89,13 @@ def predicted_bytes(
     windows = min(len(grid), max(1, batch_size // num_views))
     calls = min(batch_size, windows * num_views)
     # Buffers of the merger, see tta.views.ViewMerger.
-    per_cell = FLOAT * cost.num_classes * ((1 + with_variance) if merge == "probability" else (1 + 2 * with_variance))
-    maps = windows * math.prod(grid.window_cells_zyx) * per_cell
+    per_voxel = FLOAT * cost.num_classes * ((1 + with_variance) if merge == "probability" else (1 + 2 * with_variance))
+    maps = windows * math.prod(grid.window_map_shape_zyx) * per_voxel
     if len(grid) > 1:
-        maps += math.prod(grid.cells_zyx) * FLOAT * cost.num_classes * (1 + with_variance)
-    shown = FLOAT * window_voxels * (windows + calls)
+        maps += math.prod(grid.map_shape_zyx) * FLOAT * cost.num_classes * (1 + with_variance)
+    inputs = FLOAT * window_voxels * (windows + calls)
     working = cost.bytes_per_voxel * window_voxels * calls
-    return int(maps + shown + ALLOWANCE[device] * working + FIXED_BYTES)
+    return int(maps + inputs + ALLOWANCE[device] * working + FIXED_BYTES)
 
 
 def memory_limit_bytes(device: torch.device, max_memory_gb: float | None, volume_voxels: int) -> int:

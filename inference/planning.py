@@ -32,7 +32,7 @@ class Planner:
     ----------
     settings : InferenceSettings
     divisor : sides of a window must be multiples of it
-    stride : voxels of a cell of the map; divides the divisor
+    stride : of the output; divides the divisor
     num_views : of each window
     on_gpu : where the networks compute
     """

@@ -27,13 +27,13 @@ COUNTED_SIDE = 96
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the networks say about a tomogram, on the grid that they answer at.
+    """Probabilities of a tomogram's voxels, on the grid of the networks' output.
 
     Attributes
     ----------
     probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the predictor's device; the sum over C is 1
     variance : of the same shape: of the probability over views and networks; None for one view of one network
-    stride : s; place j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
+    stride : s; voxel j lies at voxel (j + 0.5) * s - 0.5 of the tomogram
     """
 
     probability: Tensor
@@ -53,8 +53,8 @@ class Predictor:
 
     Attributes
     ----------
-    output_stride : s; place j of the probability map lies at voxel (j + 0.5) * s - 0.5 of the tomogram
-    views : the orientations in which the networks see every window
+    output_stride : s; voxel j of the probability map lies at voxel (j + 0.5) * s - 0.5 of the tomogram
+    views : the orientations of every window that the networks predict
     """
 
     def __init__(self, networks: Sequence[nn.Module], settings: InferenceSettings, device: torch.device) -> None:
@@ -148,8 +148,8 @@ class Predictor:
         window, trained = self.settings.window, self.settings.trained_window_zyx
         if window == "auto" and depends_on_window(self._networks):
             warnings.warn(
-                f"windows of {' x '.join(map(str, trained))} voxels as in training: instance norm answers by what is "
-                "in the window (give --inference_window D H W for others)",
+                f"windows of {' x '.join(map(str, trained))} voxels as in training: the output of instance norm "
+                "depends on the window (give --inference_window D H W for others)",
                 stacklevel=3,
             )
             return trained
@@ -193,7 +193,7 @@ class Predictor:
 
 
 def depends_on_window(networks: Sequence[nn.Module]) -> bool:
-    """Whether a network takes means over all that it sees, as instance norm does."""
+    """Whether a network takes means over its whole input, as instance norm does."""
     return any(isinstance(module, nn.InstanceNorm3d) for network in networks for module in network.modules())
 
 

@@ -15,7 +15,7 @@ class InferenceSettings:
     Attributes
     ----------
     window : voxels Z Y X, shrunk to the tomogram, then up to what the networks take; ``train``: as in training;
-        ``auto``: the largest that pays and fits into memory, for networks whose answer depends on it as in training
+        ``auto``: the largest that pays and fits into memory, for networks whose output depends on it as in training
     overlap : share of the window's side
     blend_mode : gaussian or constant
     batch_size : views of windows per call; None: one on a CPU, on a GPU as many as keep it busy

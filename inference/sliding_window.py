@@ -28,9 +28,9 @@ def sliding_window(
 ) -> Map:
     """Probability, and how far networks and views disagree, of a volume cut into windows.
 
-    Each window is z-scored by itself and shown to every network in every view; the answers are turned back, merged,
-    and blended with those of the neighbours. Where the networks answer at a coarser grid, everything after them stays
-    on that grid: a cell of s voxels a side is one place. A single window is its own map: nothing is blended.
+    Each window is z-scored by itself and given to every network in every view; the logits are turned back, merged, and
+    blended with those of the neighbours. Where the networks have an output stride s, everything after them stays on
+    that grid. A single window is its own map: nothing is blended.
 
     Maps are blended in float32. Half precision would be exact enough (probability off by 1e-4 rms and 1.3e-3 at most;
     a network in bf16 is off by 5e-4 and 0.012), but detection wants float32, so that in the end both would be there,
@@ -50,8 +50,8 @@ def sliding_window(
     Returns
     -------
     probability : (C, ceil(Z / s), ceil(Y / s), ceil(X / s)) float32 on the volume's device, the sum over C is 1;
-        place j lies at voxel (j + 0.5) * s - 0.5. The last cell of a side that is no multiple of s reaches beyond the
-        volume: it sees the volume mirrored.
+        voxel j lies at voxel (j + 0.5) * s - 0.5 of the volume. The last voxel of a side that is no multiple of s
+        reaches beyond the volume, which is mirrored there.
     variance : of the probability over views and networks, of the same shape; where windows overlap the weighted mean of
         theirs. None for one view of one network.
     """
@@ -67,11 +67,11 @@ def sliding_window(
             batch_size=batch_size,
             merge=merge,
             stride=grid.stride,
-            progress=lambda answers: progress(share * answers),
+            progress=lambda outputs: progress(share * outputs),
         )
         if len(grid) == 1:
             return maps[0]
-        total = total or tuple(None if one is None else one.new_zeros(len(one), *grid.cells_zyx) for one in maps[0])
+        total = total or tuple(None if one is None else one.new_zeros(len(one), *grid.map_shape_zyx) for one in maps[0])
         for window in windows:
             _blend(total, maps.pop(0), window, weights)
     return total
@@ -88,27 +88,27 @@ def _maps_of(
     stride: int,
     progress: Callable[[int], None],
 ) -> list[Map]:
-    """The merged answers to each window, in the order of the windows."""
-    seen = [standardize(window.cut(volume)[None, None])[0, 0] for window in windows]
+    """The merged map of each window, in the order of the windows."""
+    inputs = [standardize(window.cut(volume)[None, None])[0, 0] for window in windows]
     with_variance = len(views) * len(networks) > 1
     mergers = [ViewMerger(merge, with_variance=with_variance, box=window.inner) for window in windows]
-    for batch in _batches_of_one_shape(range(len(windows)), views, batch_size, seen[0].shape):
-        shown = torch.stack([apply(seen[number], view) for number, view in batch])[:, None]
+    for batch in _batches_of_one_shape(range(len(windows)), views, batch_size, inputs[0].shape):
+        batch_of_views = torch.stack([apply(inputs[number], view) for number, view in batch])[:, None]
         for network in networks:
-            _add_answers(network, shown, [(mergers[number], view) for number, view in batch], stride)
+            _add_logits(network, batch_of_views, [(mergers[number], view) for number, view in batch], stride)
             progress(len(batch))
-        del shown  # not there when the next is made
+        del batch_of_views  # not there when the next is made
     return [merger.merged() for merger in mergers]
 
 
-def _add_answers(
-    network: Network, shown: Tensor, mergers: Sequence[tuple[ViewMerger, Orientation]], stride: int
+def _add_logits(
+    network: Network, inputs: Tensor, mergers: Sequence[tuple[ViewMerger, Orientation]], stride: int
 ) -> None:
-    """One call of one network; its answers are gone with the end of this function."""
-    answers = network(shown)
-    if any(cells * stride != side for cells, side in zip(answers.shape[2:], shown.shape[2:], strict=True)):
-        raise ValueError(f"windows {tuple(shown.shape)} were answered at {tuple(answers.shape)}")
-    for logits, (merger, view) in zip(answers, mergers, strict=True):
+    """One call of one network; its logits are gone with the end of this function."""
+    outputs = network(inputs)
+    if any(length * stride != side for length, side in zip(outputs.shape[2:], inputs.shape[2:], strict=True)):
+        raise ValueError(f"inputs {tuple(inputs.shape)} gave outputs {tuple(outputs.shape)}")
+    for logits, (merger, view) in zip(outputs, mergers, strict=True):
         merger.add(logits, view)
 
 
@@ -136,4 +136,4 @@ def _blend(total: Map, window_map: Map, window: Window, weights: Sequence[Sequen
             z, y, x = (axis[number].to(sum_.device) for axis, number in zip(weights, window.index, strict=True))
             values *= z[:, None, None]
             values *= y[:, None]
-            sum_[(slice(None), *window.cells)].addcmul_(values, x)
+            sum_[(slice(None), *window.map_voxels)].addcmul_(values, x)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 BLEND_MODES = ("gaussian", "constant")
 # A window's weight rises to 1 over the overlap (half of the window at most), as a Gaussian whose sigma is this share of
-# it: next to nothing at the border, where a network has seen only one side, equal to the neighbour's in the middle.
+# it: next to nothing at the border, where a network knows only one side, equal to the neighbour's in the middle.
 FLANK_SIGMA_FRACTION = 0.25
 
 
@@ -21,15 +21,15 @@ class Span:
 
     Attributes
     ----------
-    voxels : of the volume that it sees
+    voxels : of the volume that lie in it
     mirrored : voxels before and after them, mirrored at the volume's border
-    cells : of the map that it fills
-    inner : the same cells counted from the window's first
+    map_voxels : voxels of the probability map that it gives
+    inner : the same, counted from the window's first
     """
 
     voxels: slice
     mirrored: tuple[int, int]
-    cells: slice
+    map_voxels: slice
     inner: slice
 
 
@@ -41,15 +41,15 @@ class Window:
     index: tuple[int, int, int]
 
     @property
-    def cells(self) -> tuple[slice, ...]:
-        return tuple(span.cells for span in self.spans)
+    def map_voxels(self) -> tuple[slice, ...]:
+        return tuple(span.map_voxels for span in self.spans)
 
     @property
     def inner(self) -> tuple[slice, ...]:
         return tuple(span.inner for span in self.spans)
 
     def cut(self, volume: Tensor) -> Tensor:
-        """What the window sees of a volume (Z, Y, X)."""
+        """The input window of a volume (Z, Y, X)."""
         inside = volume[tuple(span.voxels for span in self.spans)]
         mirrored = [span.mirrored for span in self.spans]
         if not any(map(sum, mirrored)):
@@ -66,10 +66,10 @@ class WindowGrid:
 
     Parameters
     ----------
-    shape_zyx : voxels of the volume; mirrored up to the window where that is larger, and up to whole cells
+    shape_zyx : voxels of the volume; mirrored up to the window where that is larger, and up to whole voxels of the map
     window_zyx : voxels, multiples of the stride
     overlap_zyx : voxels that neighbours have in common at least, below the window's side
-    stride : voxels of a cell, the place of one answer; the volume's first voxel is the first of its cell
+    stride : voxels of the volume in a voxel of the map, which begins with the volume's first voxel
     """
 
     shape_zyx: tuple[int, int, int]
@@ -82,26 +82,26 @@ class WindowGrid:
             raise ValueError(f"sides of the window {self.window_zyx} must be multiples of {self.stride}")
 
     @property
-    def cells_zyx(self) -> tuple[int, ...]:
-        """Cells of the map; the last of a side may reach beyond the volume."""
+    def map_shape_zyx(self) -> tuple[int, ...]:
+        """Of the probability map; the last voxel of a side may reach beyond the volume."""
         return tuple(-(-side // self.stride) for side in self.shape_zyx)
 
     @property
-    def window_cells_zyx(self) -> tuple[int, ...]:
+    def window_map_shape_zyx(self) -> tuple[int, ...]:
         return tuple(side // self.stride for side in self.window_zyx)
 
     def spans(self, axis: int) -> list[Span]:
         """The windows along an axis, in order."""
-        side, cells, width = self.shape_zyx[axis], self.cells_zyx[axis], self.window_cells_zyx[axis]
+        side, length, width = self.shape_zyx[axis], self.map_shape_zyx[axis], self.window_map_shape_zyx[axis]
         count = count_windows(side, self.window_zyx[axis], self.overlap_zyx[axis], self.stride)
-        # Half of what is mirrored goes before the volume, in whole cells.
+        # Half of what is mirrored goes before the volume, in whole voxels of the map.
         front = max(0, width * self.stride - side) // 2 // self.stride
-        starts = [round((cells - width) * k / (count - 1)) for k in range(count)] if count > 1 else [-front]
-        return [self._span(start, side, cells, width) for start in starts]
+        starts = [round((length - width) * k / (count - 1)) for k in range(count)] if count > 1 else [-front]
+        return [self._span(start, side, length, width) for start in starts]
 
-    def _span(self, start: int, side: int, cells: int, width: int) -> Span:
+    def _span(self, start: int, side: int, length: int, width: int) -> Span:
         first, end = start * self.stride, (start + width) * self.stride
-        filled = slice(max(0, start), min(cells, start + width))
+        filled = slice(max(0, start), min(length, start + width))
         return Span(
             slice(max(0, first), min(side, end)),
             (max(0, -first), max(0, end - side)),
@@ -118,26 +118,26 @@ class WindowGrid:
             yield Window(spans, index)
 
     def weights(self, mode: str) -> list[list[Tensor]]:
-        """Per axis and span the weight of its cells; over all windows the weights of a cell add up to 1.
+        """Per axis and span the weights of its voxels of the map; over all windows those of a voxel add up to 1.
 
-        The weight of a cell is the product over its axes. ``constant``: all windows count the same; ``gaussian``: they
+        The weight of a voxel is the product over its axes. ``constant``: all windows count the same; ``gaussian``: they
         count less where they overlap and their border is near. Where only one window is, it has weight 1.
         """
         return [self._axis_weights(axis, mode) for axis in range(3)]
 
     def _axis_weights(self, axis: int, mode: str) -> list[Tensor]:
-        spans, width = self.spans(axis), self.window_cells_zyx[axis]
-        common = [one.cells.stop - other.cells.start for one, other in itertools.pairwise(spans)]
+        spans, width = self.spans(axis), self.window_map_shape_zyx[axis]
+        common = [one.map_voxels.stop - other.map_voxels.start for one, other in itertools.pairwise(spans)]
         rise = _rise(width, min(width // 2, *common)) if common and mode == "gaussian" else torch.ones(width)
         # At the volume's borders there is no neighbour to make room for.
         weights = [
             (rise if number > 0 else 1) * (rise.flip(0) if number < len(spans) - 1 else torch.ones(width))
             for number in range(len(spans))
         ]
-        total = torch.zeros(self.cells_zyx[axis])
+        total = torch.zeros(self.map_shape_zyx[axis])
         for span, weight in zip(spans, weights, strict=True):
-            total[span.cells] += weight[span.inner]
-        return [weight[span.inner] / total[span.cells] for span, weight in zip(spans, weights, strict=True)]
+            total[span.map_voxels] += weight[span.inner]
+        return [weight[span.inner] / total[span.map_voxels] for span, weight in zip(spans, weights, strict=True)]
 
 
 def count_windows(side: int, width: int, overlap: int, stride: int = 1) -> int:
@@ -147,7 +147,7 @@ def count_windows(side: int, width: int, overlap: int, stride: int = 1) -> int:
 
 
 def _rise(width: int, rising: int) -> Tensor:
-    """Weights at the cells' centres that rise to 1 over so many cells from the first."""
+    """Weights that rise to 1 over so many voxels of the map from the first."""
     missing = (rising - 0.5 - torch.arange(width)).clamp(min=0) / max(1, FLANK_SIGMA_FRACTION * rising)
     return torch.exp(-0.5 * missing**2)
 

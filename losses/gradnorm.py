@@ -17,7 +17,7 @@ class GradNorm:
     With n_i the norm of the gradient of L_i at the last layer, G_i = w_i n_i and r_i the loss ratio L_i / L_i(0)
     relative to the mean ratio, the weights descend on sum_i |G_i - mean(G) r_i^alpha| with the second member held
     constant. Its slope in w_i is then sign(G_i - mean(G) r_i^alpha) n_i: no second derivatives. The network's
-    optimiser never sees the weights, this loss never sees the network.
+    optimiser does not change the weights, this loss does not change the network.
 
     The weights keep the sum of their initial values (the paper starts from ones and keeps their number), so the total
     loss keeps its scale when GradNorm is switched on. L_i(0) is the first usable loss.

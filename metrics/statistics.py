@@ -17,7 +17,7 @@ from metrics.fbeta import BETA, f_beta
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 RESAMPLES = 10_000
-# Up to this number of differing tomograms all 2^n exchanges are looked at, beyond it PERMUTATIONS random ones.
+# Up to this number of differing tomograms all 2^n exchanges are tried, beyond it PERMUTATIONS random ones.
 EXACT_RUNS = 14
 PERMUTATIONS = 20_000
 # Differences of sums taken in another order; a real difference of counts is far larger.
@@ -113,7 +113,7 @@ def paired_test(first: np.ndarray, second: np.ndarray, weights: Sequence[float],
     """Exchange the two experiments tomogram by tomogram: how often is the difference at least as large as it was?
 
     If it did not matter which experiment made which picks, every exchange would be as likely as what was measured.
-    All 2^n exchanges of the n tomograms that differ are looked at, or a random sample where they are too many.
+    All 2^n exchanges of the n tomograms that differ are tried, or a random sample where they are too many.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def compare(
     ----------
     counts : experiment -> (runs, particles, 3), all of the same tomograms in the same order
     weights : (particles,) of the score
-    pairs : the pairs to test, chosen before the scores were seen; default: all of them
+    pairs : the pairs to test, chosen before the scores were known; default: all of them
     significance : the chance of calling any difference real when none is
 
     Returns

@@ -1,4 +1,4 @@
-"""From probability maps to particles: a method of METHODS proposes candidates, select keeps the particles."""
+"""From probability maps to particles: a method of METHODS proposes candidates, selection keeps the particles."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from errors import InputError
 from particle_config import Particle
 from postprocessing import connected_components, mean_shift, peak_local_max, watershed
 from postprocessing.detections import Detections, no_detections
-from postprocessing.selection import as_scores, select, volume_fractions
+from postprocessing.selection import as_scores, selected, volume_fractions
 
 # By so much may rounding in half precision lead out of 0..1.
 ROUNDING = 0.01
@@ -43,6 +43,19 @@ class Method:
         if self.score_keyword:
             return detections.scores
         return as_scores(volume_fractions(detections, trained_radius_voxels))
+
+    @property
+    def threshold(self) -> str:
+        """The keyword of selection.selected that the method's threshold is given by."""
+        return "smallest_score" if self.score_keyword else "smallest_volume_fraction"
+
+    def selection(self, hyperparameters: Mapping[str, float]) -> dict[str, float | None]:
+        """Keywords of selection.selected: suppression and the thresholds that the method has."""
+        return {
+            "nms_radius_fraction": hyperparameters["nms_radius_fraction"],
+            "smallest_score": hyperparameters.get(self.score_keyword),
+            "smallest_volume_fraction": hyperparameters.get(self.size_keyword),
+        }
 
 
 METHODS = {
@@ -80,8 +93,8 @@ def detect(
     hyperparameters : particle name -> keyword -> value, all keywords of the method
     map_stride : voxels of the tomogram from one voxel of the map to the next; voxel j of the map lies at
         (j + 0.5) * map_stride - 0.5
-    internal_downsample : the particles are sought in means over cells of so many voxels of the map along every axis;
-        radii, sizes and places follow
+    internal_downsample : particles are sought in a map of means over so many voxels along every axis; radii, sizes and
+        positions follow
 
     Returns
     -------
@@ -105,18 +118,11 @@ def detect(
     )
     found = {}
     for particle in particles:
-        values = hyperparameters[particle.name]
-        radius_voxels, trained_radius_voxels = radii_voxels(
-            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=map_stride * internal_downsample
+        radii = radii_voxels(
+            particle, voxel_spacing_angstrom, trained_radius_fraction, voxel_width=map_stride * internal_downsample
         )
-        found[particle.name] = select(
-            proposed[particle.name],
-            radius_voxels=radius_voxels,
-            trained_radius_voxels=trained_radius_voxels,
-            nms_radius_fraction=values["nms_radius_fraction"],
-            smallest_score=values.get(known.score_keyword),
-            smallest_volume_fraction=values.get(known.size_keyword),
-        )
+        one = proposed[particle.name]
+        found[particle.name] = one[selected(one, **radii, **known.selection(hyperparameters[particle.name]))]
     return found
 
 
@@ -132,11 +138,11 @@ def candidates(
     map_stride: int = 1,
     internal_downsample: int = 1,
 ) -> dict[str, Detections]:
-    """What :func:`detect` chooses from: all that the method sees, before thresholds and suppression.
+    """What :func:`detect` chooses from: all that the method proposes, before thresholds and suppression.
 
     Parameters
     ----------
-    structural : particle name -> keyword -> value; of the keywords only the method's structural ones are looked at
+    structural : particle name -> keyword -> value; of the keywords only the method's structural ones count
     floor : smallest score worth looking at; lower ones are left out by methods with a threshold on the score
 
     The other parameters are those of :func:`detect`, and so are the errors.
@@ -145,7 +151,7 @@ def candidates(
     -------
     dict particle name -> Detections (voxels of the tomogram) in any order
     """
-    known, cell_voxels = METHODS[method], map_stride * internal_downsample
+    known, voxel_width = METHODS[method], map_stride * internal_downsample
     found = {}
     for particle in particles:
         on_map = probability[particle.label]
@@ -154,29 +160,29 @@ def candidates(
             continue
         _check_range(on_map, particle)
         if internal_downsample > 1:
-            # The last cell of an axis is the mean of the voxels that are left.
+            # The last voxel of an axis is the mean of those that are left.
             on_map = functional.avg_pool3d(on_map[None].float(), internal_downsample, ceil_mode=True)[0]
-        _, trained_radius_voxels = radii_voxels(
-            particle, voxel_spacing_angstrom, trained_radius_fraction, cell_voxels=cell_voxels
-        )
+        radii = radii_voxels(particle, voxel_spacing_angstrom, trained_radius_fraction, voxel_width=voxel_width)
+        trained_radius_voxels = radii["trained_radius_voxels"]
         keywords = {keyword: structural[particle.name][keyword] for keyword in known.structural}
         if known.score_keyword:
             keywords["floor"] = floor
-        proposed = known.candidates(on_map, trained_radius_voxels=trained_radius_voxels / cell_voxels, **keywords)
-        found[particle.name] = proposed.on_fine_grid(cell_voxels)
+        proposed = known.candidates(on_map, trained_radius_voxels=trained_radius_voxels / voxel_width, **keywords)
+        found[particle.name] = proposed.on_fine_grid(voxel_width)
     return found
 
 
 def radii_voxels(
-    particle: Particle, voxel_spacing_angstrom: float, trained_radius_fraction: float, *, cell_voxels: int
-) -> tuple[float, float]:
-    """Radius of the particle and of its training targets in voxels of the tomogram.
+    particle: Particle, voxel_spacing_angstrom: float, trained_radius_fraction: float, *, voxel_width: int
+) -> dict[str, float]:
+    """radius_voxels of the particle and trained_radius_voxels of its targets, in voxels of the tomogram.
 
     A single-voxel target is a sphere of one voxel of the map that is searched, not of none; that voxel is
-    ``cell_voxels`` wide: map_stride times internal_downsample.
+    ``voxel_width`` voxels of the tomogram wide: map_stride times internal_downsample.
     """
     radius_voxels = particle.radius_angstrom / voxel_spacing_angstrom
-    return radius_voxels, max(trained_radius_fraction * radius_voxels, float(cell_voxels))
+    trained_radius_voxels = max(trained_radius_fraction * radius_voxels, float(voxel_width))
+    return {"radius_voxels": radius_voxels, "trained_radius_voxels": trained_radius_voxels}
 
 
 def _check_range(probability: Tensor, particle: Particle) -> None:
@@ -185,5 +191,5 @@ def _check_range(probability: Tensor, particle: Particle) -> None:
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise InputError(
             f"the probability map of {particle.name} holds values from {low:g} to {high:g} where all must lie in 0..1; "
-            "look at the tomogram and at the network's weights"
+            "check the tomogram and the network's weights"
         )

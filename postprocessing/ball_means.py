@@ -41,7 +41,7 @@ class BallMeans:
         self._store(voxels_zyx - self.origin)
 
     def _rows(self, between_voxels: bool) -> Tensor:
-        """(R, 2) offsets z, y of the rows that a ball can meet, about voxel 0 or any point of the cell from 0 to 1."""
+        """(R, 2) offsets z, y of the rows that a ball can meet, about voxel 0 or any point between voxels 0 and 1."""
         steps = torch.arange(-self.reach, self.reach + 1)
         nearest = torch.where(steps > 0, steps - 1, -steps) if between_voxels else steps
         return (nearest.square()[:, None] + nearest.square() <= self.radius**2).nonzero() - self.reach
@@ -110,7 +110,7 @@ class BallMeans:
         return self._means(corner, rows, start + (x - reach_x).ceil().long(), start + (x + reach_x).floor().long() + 1)
 
     def _starts(self, corner: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, R) places where the stored rows begin, and (M, 1) the x of the corners counted from there."""
+        """(M, R) positions where the stored rows begin, and (M, 1) the x of the corners counted from there."""
         z, y, x = corner.unbind(1)
         tile = x // self.tile
         keys = self._key(z, y, tile)[:, None] + self._key(rows[:, 0], rows[:, 1], 0)

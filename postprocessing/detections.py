@@ -31,7 +31,7 @@ class Detections:
         return Detections(self.coordinates_zyx[index], self.scores[index], self.sizes[index])
 
     def on_fine_grid(self, stride: int) -> "Detections":
-        """The same places and sizes counted in voxels of a grid that is ``stride`` times finer.
+        """The same positions and sizes counted in voxels of a grid that is ``stride`` times finer.
 
         Voxel j of the coarse grid covers fine voxels ``stride * j`` to ``stride * (j + 1) - 1``; its centre is
         theirs.

@@ -12,9 +12,9 @@ from postprocessing.ball_means import BallMeans
 from postprocessing.class_voxels import voxels_above
 from postprocessing.detections import Detections, no_detections
 
-# Side in bandwidths of the cells in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
+# Side in bandwidths of the bins in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
 # take longer and end in places of ever smaller basins, such as the saddle between two particles that touch.
-CELL_FRACTION = 0.5
+BIN_FRACTION = 0.5
 # Where a path ends, as in scikit-learn: at a step below this share of the bandwidth, or after so many.
 STOP_FRACTION = 1e-3
 MAX_STEPS = 300
@@ -56,7 +56,7 @@ def candidates(
 
 
 def mean_shift(
-    voxels_zyx: Tensor, bandwidth_voxels: float, cell_fraction: float = CELL_FRACTION
+    voxels_zyx: Tensor, bandwidth_voxels: float, bin_fraction: float = BIN_FRACTION
 ) -> tuple[np.ndarray, Tensor]:
     """Clusters of voxels by flat-kernel mean shift (Comaniciu & Meer, doi 10.1109/34.1000236).
 
@@ -68,24 +68,24 @@ def mean_shift(
     ----------
     voxels_zyx : (N, 3) int64 tensor, distinct, N at least 1
     bandwidth_voxels : radius of the kernel, inclusive; above 0
-    cell_fraction : of the paths in a cell of this side, in bandwidths, one is followed. With 0 all of them are, and
+    bin_fraction : of the paths in a bin of this side, in bandwidths, one is followed. With 0 all of them are, and
         the clusters are those of scikit-learn's MeanShift with all points as seeds. Clear modes do not depend on it;
-        where the kernel fits into a blob of even density with room to spare, the mode is any of many places.
+        where the kernel fits into a blob of even density with room to spare, the mode is any of many positions.
 
     Returns
     -------
     (K, 3) float64 modes, those with most voxels within the bandwidth first, and (N,) int64 index of each voxel's
     nearest mode
     """
-    side = max(cell_fraction, STOP_FRACTION) * bandwidth_voxels
-    cells = Cells(voxels_zyx, side)
-    ends, numbers = _follow_paths(voxels_zyx[cells.first], BallMeans(voxels_zyx, bandwidth_voxels), side)
+    side = max(bin_fraction, STOP_FRACTION) * bandwidth_voxels
+    bins = Bins(voxels_zyx, side)
+    ends, numbers = _follow_paths(voxels_zyx[bins.first], BallMeans(voxels_zyx, bandwidth_voxels), side)
     modes = _merge(ends.cpu().numpy(), numbers.cpu().numpy(), bandwidth_voxels)
-    return modes, _nearest_mode(voxels_zyx, cells, modes)
+    return modes, _nearest_mode(voxels_zyx, bins, modes)
 
 
 def _follow_paths(paths: Tensor, ball_means: BallMeans, side: float) -> tuple[Tensor, Tensor]:
-    """Ends of the paths, and the number of voxels around the last place before."""
+    """Ends of the paths, and the number of voxels around the position before."""
     ends, numbers = [], []
     stop = STOP_FRACTION * ball_means.radius
     for step in range(MAX_STEPS + 1):
@@ -98,33 +98,33 @@ def _follow_paths(paths: Tensor, ball_means: BallMeans, side: float) -> tuple[Te
         paths = means[moving]
         if len(paths) == 0:
             break
-        paths = paths[Cells(paths, side).first]
+        paths = paths[Bins(paths, side).first]
     return torch.cat(ends), torch.cat(numbers)
 
 
-class Cells:
-    """Points sorted into the cells of a grid that begins at the points: a map that is moved or cut gives the same.
+class Bins:
+    """Points sorted into the bins of a grid that begins at the points: a map that is moved or cut gives the same.
 
     Attributes
     ----------
-    first : (C,) index of the first point in each occupied cell
-    of_point : (N,) index of each point's cell
+    first : (C,) index of the first point in each occupied bin
+    of_point : (N,) index of each point's bin
     centres_zyx : (C, 3) float64
     """
 
     def __init__(self, points_zyx: Tensor, side: float) -> None:
         origin = points_zyx.amin(0)
-        place = ((points_zyx - origin).double() / side).floor().long()
-        shape = place.amax(0) + 1
-        keys = (place[:, 0] * shape[1] + place[:, 1]) * shape[2] + place[:, 2]
-        # Neighbours in the list share cells: the sort sees each run of them once.
+        index = ((points_zyx - origin).double() / side).floor().long()
+        shape = index.amax(0) + 1
+        keys = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+        # Neighbours in the list share bins: each run of them is sorted once.
         begins = torch.ones_like(keys, dtype=torch.bool)
         begins[1:] = keys[1:] != keys[:-1]
         begin = begins.nonzero().squeeze(1)
-        distinct, cell_of_run = keys[begin].unique(return_inverse=True)
-        self.first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, cell_of_run, begin, "amin")
-        self.of_point = cell_of_run.index_select(0, begins.cumsum(0) - 1)
-        self.centres_zyx = origin + (place[self.first].double() + 0.5) * side
+        distinct, bin_of_run = keys[begin].unique(return_inverse=True)
+        self.first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, bin_of_run, begin, "amin")
+        self.of_point = bin_of_run.index_select(0, begins.cumsum(0) - 1)
+        self.centres_zyx = origin + (index[self.first].double() + 0.5) * side
         self.diagonal = math.sqrt(3) * side
 
 
@@ -141,13 +141,13 @@ def _merge(ends_zyx: np.ndarray, numbers: np.ndarray, bandwidth: float) -> np.nd
     return ends_zyx[kept]
 
 
-def _nearest_mode(voxels_zyx: Tensor, cells: Cells, modes_zyx: np.ndarray) -> Tensor:
-    """Cell by cell where the second mode is farther from the cell's centre by its diagonal, else voxel by voxel."""
+def _nearest_mode(voxels_zyx: Tensor, bins: Bins, modes_zyx: np.ndarray) -> Tensor:
+    """Cell by bin where the second mode is farther from the bin's centre by its diagonal, else voxel by voxel."""
     tree = KDTree(modes_zyx)
-    distances, modes = tree.query(cells.centres_zyx.cpu().numpy(), k=2)
-    mixed_cells = torch.from_numpy(distances[:, 1] - distances[:, 0] <= cells.diagonal * (1 + 1e-6))
-    nearest = torch.from_numpy(modes[:, 0]).to(voxels_zyx.device).index_select(0, cells.of_point)
-    mixed = mixed_cells.to(voxels_zyx.device).index_select(0, cells.of_point).nonzero().squeeze(1)
+    distances, modes = tree.query(bins.centres_zyx.cpu().numpy(), k=2)
+    mixed_bins = torch.from_numpy(distances[:, 1] - distances[:, 0] <= bins.diagonal * (1 + 1e-6))
+    nearest = torch.from_numpy(modes[:, 0]).to(voxels_zyx.device).index_select(0, bins.of_point)
+    mixed = mixed_bins.to(voxels_zyx.device).index_select(0, bins.of_point).nonzero().squeeze(1)
     nearest[mixed] = torch.from_numpy(tree.query(voxels_zyx[mixed].cpu().numpy())[1]).to(voxels_zyx.device)
     return nearest
 

@@ -8,7 +8,7 @@ from postprocessing.detections import Detections
 from postprocessing.suppression import unsuppressed
 
 
-def select(
+def selected(
     candidates: Detections,
     *,
     radius_voxels: float,
@@ -16,8 +16,8 @@ def select(
     nms_radius_fraction: float,
     smallest_score: float | None = None,
     smallest_volume_fraction: float | None = None,
-) -> Detections:
-    """The candidates of one class that are particles.
+) -> np.ndarray:
+    """Which candidates of one class are particles: those above the thresholds, after suppression.
 
     Parameters
     ----------
@@ -31,39 +31,17 @@ def select(
 
     Returns
     -------
-    Detections
-        Highest score first; equal scores in the order of z, y, x, so that the result is reproducible. What a
-        threshold takes away suppresses nobody.
+    (K,) indices, highest score first; equal scores in the order of z, y, x, so that the result is reproducible. What a
+    threshold takes away suppresses nobody.
     """
-    index = selected(
-        candidates,
-        radius_voxels=radius_voxels,
-        trained_radius_voxels=trained_radius_voxels,
-        nms_radius_fraction=nms_radius_fraction,
-        smallest_score=smallest_score,
-        smallest_volume_fraction=smallest_volume_fraction,
-    )
-    return candidates[index]
-
-
-def selected(
-    candidates: Detections,
-    *,
-    radius_voxels: float,
-    trained_radius_voxels: float,
-    nms_radius_fraction: float,
-    smallest_score: float | None = None,
-    smallest_volume_fraction: float | None = None,
-) -> np.ndarray:
-    """(K,) indices of the candidates that :func:`select` returns, in its order."""
     accepted = np.ones(len(candidates), dtype=bool)
     if smallest_score is not None:
         accepted &= candidates.scores >= smallest_score
     if smallest_volume_fraction is not None:
         accepted &= volume_fractions(candidates, trained_radius_voxels) >= smallest_volume_fraction
     index = accepted.nonzero()[0]
-    places, scores = candidates.coordinates_zyx[index], candidates.scores[index]
-    return index[unsuppressed(places, scores, nms_radius_fraction * radius_voxels)]
+    chosen = candidates[index]
+    return index[unsuppressed(chosen.coordinates_zyx, chosen.scores, nms_radius_fraction * radius_voxels)]
 
 
 def volume_fractions(candidates: Detections, trained_radius_voxels: float) -> np.ndarray:

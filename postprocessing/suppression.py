@@ -1,4 +1,4 @@
-"""Suppression of the weaker of two places that lie too close; never across classes."""
+"""Suppression of the weaker of two candidates that lie too close; never across classes."""
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -11,12 +11,12 @@ def unsuppressed(coordinates_zyx: np.ndarray, scores: np.ndarray, radius: float)
     ----------
     coordinates_zyx : (N, 3) in any order
     scores : (N,)
-    radius : a place within this distance (inclusive) of a kept, higher-scoring one goes; 0 or less: all stay
+    radius : a candidate within this distance (inclusive) of a kept, higher-scoring one goes; 0 or less: all stay
 
     Returns
     -------
     (K,) indices of those that are kept, the highest score first; ties in the order of z, y, x. What is kept above a
-    score does not depend on the places below it, so that a threshold may be applied before or after.
+    score does not depend on the candidates below it, so that a threshold may be applied before or after.
     """
     z, y, x = coordinates_zyx.T
     order = np.lexsort((x, y, z, -scores))

@@ -72,7 +72,7 @@ def large_clusters(modes, labels, least=40):
 @pytest.mark.parametrize("scene", TINY_SCENES)
 def test_exactly_scikit_learn_when_every_path_is_followed(scene):
     voxels = voxels_above(TINY_SCENES[scene], 0.5)
-    modes, cluster = mean_shift(voxels, 2.2, cell_fraction=0)
+    modes, cluster = mean_shift(voxels, 2.2, bin_fraction=0)
     theirs = MeanShift(bandwidth=2.2).fit(voxels.numpy())
     assert modes == pytest.approx(theirs.cluster_centers_, abs=1e-9)
     # A voxel as far from two modes belongs to either.

@@ -12,7 +12,7 @@ from evaluation.arguments import HYPERPARAMETERS
 from particle_config import PARTICLES
 from postprocessing import METHODS, candidates, detect, radii_voxels
 from postprocessing.detections import Detections
-from postprocessing.selection import select
+from postprocessing.selection import selected
 
 
 def defaults(method):
@@ -171,16 +171,14 @@ def test_detections_are_selected_candidates(method, map_stride, internal_downsam
         changes.pop(None, None)
         found = run(probability, method, changes, **grids)
         for particle in PARTICLES:
-            radius, trained_radius = radii_voxels(particle, 10.0, 0.5, cell_voxels=map_stride * internal_downsample)
-            selected = select(
+            kept = selected(
                 proposed[particle.name],
-                radius_voxels=radius,
-                trained_radius_voxels=trained_radius,
+                **radii_voxels(particle, 10.0, 0.5, voxel_width=map_stride * internal_downsample),
                 nms_radius_fraction=nms,
                 smallest_score=score if known.score_keyword else None,
                 smallest_volume_fraction=size if known.size_keyword else None,
             )
-            assert same(selected, found[particle.name])
+            assert same(proposed[particle.name][kept], found[particle.name])
         assert sum(map(len, found.values())) > 3
 
 

@@ -72,7 +72,7 @@ def test_padding_is_cut_off_where_it_was_put_on():
 
 
 def test_answers_on_another_grid_are_refused():
-    with pytest.raises(ValueError, match="answered"):
+    with pytest.raises(ValueError, match="gave outputs"):
         sliding_window(torch.zeros(8, 8, 8), [channels], grid=grid((8, 8, 8), (8, 8, 8), stride=2))
 
 
@@ -104,7 +104,7 @@ def test_the_stitched_map_of_a_shift_equivariant_network_is_that_of_the_whole(
     whole, _ = sliding_window(volume, [network], grid=grid(shape, whole_cells, 0, stride))
     cut = grid(shape, window, overlap, stride)
     stitched, _ = sliding_window(volume, [network], grid=cut)
-    assert len(cut) > 1 and stitched.shape == whole.shape == (3, *cut.cells_zyx)
+    assert len(cut) > 1 and stitched.shape == whole.shape == (3, *cut.map_shape_zyx)
     torch.testing.assert_close(stitched, whole, atol=0.01, rtol=0)
     # The border of a window, where the network sees nothing of one side, is what must not count.
     constant, _ = sliding_window(volume, [network], grid=cut, blend_mode="constant")

@@ -3,13 +3,17 @@
 import numpy as np
 
 from postprocessing.detections import Detections, no_detections
-from postprocessing.selection import select
+from postprocessing.selection import selected
 from postprocessing.suppression import unsuppressed
 
 
 def detections(*rows):
     array = np.array(rows, dtype=float).reshape(-1, 4)
     return Detections(array[:, :3], array[:, 3], np.ones(len(array)))
+
+
+def select(candidates, **options):
+    return candidates[selected(candidates, **options)]
 
 
 def suppress(candidates, radius_voxels):

@@ -303,7 +303,7 @@ def test_every_setting_has_an_effect(experiment, tmp_path, changes):
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
     """The last checkpoint stays that of the epoch before, however long it takes to notice."""
-    monkeypatch.setattr("training.callbacks.STEPS_BETWEEN_LOOKS", 4)
+    monkeypatch.setattr("training.callbacks.STEPS_BETWEEN_CHECKS", 4)
     original = DetectionModule.training_step
 
     def diverging(self, batch, batch_idx):

@@ -19,11 +19,11 @@ def grid_of(side, width, overlap, stride=1):
 def test_windows_cover_the_volume_with_the_overlap_and_stay_inside(side, width, overlap, stride):
     spans = grid_of(side, width, overlap, stride).spans(0)
     assert len(spans) == count_windows(side, width, overlap, stride)
-    assert spans[0].cells.start == 0 and spans[-1].cells.stop == -(-side // stride)
-    assert all((one.cells.stop - other.cells.start) * stride >= overlap for one, other in itertools.pairwise(spans))
+    assert spans[0].map_voxels.start == 0 and spans[-1].map_voxels.stop == -(-side // stride)
+    assert all((one.map_voxels.stop - other.map_voxels.start) * stride >= overlap for one, other in itertools.pairwise(spans))
     for span in spans:
         assert span.voxels.stop - span.voxels.start + sum(span.mirrored) == width
-        assert span.voxels.start % stride == 0 and span.voxels.start == span.cells.start * stride
+        assert span.voxels.start % stride == 0 and span.voxels.start == span.map_voxels.start * stride
         assert span.inner == slice(0, width // stride)
 
 
@@ -37,11 +37,11 @@ def test_no_more_windows_than_needed():
 @pytest.mark.parametrize(("side", "width", "overlap", "stride"), [*SIDES, (5, 16, 4, 1), (7, 16, 8, 2)])
 def test_weights_of_a_cell_add_up_to_one(side, width, overlap, stride, blend_mode):
     grid = grid_of(side, width, overlap, stride)
-    total = torch.zeros(grid.cells_zyx)
+    total = torch.zeros(grid.map_shape_zyx)
     z, y, x = grid.weights(blend_mode)
     for window in grid:
         k, j, i = window.index
-        total[window.cells] += z[k][:, None, None] * y[j][:, None] * x[i]
+        total[window.map_voxels] += z[k][:, None, None] * y[j][:, None] * x[i]
     torch.testing.assert_close(total, torch.ones_like(total))
 
 

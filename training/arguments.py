@@ -200,7 +200,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         precision=args.precision,
         seed=args.seed,
         inference=InferenceSettings(
-            # Networks with instance norm answer differently in windows of another size.
+            # The output of networks with instance norm depends on the size of the window.
             window=config.VALIDATION_WINDOW if args.norm_type == "batch" else tuple(args.patch_size),
             overlap=config.SW_OVERLAP,
             blend_mode=config.BLEND_MODE,

@@ -1,4 +1,4 @@
-"""What happens around the steps of training: signals, a look at the loss, progress."""
+"""What happens around the steps of training: signals, a check of the loss, progress."""
 
 import signal
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from errors import InputError
 
 # Reading the loss makes the device wait: seldom.
-STEPS_BETWEEN_LOOKS = 20
+STEPS_BETWEEN_CHECKS = 20
 
 
 class SignalsBetweenSteps(Callback):
@@ -62,14 +62,14 @@ class LossGuard(Callback):
 
     def __init__(self, fold: int) -> None:
         self.fold = fold
-        self.bad_looks = 0
+        self.bad_checks = 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
-        if trainer.global_step % STEPS_BETWEEN_LOOKS:
+        if trainer.global_step % STEPS_BETWEEN_CHECKS:
             return
         good = trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"])), all=True)
-        self.bad_looks = 0 if good else self.bad_looks + 1
-        if self.bad_looks == 2:  # one overflow is forgiven: fp16 skips such steps
+        self.bad_checks = 0 if good else self.bad_checks + 1
+        if self.bad_checks == 2:  # one overflow is forgiven: fp16 skips such steps
             raise InputError(
                 f"fold {self.fold}: the loss is no number any more at step {trainer.global_step}; "
                 f"lower --lr or use --precision fp32 (fold_{self.fold}-last.ckpt is from before)"
@@ -100,7 +100,7 @@ class TrainingProgress(Callback):
             return
         self.loss = outputs["loss"].detach()
         self.bar.update(1)
-        if trainer.global_step % STEPS_BETWEEN_LOOKS == 0:
+        if trainer.global_step % STEPS_BETWEEN_CHECKS == 0:
             self._show(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -27,7 +27,7 @@ from training.settings import TrainingSettings
 
 # Validation finds peaks by this method; thresholds are read off its F4 curve.
 VALIDATION_METHOD = "peak_local_max_gpu"
-# Peaks below are not looked at when the F4 curve is drawn.
+# The F4 curve begins here: lower peaks are left out.
 LOWEST_PEAK = 0.02
 GRADNORM_KEY = "gradnorm"
 

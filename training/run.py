@@ -99,7 +99,7 @@ def _stop_message(last: Path) -> Iterator[None]:
     """A run that is told to stop names its checkpoint and ends with the exit code of the signal."""
     try:
         yield
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C and to SIGTERM
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C and SIGTERM
         if rank_zero_only.rank == 0 and last.is_file():
             print(f"stopped; go on with --resume_from_checkpoint {last}", file=sys.stderr)
         if isinstance(stop, SIGTERMException):

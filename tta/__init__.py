@@ -1,1 +1,1 @@
-"""Test-time augmentation: views of a volume that its anisotropy allows, and what their answers say together."""
+"""Test-time augmentation: views of a volume that its anisotropy allows, and their predictions merged."""

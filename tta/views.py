@@ -1,4 +1,4 @@
-"""Show a volume in an orientation, turn the answer back, and merge the answers to many views as they come.
+"""Turn the predictions of views back, and merge those of many views as they come.
 
 The one law: undo(apply(x)) == x.
 """
@@ -26,7 +26,7 @@ def undo(view: Tensor, orientation: Orientation) -> Tensor:
 
 
 def undo_box(view: Tensor, orientation: Orientation, box: Sequence[slice]) -> Tensor:
-    """undo(view, orientation)[..., z, y, x] for the slices of ``box``, without turning the rest; a view or a copy."""
+    """undo(view, orientation)[..., z, y, x] for the slices of ``box``, nothing else turned; a view or a copy."""
     back = inverse(orientation)
     leading = range(view.ndim - 3)
     permuted = view.permute(*leading, *(len(leading) + axis for axis in back.order))
@@ -38,16 +38,16 @@ def undo_box(view: Tensor, orientation: Orientation, box: Sequence[slice]) -> Te
 
 
 class ViewMerger:
-    """Answers of networks to views -> one probability map and its variance, without keeping the answers.
+    """Logits of networks for many views -> one probability map and its variance, without keeping the logits.
 
-    Every answer counts the same, whichever network and view it comes from; their order matters to rounding only.
-    Whole maps are large: an answer is turned back, normalised and added in slabs that stay in the cache.
+    Every prediction counts the same, whichever network and view it comes from; their order matters to rounding only.
+    Whole maps are large: logits are turned back, normalised and added in slabs that stay in the cache.
 
     Parameters
     ----------
     merge : probability or logit (see MERGES)
-    with_variance : also how far the answers disagree
-    box : slices z, y, x of the turned-back answer, the rest of which is left out; None for all of it
+    with_variance : also how far the predictions disagree
+    box : slices z, y, x of the logits turned back; what lies outside is left out; None for all of it
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class ViewMerger:
         self._slabs: list[_Slab] = []
 
     def add(self, logits: Tensor, orientation: Orientation = IDENTITY) -> None:
-        """Add the answer (..., C, Z, Y, X) to the view in that orientation: finite logits in any precision."""
+        """Add the prediction of the view in that orientation: finite logits (..., C, Z, Y, X) in any precision."""
         if not self._slabs:
             self._begin(logits, orientation)
         for slab in self._slabs:
-            # One class after the other in memory, as in the maps; networks answer with the classes innermost.
+            # One class after the other in memory, as in the maps; the output of networks has the classes innermost.
             part = undo_box(logits, orientation, slab.box).contiguous().float()
             if slab.log_probabilities is not None:
                 part = torch.log_softmax(part, dim=-4)
@@ -103,11 +103,11 @@ class ViewMerger:
             )
 
     def merged(self) -> tuple[Tensor, Tensor | None]:
-        """Probability and variance, once all answers are there; the merger ends with it.
+        """Probability and variance, once all are added; the merger ends with it.
 
         Returns
         -------
-        probability : (..., C, Z, Y, X) float32 on the device of the answers, sum over C is 1
+        probability : (..., C, Z, Y, X) float32 on the device of the logits, sum over C is 1
         variance : of that shape, 0 to 0.25: of the probabilities about their arithmetic mean, in both merges; None
             where it was not asked for
         """

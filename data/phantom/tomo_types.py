@@ -16,7 +16,7 @@ ImageFilter = Callable[[torch.Tensor], torch.Tensor]
 # optimistic where detail is wanted, as deconvolution tools are by default, sober where calm is.
 DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM = 20.0, 100.0
 DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM = 50.0, 200.0
-# Detail finer than this is noise at any place of these tomograms.
+# Detail finer than this is noise everywhere in these tomograms.
 DENOISING_RESOLUTION_ANGSTROM = 32.0
 # Slower than this, grey values follow the ice and the filter's own ringing, not molecules.
 SLOWEST_WAVE_ANGSTROM = 1000.0

@@ -35,11 +35,11 @@ class Curve:
     @classmethod
     def of(cls, curve: ThresholdCurve, chosen: float) -> "Curve":
         """At most CURVE_POINTS points of a curve, evenly spread over its candidates."""
-        places = np.unique(np.linspace(0, len(curve.thresholds) - 1, CURVE_POINTS).astype(int))
-        places = places[: len(curve.thresholds)]
-        hits, kept = curve.true_positives[places], curve.candidates[places]
+        points = np.unique(np.linspace(0, len(curve.thresholds) - 1, CURVE_POINTS).astype(int))
+        points = points[: len(curve.thresholds)]
+        hits, kept = curve.true_positives[points], curve.candidates[points]
         recall = hits / max(curve.references, 1)
-        return cls(curve.thresholds[places], curve.f_beta()[places], np.minimum(hits / kept, 1), recall, chosen)
+        return cls(curve.thresholds[points], curve.f_beta()[points], np.minimum(hits / kept, 1), recall, chosen)
 
 
 @dataclass(frozen=True)

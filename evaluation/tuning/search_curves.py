@@ -1,4 +1,4 @@
-"""Picture of a search: F4 against the threshold for every particle, the chosen place marked."""
+"""Picture of a search: F4 against the threshold for every particle, the chosen point marked."""
 
 import math
 from collections.abc import Sequence
@@ -51,11 +51,11 @@ def _draw(panel: Axes, result: SearchResult, name: str, colour: str) -> None:
     grid, values = result.settings.grid, result.pooled_f4(name)
     thresholds = np.array(grid.values[grid.threshold_keyword])
     chosen = next(iter(result.chosen.values())) if name == ALL else result.chosen[name]
-    place = chosen or (0,) * values.ndim
+    point = chosen or (0,) * values.ndim
     axes = [grid.keywords.index(keyword) for keyword in _line_keywords(result)]
     marker = "o" if len(thresholds) == 1 else None
     for numbers in np.ndindex(*(grid.shape[axis] for axis in axes)):
-        line = list(place[:-1])
+        line = list(point[:-1])
         for axis, number in zip(axes, numbers, strict=True):
             line[axis] = number
         panel.plot(thresholds, values[tuple(line)], lw=1, marker=marker, ms=4, **_look(result, numbers))
@@ -63,11 +63,11 @@ def _draw(panel: Axes, result: SearchResult, name: str, colour: str) -> None:
     if chosen is None:
         panel.set_title(f"{title}: no hit, the default stays", fontsize=10, loc="left")
     else:
-        panel.plot(thresholds, values[place[:-1]], color=colour, lw=2.6, path_effects=OUTLINE, zorder=3)
-        panel.plot(thresholds, result.smoothed_f4[name][place[:-1]], zorder=4, **SMOOTHED)
-        x, y = thresholds[place[-1]], values[place]
+        panel.plot(thresholds, values[point[:-1]], color=colour, lw=2.6, path_effects=OUTLINE, zorder=3)
+        panel.plot(thresholds, result.smoothed_f4[name][point[:-1]], zorder=4, **SMOOTHED)
+        x, y = thresholds[point[-1]], values[point]
         panel.plot([x], [y], marker="o", ms=10, mfc=colour, mec="0.15", mew=1.8, ls="", zorder=5)
-        panel.set_title(f"{title}: F4 {y:.3f}\nat {x:g} with {_setting(grid, place)}", fontsize=10, loc="left")
+        panel.set_title(f"{title}: F4 {y:.3f}\nat {x:g} with {_setting(grid, point)}", fontsize=10, loc="left")
     panel.set(ylim=(-0.02, 1.04), xlabel=grid.threshold_keyword, ylabel="pooled F4")
     panel.grid(alpha=0.25)
     _set_ticks(panel, thresholds)
@@ -77,9 +77,9 @@ def _line_keywords(result: SearchResult) -> tuple[str, ...]:
     return METHODS[result.settings.grid.method].structural or (SUPPRESSION,)
 
 
-def _setting(grid: Grid, place: Sequence[int]) -> str:
+def _setting(grid: Grid, point: Sequence[int]) -> str:
     """The structural values and the suppression radius."""
-    pairs = zip(grid.keywords[:-1], place, strict=False)
+    pairs = zip(grid.keywords[:-1], point, strict=False)
     return ", ".join(f"{_short(keyword)} {grid.values[keyword][i]:g}" for keyword, i in pairs)
 
 
@@ -114,10 +114,10 @@ def _set_ticks(panel: Axes, thresholds: np.ndarray) -> None:
     """Logarithmic where it can be, with some of the grid's own values named."""
     if thresholds[0] > 0 and len(thresholds) > 1:
         panel.set_xscale("log")
-    places = np.log(thresholds) if panel.get_xscale() == "log" else thresholds
+    positions = np.log(thresholds) if panel.get_xscale() == "log" else thresholds
     ticks = [0]
-    for number in range(1, len(places)):
-        if places[number] - places[ticks[-1]] >= (places[-1] - places[0]) / MOST_TICKS:
+    for number in range(1, len(positions)):
+        if positions[number] - positions[ticks[-1]] >= (positions[-1] - positions[0]) / MOST_TICKS:
             ticks.append(number)
     panel.set_xticks(thresholds[ticks], [f"{value:g}" for value in thresholds[ticks]])
     panel.xaxis.set_minor_locator(NullLocator())

@@ -31,7 +31,7 @@ class SearchResult:
     counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
     smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
     chosen : particle name -> index in the grid; None: it keeps its default
-    calibrations : particle name -> what metrics.calibration learns from the candidates at that place
+    calibrations : particle name -> what metrics.calibration learns from the candidates at that point
     """
 
     settings: SearchSettings
@@ -47,9 +47,9 @@ class SearchResult:
         """Particle name -> keyword -> value, the calibration too."""
         return {
             name: dict(self.settings.defaults[name])
-            if place is None
-            else {**self.settings.grid.at(place), **self.calibrations[name]}
-            for name, place in self.chosen.items()
+            if point is None
+            else {**self.settings.grid.at(point), **self.calibrations[name]}
+            for name, point in self.chosen.items()
         }
 
     def pooled_f4(self, name: str) -> np.ndarray:
@@ -78,10 +78,10 @@ class SearchResult:
     def table(self) -> pd.DataFrame:
         """One row for each particle, and ALL, at each point of the grid."""
         grid = self.settings.grid
-        places = pd.MultiIndex.from_product([grid.values[keyword] for keyword in grid.keywords], names=grid.keywords)
+        points = pd.MultiIndex.from_product([grid.values[keyword] for keyword in grid.keywords], names=grid.keywords)
         tables = []
         for name in (*self.counts, ALL):
-            table = places.to_frame(index=False)
+            table = points.to_frame(index=False)
             table.insert(0, "method", grid.method)
             table.insert(1, "particle", name)
             counts = self.counts[name].sum(axis=0).reshape(-1, 3) if name != ALL else np.full((len(table), 3), np.nan)
@@ -90,10 +90,10 @@ class SearchResult:
             table["f4_pooled"] = self.pooled_f4(name).ravel()
             table["f4_mean"] = self.mean_f4(name).ravel()
             table["f4_smoothed"] = self.smoothed_f4[name].ravel()
-            place = self.chosen.get(name)
+            point = self.chosen.get(name)
             table["chosen"] = 0
-            if place is not None:
-                table.loc[np.ravel_multi_index(place, grid.shape), "chosen"] = 1
+            if point is not None:
+                table.loc[np.ravel_multi_index(point, grid.shape), "chosen"] = 1
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
 
@@ -127,7 +127,7 @@ def choose(
     chosen = {
         particle.name: _best(smoothed[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
     }
-    if unknown := [name for name, place in chosen.items() if place is None]:
+    if unknown := [name for name, point in chosen.items() if point is None]:
         warnings.warn(
             f"{where and where + ': '}no hit at any point of the grid for {', '.join(unknown)}: "
             "the hyperparameters stay as they were",
@@ -135,8 +135,8 @@ def choose(
         )
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
     calibrations = {
-        name: {} if place is None else fit_calibration(one.curve_at(place) for one in evidence[name])
-        for name, place in chosen.items()
+        name: {} if point is None else fit_calibration(one.curve_at(point) for one in evidence[name])
+        for name, point in chosen.items()
     }
     return SearchResult(settings, tuple(particles), tuple(run_names), counts, smoothed, chosen, calibrations)
 

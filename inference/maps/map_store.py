@@ -3,8 +3,8 @@
 An entry is ``{folder}/{run}-{key}.zarr.zip``. Its key stands for all that the map depends on: the contents of the
 checkpoints and of the tomogram, and every setting that changes a probability.
 
-A map is rounded before anyone sees it, the first time too, so that a campaign which finds its maps on disk gives the
-very numbers of the one that made them.
+A map is rounded before it is used, the first time too, so that a command which finds its maps on disk gives the very
+numbers of the one that made them.
 """
 
 import glob

@@ -1,0 +1,430 @@
+"""Breaks the code on purpose, one place at a time, and shows whether a test sees it.
+
+    python -m tests.mutants
+    python -m tests.mutants --only "patch centre half a voxel off"
+
+Each break runs in a copy of the program with the tests that must catch it. Exit code 1 where fewer than 95 of 100 are
+caught, or where the text to break is not found any more.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+LEAST_SHARE = 0.95
+SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A break: in ``file`` the one place that reads ``old`` becomes ``new``; ``tests`` are file names below tests/."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+TRAINING, EVALUATION = "test_training_joints.py", "test_evaluation_joints.py"
+
+MUTANTS = (
+    # --- Training data ---
+    Mutant(
+        "patch centre half a voxel off",
+        "data/patches.py",
+        "centre + jitter - (self.patch_size - 1) / 2",
+        "centre + jitter - self.patch_size / 2",
+        TRAINING,
+    ),
+    Mutant(
+        "patch sides reversed",
+        "data/patches.py",
+        "np.array(patch_size_zyx)",
+        "np.array(patch_size_zyx[::-1])",
+        TRAINING,
+    ),
+    Mutant(
+        "particle centres in angstrom",
+        "data/training_volume.py",
+        "picks[particle.name] / first.voxel_spacing_angstrom",
+        "picks[particle.name]",
+        "test_training_volume.py",
+    ),
+    Mutant(
+        "particle centres in x, y, z",
+        "data/training_volume.py",
+        "picks[particle.name] / first.voxel_spacing_angstrom",
+        "picks[particle.name][:, ::-1] / first.voxel_spacing_angstrom",
+        "test_training_volume.py",
+    ),
+    Mutant(
+        "every process cuts the batches of the first",
+        "training/fold_data.py",
+        "rank=self.trainer.global_rank",
+        "rank=0",
+        TRAINING,
+    ),
+    Mutant(
+        "one share a batch in mixup",
+        "data/augmentation.py",
+        "torch.where(drawn, torch.rand(count, generator=generator)",
+        "torch.where(drawn, torch.rand(1, generator=generator)",
+        TRAINING,
+    ),
+    Mutant(
+        "mixup keeps the larger share",
+        "data/augmentation.py",
+        "torch.where(drawn, torch.rand(count, generator=generator)",
+        "torch.where(drawn, 0.5 + 0.5 * torch.rand(count, generator=generator)",
+        TRAINING,
+    ),
+    Mutant(
+        "a matrix is that of the inverse orientation",
+        "data/spatial_transforms.py",
+        "matrix[source, axis] =",
+        "matrix[axis, source] =",
+        "test_spatial_transforms.py",
+    ),
+    Mutant(
+        "points outside counted in angstrom",
+        "prepare_mask_czi.py",
+        "unpainted(tomogram.shape_zyx, picks[p.name] / spacing, radii[p.label])",
+        "unpainted(tomogram.shape_zyx, picks[p.name], radii[p.label])",
+        TRAINING,
+    ),
+    Mutant(
+        "masks of the nominal radius in angstrom",
+        "data/masks.py",
+        "p.radius_angstrom / voxel_spacing_angstrom * radius_fraction",
+        "p.radius_angstrom * radius_fraction",
+        "test_masks.py",
+    ),
+    Mutant(
+        "cache of one set of percentiles serves all",
+        "data/tomogram_cache.py",
+        "hash_of([str(tomogram.path.resolve()), norm_percentiles])",
+        "hash_of([str(tomogram.path.resolve())])",
+        "test_tomogram_cache.py",
+    ),
+    # --- Training ---
+    Mutant(
+        "Tversky of every patch by itself", "losses/tversky.py", "over = (0, 2, 3, 4)", "over = (2, 3, 4)", TRAINING
+    ),
+    Mutant(
+        "validation truth in x, y, z",
+        "training/run.py",
+        "held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing",
+        "held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3)))[:, ::-1] * spacing",
+        TRAINING,
+    ),
+    Mutant(
+        "gradient norms of this process alone",
+        "training/module.py",
+        'self.trainer.strategy.reduce(norms, reduce_op="mean")',
+        "norms",
+        TRAINING,
+    ),
+    Mutant("no dropout", "models/deepfinder2.py", "dropout: float = 0.2", "dropout: float = 0.0", TRAINING),
+    Mutant(
+        "validation windows exchanged",
+        "training/arguments.py",
+        'if args.norm_type == "batch" else',
+        'if args.norm_type != "batch" else',
+        TRAINING,
+    ),
+    Mutant(
+        "of equal checkpoints the earlier kept",
+        "training/checkpoint_files.py",
+        " or current == self.best_model_score",
+        "",
+        TRAINING,
+    ),
+    Mutant(
+        "augmentation of every step alike",
+        "training/module.py",
+        'batch_seeds(self.settings.seed, batch["index"])',
+        "batch_seeds(self.settings.seed, 0)",
+        "test_training.py",
+    ),
+    Mutant(
+        "a resumed GradNorm begins anew",
+        "losses/gradnorm.py",
+        'self._optimizer.load_state_dict(state["optimizer"])',
+        "pass",
+        "test_gradnorm.py",
+    ),
+    # --- Phantom ---
+    Mutant(
+        "dose from one end of the tilt range to the other",
+        "data/phantom/tilt_series.py",
+        'np.argsort(np.argsort(np.abs(geometry.angles_degrees), kind="stable"), kind="stable")',
+        "np.arange(len(geometry.angles_degrees))",
+        TRAINING,
+    ),
+    Mutant(
+        "noise of a tilt whatever their number",
+        "data/phantom/dataset.py",
+        "math.sqrt(tilts / REFERENCE_TILTS)",
+        "1.0",
+        TRAINING,
+    ),
+    # --- Inference ---
+    Mutant(
+        "map key without the normalisation",
+        "inference/maps/network_maps.py",
+        '"norm_percentiles": source.settings.norm_percentiles,',
+        "",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "map key without the device",
+        "inference/maps/network_maps.py",
+        '                "device": self.device.type,\n',
+        "",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "map key without the window in use",
+        "inference/maps/network_maps.py",
+        '"window": self.window(checkpoint, inference, source.tomogram.shape_zyx),',
+        "",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "window record without the shape",
+        "inference/maps/network_maps.py",
+        "self._architectures[checkpoint], tuple(shape_zyx)]",
+        "self._architectures[checkpoint]]",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "memory of a blended map without its variance",
+        "inference/memory.py",
+        "maps += math.prod(grid.map_shape_zyx) * FLOAT * cost.num_classes * (1 + with_variance)",
+        "maps += math.prod(grid.map_shape_zyx) * FLOAT * cost.num_classes",
+        EVALUATION,
+    ),
+    Mutant(
+        "a batch norm left unfolded without a word",
+        "models/folding.py",
+        "    if left:\n",
+        "    if False:\n",
+        "test_folding.py",
+    ),
+    Mutant(
+        "variance between networks left out",
+        "tta/moments.py",
+        "self._squares.addcmul_(difference, difference, value=1 - 1 / self.count)",
+        "pass",
+        "test_ensembles.py",
+    ),
+    # --- Detection and search ---
+    Mutant(
+        "lowest score of the first particle for all",
+        "evaluation/detection.py",
+        "floor = min(LOWEST_SCORE, *thresholds, grid",
+        "floor = min(1.0, *thresholds[:1], grid",
+        "test_detection.py test_search.py",
+    ),
+    Mutant(
+        "uncertainty half a voxel of the map off",
+        "evaluation/detection.py",
+        "np.rint((coordinates_zyx + 0.5) / prediction.stride - 0.5)",
+        "np.rint(coordinates_zyx / prediction.stride)",
+        "test_detection.py",
+    ),
+    Mutant(
+        "calibration from the first point of the grid",
+        "evaluation/tuning/search_result.py",
+        "one.curve_at(place) for one",
+        "one.curve_at((0,) * len(place)) for one",
+        EVALUATION,
+    ),
+    Mutant(
+        "a second threshold is not searched",
+        "evaluation/grid.py",
+        "further = [self.further_size_keyword] if self.further_size_keyword else []",
+        "further = []",
+        "test_search.py",
+    ),
+    Mutant(
+        "networks that were trained on a tomogram search on it",
+        "evaluation/tuning/out_of_fold.py",
+        "return run_name in network.training_runs",
+        "return False",
+        "test_out_of_fold.py",
+    ),
+    # --- Results ---
+    Mutant(
+        "result key without the voxel spacing",
+        "evaluation/finished.py",
+        '"voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,',
+        "",
+        EVALUATION,
+    ),
+    Mutant(
+        "result key without the truth",
+        "evaluation/finished.py",
+        '"truth": None if one.truth is None else one.truth.to_csv(),',
+        "",
+        EVALUATION,
+    ),
+    Mutant(
+        "search finished for another truth",
+        "evaluation/tuning/search.py",
+        "return result_key(tomograms, searches[folder]",
+        "return result_key([replace(one, truth=None) for one in tomograms], searches[folder]",
+        "test_campaign.py",
+    ),
+    Mutant(
+        "result key without the particles' radii",
+        "evaluation/finished.py",
+        "(p.name, p.radius_angstrom, p.label, p.score_weight)",
+        "(p.name, p.label, p.score_weight)",
+        EVALUATION,
+    ),
+    Mutant(
+        "training data read with the evaluated spacing",
+        "run_experiment_evaluation.py",
+        'replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"))',
+        "tomograms",
+        EVALUATION,
+    ),
+    Mutant(
+        "a finished tomogram is not marked",
+        "evaluation/finished.py",
+        "        mark_finished(temporary, key, **notes)\n",
+        "",
+        "test_campaign_folder.py",
+    ),
+    # --- Pictures and report ---
+    Mutant(
+        "circles with x and y exchanged",
+        "evaluation/overlays.py",
+        "(row[across] / 10, row[up] / 10)",
+        "(row[up] / 10, row[across] / 10)",
+        EVALUATION,
+    ),
+    Mutant(
+        "picture without the half voxel",
+        "evaluation/overlays.py",
+        "        -0.5 * spacing / 10,\n        (width - 0.5) * spacing / 10,",
+        "        0.0,\n        width * spacing / 10,",
+        EVALUATION,
+    ),
+    Mutant(
+        "errors along z and in the plane exchanged",
+        "evaluation/report/figures.py",
+        '("rms_z", "rms_xy"), ("along z"',
+        '("rms_xy", "rms_z"), ("along z"',
+        EVALUATION,
+    ),
+    Mutant(
+        "cost of views inverted",
+        "evaluation/report/page.py",
+        "_seconds(one) / _seconds(other) if",
+        "_seconds(other) / _seconds(one) if",
+        EVALUATION,
+    ),
+    Mutant(
+        "position errors of the first detector alone",
+        "evaluation/campaign/comparison.py",
+        "for table in self.picks.values()\n        ]",
+        "for table in list(self.picks.values())[:1]\n        ]",
+        EVALUATION,
+    ),
+    Mutant(
+        "seconds of all tomograms",
+        "evaluation/report/campaign_report.py",
+        'float(rows["seconds"].sum()) / pieces',
+        'float(rows["seconds"].sum())',
+        EVALUATION,
+    ),
+    Mutant(
+        "threshold of one fold in the report",
+        "evaluation/report/campaign_report.py",
+        "for name in names]\n    curves = {}",
+        "for name in names[:1]]\n    curves = {}",
+        EVALUATION,
+    ),
+    Mutant(
+        "curves of one fold in the report",
+        "evaluation/report/campaign_report.py",
+        "for name in names for run in campaign.truths]",
+        "for name in names[:1] for run in campaign.truths]",
+        EVALUATION,
+    ),
+    Mutant(
+        "picture of the best tomogram alone",
+        "evaluation/report/campaign_report.py",
+        "dict.fromkeys([ordered.index[0], ordered.index[-1]])",
+        "dict.fromkeys([ordered.index[0]])",
+        EVALUATION,
+    ),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these breaks alone")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    wanted = [mutant for mutant in MUTANTS if args.only is None or mutant.name in args.only]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_of_the_program(Path(folder))
+        verdicts = {mutant.name: verdict(mutant, copy) for mutant in tqdm(wanted, disable=None)}
+    print("| break | file | |\n|---|---|---|")
+    for mutant in wanted:
+        print(f"| {mutant.name} | {mutant.file} | {verdicts[mutant.name]} |")
+    caught = sum(one == "caught" for one in verdicts.values())
+    print(f"\n{caught} of {len(wanted)} caught")
+    return int(caught < LEAST_SHARE * len(wanted) or "text not found" in verdicts.values())
+
+
+def copy_of_the_program(folder: Path) -> Path:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def verdict(mutant: Mutant, copy: Path) -> str:
+    """caught, survived or text not found."""
+    path = copy / mutant.file
+    whole = path.read_text(encoding="utf-8")
+    if mutant.old not in whole:
+        return "text not found"
+    path.write_text(whole.replace(mutant.old, mutant.new, 1), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    tests = [f"tests/{name}" for name in mutant.tests.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run([*command, *tests], cwd=copy, env=environment, capture_output=True, timeout=SECONDS)
+        return "survived" if done.returncode == 0 else "caught"
+    except subprocess.TimeoutExpired:
+        return "caught"
+    finally:
+        path.write_text(whole, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
