@@ -2,13 +2,14 @@
 # make test   the whole test suite
 # make lint   ruff
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
+# make docs   docs/flags.md, the page of all flags, from the parsers
 # Each makes .venv first when it is missing.
 
 PYTHON ?= python3
 RUN := .venv/bin/python
 DEMO := demo
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench docs
 
 .venv/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -39,3 +40,6 @@ bench: .venv/installed
 	$(RUN) make_phantom_dataset.py --output_dir bench/data --num_train 4 --num_eval 2 --shape 96 192 192
 	$(RUN) -m benchmarks.accuracy --data_root bench/data --public_root bench/data/public --output_dir bench/results \
 		--epochs 8
+
+docs: .venv/installed
+	$(RUN) -m docs.flags

@@ -1,0 +1,1 @@
+"""The page of all flags, and the command that writes it."""
