@@ -29,7 +29,7 @@ from postprocessing import METHODS
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A keyword of one or more detection methods, its flags, and its defaults (by method, or for all).
+    """A keyword of detection methods, its flags, and its defaults (by method, or for all).
 
     Attributes
     ----------
@@ -40,7 +40,6 @@ class Hyperparameter:
     """
 
     keyword: str
-    methods: tuple[str, ...]
     fixed_flag: str
     list_flag: str
     default: float | Mapping[str, float]
@@ -49,11 +48,15 @@ class Hyperparameter:
     specific_fixed_flags: Mapping[str, str] = field(default_factory=dict)
     specific_list_flags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(name for name, method in METHODS.items() if self.keyword in method.keywords)
+
     def default_for(self, method: str) -> float:
-        return self.default[method] if isinstance(self.default, Mapping) else self.default
+        return _of_method(self.default, method)
 
     def grid_for(self, method: str) -> tuple[float, ...]:
-        return self.grid[method] if isinstance(self.grid, Mapping) else self.grid
+        return _of_method(self.grid, method)
 
     def foreign_flags(self, method: str) -> list[str]:
         """The flags of this row that have no effect on the method."""
@@ -62,10 +65,14 @@ class Hyperparameter:
         return foreign if method in self.methods else [self.fixed_flag, self.list_flag, *foreign]
 
 
+def _of_method(values, method: str):
+    """Of values by method the one for this method, or else the first; a value for all methods as it is."""
+    return values.get(method, next(iter(values.values()))) if isinstance(values, Mapping) else values
+
+
 HYPERPARAMETERS = (
     Hyperparameter(
         "peak_threshold",
-        ("peak_local_max_gpu",),
         "--fixed_plm_gpu_peak_thresh",
         "--plm_gpu_peak_threshs",
         config.PLM_GPU_PEAK_THRESH,
@@ -74,7 +81,6 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "conf_threshold",
-        ("cc3d", "watershed", "meanshift"),
         "--fixed_conf_threshold",
         "--conf_thresholds",
         config.CONF_THRESHOLD,
@@ -83,7 +89,6 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "vol_frac_threshold",
-        ("cc3d", "watershed"),
         "--fixed_vol_frac_threshold",
         "--vol_frac_thresholds",
         config.VOL_FRAC_THRESHOLD,
@@ -93,7 +98,6 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "cluster_radius_fraction",
-        ("watershed", "meanshift"),
         "--fixed_cluster_radius_fraction",
         "--cluster_radius_fractions",
         {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},
@@ -104,7 +108,6 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "min_cluster_vol_frac",
-        ("meanshift",),
         "--fixed_min_cluster_vol_frac",
         "--min_cluster_vol_fracs",
         config.MIN_CLUSTER_VOL_FRAC,
@@ -114,7 +117,6 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "nms_radius_fraction",
-        ("peak_local_max_gpu", "cc3d", "watershed", "meanshift"),
         "--fixed_nms_radius_fraction",
         "--nms_radius_fractions",
         config.NMS_RADIUS_FRACTION,

@@ -45,6 +45,12 @@ class Method:
         return as_scores(volume_fractions(detections, trained_radius_voxels))
 
     @property
+    def keywords(self) -> tuple[str, ...]:
+        """Of all its hyperparameters."""
+        further = (self.score_keyword, self.size_keyword, "nms_radius_fraction")
+        return (*self.structural, *(keyword for keyword in further if keyword))
+
+    @property
     def threshold(self) -> str:
         """The keyword of selection.selected that the method's threshold is given by."""
         return "smallest_score" if self.score_keyword else "smallest_volume_fraction"

@@ -232,7 +232,7 @@ MUTANTS = (
         "lowest score of the first particle for all",
         "evaluation/detection.py",
         "floor = min(LOWEST_SCORE, *thresholds, grid",
-        "floor = min(1.0, *thresholds[:1], grid",
+        "floor = min(LOWEST_SCORE, *thresholds[:1], grid",
         "test_detection.py test_search.py",
     ),
     Mutant(

@@ -16,7 +16,8 @@ from evaluation.arguments import (
     search_grid,
 )
 from particle_config import PARTICLES
-from postprocessing import METHODS
+from postprocessing import METHODS, Method
+from postprocessing.detections import no_detections
 
 FIXED_FLAGS = {
     "--fixed_conf_threshold",
@@ -247,3 +248,17 @@ def test_a_file_takes_the_place_of_a_search(file):
 def test_a_file_of_another_method(file):
     with pytest.raises(InputError, match="cc3d"):
         resolve_hyperparameters(for_method("cc3d", "--per_class_hp_path", file), PARTICLES, [])
+
+
+# --- A fifth method -----------------------------------------------------------------------------------
+def test_a_fifth_method_is_one_row_of_the_registry(monkeypatch):
+    """With both thresholds: flags, defaults and the grid follow, and the search goes over both."""
+    toy = Method(lambda probability, **_: no_detections(), ("conf_threshold",), "peak_threshold", "vol_frac_threshold")
+    monkeypatch.setitem(METHODS, "toy", toy)
+    keywords = {"conf_threshold", "peak_threshold", "vol_frac_threshold", "nms_radius_fraction"}
+    assert set(resolve_hyperparameters(for_method("toy"), PARTICLES, [])["ribosome"]) == keywords
+    grid = search_grid(for_method("toy", *SEARCH, "--vol_frac_thresholds", 0.1, 0.2, "--fixed_conf_threshold", 0.4))
+    assert set(grid.values) == set(grid.keywords) == keywords
+    assert grid.values["vol_frac_threshold"] == (0.1, 0.2) and grid.values["conf_threshold"] == (0.4,)
+    with pytest.raises(InputError, match="--ms_min_vol_fracs has no effect"):
+        search_grid(for_method("toy", *SEARCH, "--ms_min_vol_fracs", 0.1))

@@ -9,6 +9,7 @@ import torch
 
 from evaluation.arguments import HYPERPARAMETERS
 from evaluation.detection import (
+    LOWEST_SCORE,
     DetectionSettings,
     accept,
     propose,
@@ -86,6 +87,16 @@ def test_every_particle_has_its_own_threshold(prediction):
         scores = everything.loc[everything["particle_type"] == name, "score"]
         assert picks.loc[picks["particle_type"] == name, "score"].tolist() == scores[scores >= chosen].tolist()
     assert everything.loc[everything["particle_type"] == last, "score"].min() < 0.5
+
+
+def test_candidates_go_down_to_the_lowest_threshold_of_all_particles():
+    """Also below the score from which on curves are drawn."""
+    probability = torch.zeros(len(PARTICLES) + 1, 16, 16, 16)
+    probability[-1, 7:10, 7:10, 7:10] = 0.02
+    values = settings("peak_local_max_gpu", peak_threshold=0.5).hyperparameters
+    values[PARTICLES[-1].name] = {"peak_threshold": 0.0001, "nms_radius_fraction": 0.5}
+    picks = picks_of(Prediction(probability, None, 1), DetectionSettings(0.5, "peak_local_max_gpu", values))
+    assert picks["particle_type"].tolist() == [PARTICLES[-1].name] and picks["score"].iloc[0] < LOWEST_SCORE
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.4, 0.6, 0.75])

@@ -56,7 +56,7 @@ def test_a_patch_has_the_sides_asked_for_and_the_particle_in_its_middle(monkeypa
     monkeypatch.setattr("data.patches.CENTRE_JITTER_FRACTION", 0.0)
     shape = (31, 41, 51)
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    centre = np.array([14, 21, 28])
+    centre = np.array([15, 22, 29])
     volume = TrainingVolume("a", (image,), np.zeros(shape, np.uint8), {1: centre[None].astype(float)}, 10.0)
     batches = PatchBatches([volume], patch_size_zyx=(9, 11, 13), batch_size=2, background_fraction=0.0, seed=0)
     batch = batches[0]

@@ -20,7 +20,9 @@ def test_windows_cover_the_volume_with_the_overlap_and_stay_inside(side, width, 
     spans = grid_of(side, width, overlap, stride).spans(0)
     assert len(spans) == count_windows(side, width, overlap, stride)
     assert spans[0].map_voxels.start == 0 and spans[-1].map_voxels.stop == -(-side // stride)
-    assert all((one.map_voxels.stop - other.map_voxels.start) * stride >= overlap for one, other in itertools.pairwise(spans))
+    assert all(
+        (one.map_voxels.stop - other.map_voxels.start) * stride >= overlap for one, other in itertools.pairwise(spans)
+    )
     for span in spans:
         assert span.voxels.stop - span.voxels.start + sum(span.mirrored) == width
         assert span.voxels.start % stride == 0 and span.voxels.start == span.map_voxels.start * stride
