@@ -23,6 +23,8 @@ from particle_config import Particle
 FORMAT = 3
 # In a folder that is finished: the key, and what its maker wrote down.
 FINISHED = ".finished.json"
+# Where an evaluation leaves temporary files when it is killed.
+TEMPORARY = (".*.partial", "picks/.*.partial", "overlays/.*.partial")
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,12 @@ def result_key(
 
 
 @contextmanager
-def holding(root: Path) -> Iterator[None]:
+def holding(root: Path, *, temporary: Sequence[str] = TEMPORARY) -> Iterator[None]:
     """Keep a folder of results for this process; temporary files of one that was killed are removed first.
+
+    Parameters
+    ----------
+    temporary : patterns of such files below the folder; others may belong to a process that is at work
 
     Raises
     ------
@@ -78,8 +84,8 @@ def holding(root: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
     with lock:
-        for temporary in root.rglob(".*.partial"):
-            shutil.rmtree(temporary)
+        for path in [path for pattern in temporary for path in root.glob(pattern)]:
+            shutil.rmtree(path, ignore_errors=True)
         yield
 
 
@@ -101,5 +107,8 @@ def mark_finished(folder: Path, key: str, **notes: float) -> None:
 def finished_notes(folder: Path, key: str) -> dict | None:
     """What was written down when the folder was finished with that key; None where it was not."""
     path = folder / FINISHED
-    notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return notes if notes.get("key") == key else None
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:  # damaged: the results are made again
+        return None
+    return notes if isinstance(notes, dict) and notes.get("key") == key else None

@@ -9,7 +9,7 @@ from errors import InputError
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.folder import CampaignFolder
 from evaluation.exports import write_run_picks
-from evaluation.finished import finished_notes, finishing, mark_finished
+from evaluation.finished import FINISHED, finished_notes, finishing, mark_finished
 from inference.maps.timings import Timings
 from particle_config import PARTICLES
 
@@ -45,10 +45,12 @@ def test_one_campaign_at_a_time(folder):
 
 
 def test_temporary_files_of_a_killed_process_are_removed(folder):
-    temporary = folder.root / "df1" / ".TS_1.abc.partial"
-    temporary.mkdir(parents=True)
+    temporary = folder.picks_dir(CONFIGURATION, "fold_0", "TS_1").with_name(".TS_1.abc.partial")
+    foreign = folder.root / "checkpoints" / ".fold_0-last.ckpt.abc.partial"
+    for path in (temporary, foreign):
+        path.mkdir(parents=True)
     with folder.opened({}, command=""):
-        assert not temporary.exists()
+        assert not temporary.exists() and foreign.exists()  # the latter is of another command, perhaps at work
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
@@ -69,6 +71,8 @@ def test_finished_as_a_whole_and_from_the_same(tmp_path):
         (item / "all").write_text("")
     assert finished_notes(tmp_path / "item", "key")["picks"] == 3
     assert finished_notes(tmp_path / "item", "other") is None
+    (tmp_path / "item" / FINISHED).write_text("{")
+    assert finished_notes(tmp_path / "item", "key") is None  # damaged
     mark_finished(tmp_path / "item", "other")
     assert finished_notes(tmp_path / "item", "key") is None and finished_notes(tmp_path / "item", "other")
 

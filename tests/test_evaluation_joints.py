@@ -72,7 +72,7 @@ def changed_particle(**changes):
         {"particles": changed_particle(label=9)},
         {"particles": PARTICLES[:-1]},
     ],
-    ids=str,
+    ids=["spacing", "no-truth", "truth", "members", "order", "combine", "radius", "name", "weight", "label", "fewer"],
 )
 def test_results_are_others_where_anything_is_that_they_depend_on(settings, changes):
     assert key(settings, **changes) != key(settings) == key(settings)

@@ -137,6 +137,9 @@ def test_windows_stay_as_they_were_first_chosen(ensemble, sources, tmp_path):
     record.write_text("[16, 16, 32]")
     assert maps(tmp_path).window(ensemble.members[0], auto, shape) == (16, 16, 32)
     assert maps(tmp_path).key(ensemble.members[0], sources[0], auto) != before
+    record.write_text("[16, 16")  # damaged: chosen again
+    assert maps(tmp_path).window(ensemble.members[0], auto, shape) == (24, 32, 32)
+    record.write_text("[16, 16, 32]")
     assert maps(tmp_path).window(ensemble.members[0], auto, (16, 16, 40)) == (16, 16, 40)  # of another shape
     maps(tmp_path).window(ensemble.members[0], replace(auto, max_memory_gb=50.0), shape)
     windows = sorted(json.loads(path.read_text()) for path in record.parent.iterdir())

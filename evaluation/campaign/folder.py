@@ -19,6 +19,8 @@ from inference.maps.timings import Timings
 from particle_config import Particle
 
 PARAMETERS = "run_parameters.json"
+# Where a campaign leaves temporary files when it is killed: among its tables and below its configurations.
+TEMPORARY = (".*.partial", "*/*-*-*/**/.*.partial")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class CampaignFolder:
         ------
         InputError : another process is at work here, or the folder is of a campaign with other parameters.
         """
-        with holding(self.root):
+        with holding(self.root, temporary=TEMPORARY):
             self._check_parameters(parameters)
             with atomic_path(self.root / PARAMETERS) as temporary:
                 content = {"command": command, "parameters": parameters}

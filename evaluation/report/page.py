@@ -61,7 +61,7 @@ def _drawn(campaign: CampaignResults, result: ExperimentResult, rank: int) -> Dr
 
 
 def _better_than(label: str, drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[int]:
-    """Ranks of the experiments that it really beats."""
+    """Ranks of the experiments that it is significantly better than."""
     real = comparisons[comparisons["real"] & (comparisons["first"] == label)]["second"].tolist()
     return [rank for rank, one in enumerate(drawn, start=1) if one.label in real]
 

@@ -108,9 +108,10 @@ class NetworkMaps:
         """
         record = self._window_record(checkpoint, inference, shape_zyx)
         if record not in self._windows:
-            if record.is_file():
-                self._windows[record] = tuple(json.loads(record.read_text(encoding="utf-8")))
-            else:
+            try:
+                depth, height, width = map(int, json.loads(record.read_text(encoding="utf-8")))
+                self._windows[record] = depth, height, width
+            except (FileNotFoundError, TypeError, ValueError):  # none, or damaged
                 predictor = self._predictor(checkpoint, inference, shape_zyx)
                 self._write_window(record, predictor.window_for(shape_zyx))
         return self._windows[record]
