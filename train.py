@@ -52,6 +52,7 @@ MAY_CHANGE = (
     *FOLD_FLAGS,
     *("resume_from_checkpoint", "epochs", "lr", "data_root", "mask_dir", "output_dir", "comment", "wandb_mode"),
     *("device", "devices", "num_nodes", "strategy", "num_workers", "cache_dir"),
+    *("max_memory_gb", "disable_cache"),  # flags of earlier versions, which changed no weight
 )
 
 

@@ -93,7 +93,13 @@ class GradNorm:
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where ``state_dict`` was taken."""
+        """Go on exactly where ``state_dict`` was taken, perhaps by an earlier version with an Adam of its own."""
         self._weights.copy_(state["weights"])
-        self._initial_losses = state["initial_losses"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            self._initial_losses = state["initial_losses"]
+            self._optimizer.load_state_dict(state["optimizer"])
+        elif state["step"] > 0:
+            self._initial_losses = state["initial_losses"].cpu()
+            memory = {"step": state["step"], "exp_avg": state["mean_slope"], "exp_avg_sq": state["mean_square_slope"]}
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": {0: memory}, "param_groups": groups})

@@ -150,6 +150,31 @@ def test_interrupted_is_uninterrupted_bit_for_bit(tmp_path):
     assert torch.equal(weights_after(second, steps[25:]), weights_after(gradnorm(), steps))
 
 
+def test_a_state_of_an_earlier_version_goes_on_as_well():
+    """Before torch's Adam, the moments stood in the state by themselves, and first losses not seen yet were NaN."""
+    steps = random_steps(60)
+    first = gradnorm()
+    weights_after(first, steps[:25])
+    state = first.state_dict()
+    adam = state["optimizer"]["state"][0]
+    earlier = {
+        "weights": state["weights"],
+        "weight_sum": state["weights"].sum(),
+        "initial_losses": state["initial_losses"],
+        "step": adam["step"],
+        "mean_slope": adam["exp_avg"],
+        "mean_square_slope": adam["exp_avg_sq"],
+    }
+    second = gradnorm()
+    second.load_state_dict(earlier)
+    assert torch.equal(weights_after(second, steps[25:]), weights_after(gradnorm(), steps))
+    fresh = gradnorm()
+    fresh.load_state_dict(
+        {**earlier, "weights": torch.ones(2), "step": torch.tensor(0.0), "initial_losses": torch.full((2,), math.nan)}
+    )
+    assert torch.equal(weights_after(fresh, steps), weights_after(gradnorm(), steps))
+
+
 def test_a_state_is_not_changed_by_later_steps(tmp_path):
     balancer = gradnorm()
     weights_after(balancer, random_steps(5))
