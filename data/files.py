@@ -1,6 +1,7 @@
 """Writing without leaving anything half-written."""
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The yielded path has the final name (so that suffix-sensitive writers behave) but lies in a hidden
     folder beside it, on the same file system. The block may make it a file or a folder; an older ``path``
-    is replaced, a folder as a whole. When the block raises, all of it is removed and an older ``path`` stays.
+    is replaced, a folder as a whole. When the block raises, all of it is removed and an older ``path`` stays. The
+    content is on the disk before its name is: a power failure leaves no empty file under a final name.
 
     Raises
     ------
@@ -31,6 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
     try:
         yield workplace / path.name
+        _flush(workplace)
         _replace(workplace / path.name, path, aside=workplace / f"old-{path.name}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -38,6 +41,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("r+b") as opened:
+                os.fsync(opened.fileno())
 
 
 def _replace(new: Path, path: Path, aside: Path) -> None:

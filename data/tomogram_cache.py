@@ -58,7 +58,8 @@ def _open(path: Path, shape_zyx: tuple[int, int, int]) -> np.ndarray | None:
     """The entry; None when there is none, or it is not whole."""
     try:
         image = np.load(path, mmap_mode="c", allow_pickle=False)
-        if image.shape == shape_zyx and image.dtype == np.float32:
+        whole = path.stat().st_size == image.offset + image.nbytes
+        if whole and image.shape == shape_zyx and image.dtype == np.float32:
             return image
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -1,6 +1,7 @@
 """atomic_path: all or nothing, for files and folders."""
 
 import errno
+import os
 
 import pytest
 
@@ -40,6 +41,22 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
             (temporary / content).write_text(content)
     assert names(target) == ["second"]
     assert names(tmp_path) == ["run.zarr"]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch, is_folder):
+    target, flushed = tmp_path / "results", []
+
+    def fsync(descriptor):
+        assert not target.exists()
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_path(target) as temporary:
+        if is_folder:
+            temporary.mkdir()
+        (temporary / "a" if is_folder else temporary).write_text("ready")
+    assert flushed == [(target / "a" if is_folder else target).stat().st_ino]
 
 
 def test_an_error_leaves_the_old_folder(tmp_path):

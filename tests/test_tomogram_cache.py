@@ -102,6 +102,10 @@ def _cut_short(content):
     return content[:-100]
 
 
+def _too_long(content):
+    return content + bytes(4)
+
+
 def _emptied(content):
     return b""
 
@@ -110,7 +114,7 @@ def _no_array(content):
     return b"not an array at all"
 
 
-@pytest.mark.parametrize("damage", [_cut_short, _emptied, _no_array])
+@pytest.mark.parametrize("damage", [_cut_short, _too_long, _emptied, _no_array])
 def test_a_damaged_entry_is_made_again(tmp_path, source, damage):
     load(tmp_path)
     (entry,) = entries(tmp_path)
