@@ -104,13 +104,15 @@ def _within(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray
 
 
 def _busiest_slice(marks: pd.DataFrame, axis: int, length: int, spacing: float) -> int:
-    """The slice of that axis with most marks in its slab; the middle one without marks."""
+    """The slice of that axis with most marks near it, of equals the nearest to them; the middle one without marks."""
     if marks.empty:
         return length // 2
     positions = marks["zyx"[axis]].to_numpy() / spacing
     reach = SLAB_ANGSTROM / spacing
-    inside = np.abs(np.arange(length)[:, None] - positions[None, :]) <= reach
-    return int(np.argmax(inside.sum(axis=1)))
+    distances = np.abs(np.arange(length)[:, None] - positions[None, :])
+    inside = distances <= reach
+    closeness = np.where(inside, 1 - distances / reach, 0).mean(axis=1)  # below 1: it decides among equals alone
+    return int(np.argmax(inside.sum(axis=1) + closeness / 2))
 
 
 def _slab(volume: np.ndarray, axis: int, centre: int, spacing: float) -> np.ndarray:
