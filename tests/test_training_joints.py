@@ -26,9 +26,10 @@ from losses import build_loss
 from models import build_model
 from particle_config import PARTICLES
 from training.arguments import training_settings, volume_source
+from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
 from training.checkpoint_files import BestCheckpoint
 from training.fold_data import FoldData
-from training.run import _build_module
+from training.run import _averaging, _build_module
 
 QUICK = ["--patch_size", "16", "24", "32", "--batch_size", "2", "--precision", "fp32"]
 
@@ -230,6 +231,7 @@ def test_a_training_step_mixes_no_devices(words, flags, monkeypatch):
         limit_val_batches=0,
         num_sanity_val_steps=0,
         gradient_clip_val=1.0,
+        callbacks=[*_averaging(module.settings), TrainingProgress(0), LossGuard(0), SignalsBetweenSteps()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
