@@ -2,20 +2,12 @@
 
 import pytest
 import torch
+from random_patches import patch, seeded
 
 from data import augmentation
 from data.augmentation import LEVELS, add_noise, augment, change_gamma, mixup, shift_statistics
 from data.normalization import standardize
 from data.spatial_transforms import MODES
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def patch(shape=(6, 8, 8), count=1):
-    image = torch.randn(count, 1, *shape, generator=seeded(0))
-    return image, (image[:, 0] > 0).to(torch.uint8)
 
 
 @pytest.fixture

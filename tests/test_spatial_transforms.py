@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from random_patches import patch, seeded
 from scipy import ndimage
 
 from data import spatial_transforms
@@ -17,15 +18,6 @@ from data.spatial_transforms import (
     transform_patches,
 )
 from tta.orientations import IDENTITY
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def patch(shape=(6, 8, 8), count=1):
-    image = torch.randn(count, 1, *shape, generator=seeded(0))
-    return image, (image[:, 0] > 0).to(torch.uint8)
 
 
 @pytest.fixture
