@@ -142,7 +142,7 @@ def _merge(ends_zyx: np.ndarray, numbers: np.ndarray, bandwidth: float) -> np.nd
 
 
 def _nearest_mode(voxels_zyx: Tensor, bins: Bins, modes_zyx: np.ndarray) -> Tensor:
-    """Cell by bin where the second mode is farther from the bin's centre by its diagonal, else voxel by voxel."""
+    """Bin by bin where the second mode is farther from the bin's centre by its diagonal, else voxel by voxel."""
     tree = KDTree(modes_zyx)
     distances, modes = tree.query(bins.centres_zyx.cpu().numpy(), k=2)
     mixed_bins = torch.from_numpy(distances[:, 1] - distances[:, 0] <= bins.diagonal * (1 + 1e-6))
