@@ -13,7 +13,9 @@ their ratio holds on a busy machine too.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -23,7 +25,6 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed as skimage_watershed
 from sklearn.cluster import MeanShift
 from torch import Tensor
-from tqdm import tqdm
 
 import config
 from command_line import run_script
@@ -41,6 +42,15 @@ NOISE = 0.05
 
 # One turn: the coordinates of what is found.
 Side = Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a side gave last, and the medians over its turns."""
+
+    result: Any
+    seconds: float
+    cpu_seconds: float
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,27 +76,28 @@ def main(argv: list[str] | None = None) -> None:
     print("| method | found | by the others | ours, s | others, s | ratio | ours, CPU s | others, CPU s | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in args.methods:
-        ours, others = SIDES[name](probability, device)
-        report(name, *(turns(side, args.repeats, device) for side in (ours, others)))
+        report(name, *take_turns(SIDES[name](probability, device), args.repeats))
 
 
 # --- Measuring ----------------------------------------------------------------------------------------
-def turns(side: Side, repeats: int, device: torch.device) -> tuple[int, float, float]:
-    """Particles found, seconds and CPU seconds; the first turn on a GPU warms up and does not count."""
-    if device.type == "cuda":
-        side()
-    found, seconds, cpu_seconds = np.empty((0, 3)), [], []
-    for _ in tqdm(range(repeats), leave=False):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        found = side()
-        seconds.append(time.perf_counter() - start)
-        cpu_seconds.append(time.process_time() - cpu_start)
-    return len(found), statistics.median(seconds), statistics.median(cpu_seconds)
+def take_turns(sides: Sequence[Callable], repeats: int) -> list[Measured]:
+    """Every side in turn, ``repeats`` times; a turn before them warms up and does not count."""
+    results, seconds, cpu_seconds = [None] * len(sides), [[] for _ in sides], [[] for _ in sides]
+    for turn in range(repeats + 1):
+        for number, side in enumerate(sides):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            results[number] = side()
+            if turn:
+                seconds[number].append(time.perf_counter() - start)
+                cpu_seconds[number].append(time.process_time() - cpu_start)
+    medians = (list(map(statistics.median, times)) for times in (seconds, cpu_seconds))
+    return [Measured(*one) for one in zip(results, *medians, strict=True)]
 
 
-def report(name: str, ours: tuple[int, float, float], others: tuple[int, float, float]) -> None:
-    times = [f"{a:.3g} | {b:.3g} | {b / a:.3g}" for a, b in zip(ours[1:], others[1:], strict=True)]
-    print(f"| {name} | {ours[0]} | {others[0]} | {' | '.join(times)} |", flush=True)
+def report(name: str, ours: Measured, others: Measured) -> None:
+    pairs = ((ours.seconds, others.seconds), (ours.cpu_seconds, others.cpu_seconds))
+    times = [f"{a:.3g} | {b:.3g} | {b / a:.3g}" for a, b in pairs]
+    print(f"| {name} | {len(ours.result)} | {len(others.result)} | {' | '.join(times)} |", flush=True)
 
 
 # --- The map ------------------------------------------------------------------------------------------

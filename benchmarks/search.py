@@ -9,15 +9,13 @@ map on --device and take turns; the search ends with the chosen hyperparameters.
 
 import argparse
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
 import config
-from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres
+from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres, take_turns
 from command_line import run_script
 from evaluation.arguments import HYPERPARAMETERS
 from evaluation.detection import DetectionSettings, propose
@@ -57,8 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     print("| method | detection, s | search, s | ratio | detection, CPU s | search, CPU s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for method in args.methods:
-        seconds = measure(sides(method, probability, centres), args.repeats, device)
-        cells = [f"{once:.3g} | {search:.3g} | {search / once:.2f}" for once, search in seconds]
+        once, search = take_turns(sides(method, probability, centres), args.repeats)
+        pairs = ((once.seconds, search.seconds), (once.cpu_seconds, search.cpu_seconds))
+        cells = [f"{a:.3g} | {b:.3g} | {b / a:.2f}" for a, b in pairs]
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
 
 
@@ -93,19 +92,6 @@ def sides(method: str, probability: torch.Tensor, centres_zyx: np.ndarray) -> tu
         return choose({particle.name: [evidence[particle.name]]}, settings, [particle], ["map"])
 
     return once, search
-
-
-def measure(sides: tuple[Callable, Callable], repeats: int, device: torch.device) -> list[tuple[float, float]]:
-    """Median (seconds of the first, of the second), then the same in CPU seconds; one turn to warm up."""
-    seconds, cpu_seconds = ([], []), ([], [])
-    for turn in range(repeats + 1):
-        for number, side in enumerate(sides):
-            start, cpu_start = time.perf_counter(), time.process_time()
-            side()
-            if turn:
-                seconds[number].append(time.perf_counter() - start)
-                cpu_seconds[number].append(time.process_time() - cpu_start)
-    return [tuple(map(statistics.median, times)) for times in (seconds, cpu_seconds)]
 
 
 if __name__ == "__main__":
