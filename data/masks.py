@@ -98,25 +98,30 @@ def make_mask(
     return paint_spheres(shape_zyx, centres, radii)
 
 
-def pool_labels(label: "Tensor", stride: int) -> "Tensor":
+def pool_labels(label: "Tensor", stride: int, *, single_voxels: bool = False) -> "Tensor":
     """Labels on the coarser grid of a network whose output has a stride.
 
     Parameters
     ----------
     label : (B, Z, Y, X) uint8 on any device; sides are multiples of the stride.
     stride : s >= 1. Coarse voxel j holds voxels j * s to j * s + s - 1; its centre is voxel (j + 0.5) * s - 0.5.
+    single_voxels : labels are single voxels: each gives exactly one coarse voxel.
 
     Returns
     -------
-    Tensor : (B, Z/s, Y/s, X/s) uint8. A coarse voxel has the highest label of its voxels, as later rows of the particle
-        table overwrite earlier ones; so a single voxel gives exactly one coarse voxel.
+    Tensor : (B, Z/s, Y/s, X/s) uint8. A coarse voxel belongs to a particle when at least half of its voxels do, so
+        that spheres keep their volume; it has the highest label of its voxels, as later rows of the particle table
+        overwrite earlier ones.
     """
     if any(side % stride for side in label.shape[1:]):
         raise ValueError(f"sides {tuple(label.shape[1:])} are not multiples of the stride {stride}")
+    if stride == 1:
+        return label
+    cells, filled = label, (label > 0).to(label.dtype)
     for axis in (1, 2, 3):
-        if stride > 1:
-            label = label.unflatten(axis, (-1, stride)).amax(axis + 1)
-    return label
+        cells = cells.unflatten(axis, (-1, stride)).amax(axis + 1)
+        filled = filled.unflatten(axis, (-1, stride)).sum(axis + 1)
+    return cells if single_voxels else cells * (2 * filled >= stride**3)
 
 
 # --- Files --------------------------------------------------------------------------------------------

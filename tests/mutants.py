@@ -174,8 +174,8 @@ MUTANTS = (
     Mutant(
         "label left behind when the image is turned",
         "training/module.py",
-        "target = pool_labels(label, self.network.output_stride)",
-        'target = pool_labels(batch["label"], self.network.output_stride)',
+        "target = pool_labels(label, self.network.output_stride, single_voxels=single_voxels)",
+        'target = pool_labels(batch["label"], self.network.output_stride, single_voxels=single_voxels)',
         CHECKPOINT,
     ),
     Mutant(

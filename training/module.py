@@ -73,16 +73,17 @@ class DetectionModule(pl.LightningModule):
         # Seeded by the number of the batch: a resumed run draws what the uninterrupted one would have.
         seed, dropout_seed = batch_seeds(self.settings.seed, batch["index"])
         generator = torch.Generator().manual_seed(seed)
+        single_voxels = self.description.radius_fraction == 0
         image, label = augment(
             batch["image"],
             batch["label"],
             level=self.settings.augmentation_level,
             mode=self.settings.augmentation_mode,
             generator=generator,
-            single_voxels=self.description.radius_fraction == 0,
+            single_voxels=single_voxels,
         )
         image = shift_statistics(standardize(image), level=self.settings.augmentation_level, generator=generator)
-        target = pool_labels(label, self.network.output_stride)
+        target = pool_labels(label, self.network.output_stride, single_voxels=single_voxels)
         if self.settings.mixup_prob > 0:
             soft = as_probabilities(target, len(self.description.particles) + 1)
             image, target = mixup(image, soft, probability=self.settings.mixup_prob, generator=generator)
