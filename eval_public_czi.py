@@ -22,6 +22,8 @@ from pathlib import Path
 
 from command_line import run_script
 from data.czi import find_runs
+from detection.proposals import DetectionSettings
+from detection.search_settings import SearchSettings
 from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
@@ -36,13 +38,11 @@ from evaluation.arguments import (
     search_grid,
     tomogram_settings,
 )
-from evaluation.detection import DetectionSettings
 from evaluation.finished import TomogramInput, holding
 from evaluation.progress import ProgressBars
 from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
-from evaluation.tuning.settings import SearchSettings
 from inference.arguments import add_inference_arguments, inference_settings
 from inference.checkpoints import check_agreement, check_particles, find_checkpoints, read_description
 from inference.ensembles import Ensemble, mean_of_maps

@@ -17,7 +17,7 @@ from benchmarks.inference import GROUPS, OURS, SIDES, monai_side, our_side
 from command_line import run_script
 from data.czi import find_runs
 from data.picks import truth_table
-from evaluation.detection import DetectionSettings, accept, propose
+from detection.proposals import DetectionSettings, accept, propose
 from inference.checkpoints import load_checkpoint
 from inference.device import DEVICES, choose_device
 from inference.predictor import Prediction

@@ -19,7 +19,7 @@ from benchmarks.inference import default_predictor
 from command_line import run_script
 from data.czi import find_runs
 from data.picks import write_submission
-from evaluation.detection import DetectionSettings, accept, propose
+from detection.proposals import DetectionSettings, accept, propose
 from inference.checkpoints import Description, load_checkpoint
 from inference.predictor import Prediction, Predictor
 from inference.tomograms import SourceTomogram, TomogramSettings

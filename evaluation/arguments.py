@@ -14,8 +14,8 @@ from pathlib import Path
 import config
 from data.content_hash import hash_of
 from data.thresholds import Hyperparameters, read_thresholds
+from detection.grid import STRATEGIES, Grid
 from errors import InputError
-from evaluation.grid import STRATEGIES, Grid
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
 from inference.checkpoints import Description
 from inference.device import choose_device

@@ -12,8 +12,8 @@ import pandas as pd
 
 from data.czi import Run
 from data.picks import table_coordinates_zyx, truth_table
+from detection.proposals import DetectionSettings, accept, propose, threshold_curves
 from errors import InputError
-from evaluation.detection import DetectionSettings, accept, propose, threshold_curves
 from evaluation.exports import read_run_picks, write_curves, write_results, write_run_picks
 from evaluation.finished import TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay

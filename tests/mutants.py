@@ -302,28 +302,28 @@ MUTANTS = (
     # --- Detection and search ---
     Mutant(
         "lowest score of the first particle for all",
-        "evaluation/detection.py",
+        "detection/proposals.py",
         "floor = min(LOWEST_SCORE, *thresholds, grid",
         "floor = min(LOWEST_SCORE, *thresholds[:1], grid",
         "test_detection.py test_search.py",
     ),
     Mutant(
         "uncertainty half a voxel of the map off",
-        "evaluation/detection.py",
+        "detection/proposals.py",
         "np.rint((coordinates_zyx + 0.5) / prediction.stride - 0.5)",
         "np.rint(coordinates_zyx / prediction.stride)",
         "test_detection.py",
     ),
     Mutant(
         "calibration from the first point of the grid",
-        "evaluation/tuning/search_result.py",
+        "detection/search_result.py",
         "one.curve_at(point) for one",
         "one.curve_at((0,) * len(point)) for one",
         EVALUATION,
     ),
     Mutant(
         "a second threshold is not searched",
-        "evaluation/grid.py",
+        "detection/grid.py",
         "further = [self.further_size_keyword] if self.further_size_keyword else []",
         "further = []",
         "test_search.py",

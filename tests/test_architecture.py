@@ -10,8 +10,9 @@ LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
 ALLOWED = {
     **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
     "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
-    "training": {*LEAVES, "inference", "training", "particle_config", "errors"},
-    "evaluation": {*LEAVES, "inference", "evaluation", "particle_config", "errors"},
+    "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
+    "training": {*LEAVES, "inference", "detection", "training", "particle_config", "errors"},
+    "evaluation": {*LEAVES, "inference", "detection", "evaluation", "particle_config", "errors"},
     "config": set(),
     "errors": set(),
     "command_line": {"errors"},
@@ -26,7 +27,10 @@ EXCEPTIONS = {
     ("metrics/fbeta.py", "command_line"),
     ("data/spatial_transforms.py", "tta"),
 }
-OURS = {*LEAVES, "inference", "training", "evaluation", "config", "errors", "particle_config", "command_line"}
+OURS = {
+    *(*LEAVES, "inference", "detection", "training", "evaluation"),
+    *("config", "errors", "particle_config", "command_line"),
+}
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {
     "inference": ("inference", "inference.maps"),

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from evaluation.arguments import HYPERPARAMETERS
-from evaluation.detection import (
+from detection.proposals import (
     LOWEST_SCORE,
     DetectionSettings,
     accept,
@@ -16,6 +15,7 @@ from evaluation.detection import (
     threshold_curves,
     uncertainty_at,
 )
+from evaluation.arguments import HYPERPARAMETERS
 from inference.predictor import Prediction
 from metrics.fbeta import score_picks
 from particle_config import PARTICLES

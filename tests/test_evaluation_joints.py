@@ -16,16 +16,16 @@ from tiny_campaign import EVALUATED, command
 
 import run_experiment_evaluation as script
 from data.picks import picks_table
+from detection.evidence import Evidence
+from detection.grid import PER_CLASS, Grid
+from detection.proposals import DetectionSettings
+from detection.search_result import choose
+from detection.search_settings import SearchSettings
 from evaluation import overlays
 from evaluation.campaign.results import Curve
-from evaluation.detection import DetectionSettings
 from evaluation.exports import read_curves
 from evaluation.finished import TomogramInput, result_key
-from evaluation.grid import PER_CLASS, Grid
 from evaluation.report import figures, page
-from evaluation.tuning.evidence import Evidence
-from evaluation.tuning.search_result import choose
-from evaluation.tuning.settings import SearchSettings
 from inference.ensembles import Ensemble, mean_of_maps, specialists_map
 from inference.memory import FIXED_BYTES, NetworkCost, predicted_bytes
 from inference.settings import InferenceSettings

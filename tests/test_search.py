@@ -9,16 +9,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-import evaluation.detection
 import postprocessing
 from data.picks import picks_table
+from detection.evidence import Evidence, gather_evidence
+from detection.grid import GLOBAL, PER_CLASS, Grid
+from detection.proposals import DetectionSettings, accept, propose
+from detection.search_result import ALL, choose
+from detection.search_settings import SearchSettings
 from evaluation.arguments import HYPERPARAMETERS
-from evaluation.detection import DetectionSettings, accept, propose
-from evaluation.grid import GLOBAL, PER_CLASS, Grid
-from evaluation.tuning.evidence import Evidence, gather_evidence
 from evaluation.tuning.search_curves import save_search_curves
-from evaluation.tuning.search_result import ALL, choose
-from evaluation.tuning.settings import SearchSettings
 from inference.predictor import Prediction
 from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import score_picks
@@ -161,8 +160,8 @@ def test_a_map_is_searched_once_per_structure(method, monkeypatch):
         calls.append(len(keywords["particles"]))
         return candidates(*args, **keywords)
 
-    candidates = evaluation.detection.candidates
-    monkeypatch.setattr("evaluation.detection.candidates", counted)
+    candidates = postprocessing.candidates
+    monkeypatch.setattr("detection.proposals.candidates", counted)
     wanted, (name, prediction, _) = settings(method), tomogram(0)
     proposals_of(name, prediction, wanted.detection, wanted.grid)
     structures = len(wanted.grid.structures)

@@ -14,17 +14,17 @@ from data.content_hash import hash_of
 from data.czi import find_runs
 from data.picks import truth_table
 from data.thresholds import Hyperparameters, write_thresholds
+from detection.grid import Grid
+from detection.proposals import DetectionSettings
+from detection.search_settings import SearchSettings
 from evaluation.campaign.comparison import intermediate_row
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import Detector, Experiment
 from evaluation.campaign.folder import CampaignFolder
-from evaluation.detection import DetectionSettings
 from evaluation.finished import TomogramInput, finishing
-from evaluation.grid import Grid
 from evaluation.progress import ProgressBars
 from evaluation.runs import Outcome, Output, TomogramTask, evaluate_tomograms
 from evaluation.tuning.search import search_hyperparameters
-from evaluation.tuning.settings import SearchSettings
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings

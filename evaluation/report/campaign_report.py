@@ -124,7 +124,7 @@ def _curves(campaign: Campaign, configuration: Configuration, tasks: Sequence[De
 
 
 def _over_sizes(curve: Curve) -> Curve:
-    """From scores v / (1 + v) to shares v of the sphere's volume, see evaluation.detection.threshold_curves."""
+    """From scores v / (1 + v) to shares v of the sphere's volume, see detection.proposals.threshold_curves."""
     return replace(curve, thresholds=curve.thresholds / (1 - curve.thresholds))
 
 

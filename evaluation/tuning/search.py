@@ -14,15 +14,15 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.thresholds import read_thresholds, write_thresholds
-from evaluation.detection import MethodHyperparameters, Proposals, accept, propose
+from detection.evidence import Evidence, gather_evidence
+from detection.grid import Grid
+from detection.proposals import MethodHyperparameters, Proposals, accept, propose
+from detection.search_result import SearchResult, choose
+from detection.search_settings import SearchSettings
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, mark_finished, result_key
-from evaluation.grid import Grid
 from evaluation.progress import ProgressBars
 from evaluation.runs import by_particle, score_of
-from evaluation.tuning.evidence import Evidence, gather_evidence
 from evaluation.tuning.search_curves import save_search_curves
-from evaluation.tuning.search_result import SearchResult, choose
-from evaluation.tuning.settings import SearchSettings
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings

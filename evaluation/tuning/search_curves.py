@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from data.files import atomic_path
-from evaluation.grid import GLOBAL, SUPPRESSION, Grid
-from evaluation.tuning.search_result import ALL, SearchResult
+from detection.grid import GLOBAL, SUPPRESSION, Grid
+from detection.search_result import ALL, SearchResult
 from postprocessing import METHODS
 
 COLUMNS = 3

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.detection import Proposals, curve_of
-from evaluation.grid import Grid
+from detection.grid import Grid
+from detection.proposals import Proposals, curve_of
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
 from postprocessing import METHODS

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluation.grid import GLOBAL
-from evaluation.tuning.evidence import Evidence
-from evaluation.tuning.settings import SearchSettings
+from detection.evidence import Evidence
+from detection.grid import GLOBAL
+from detection.search_settings import SearchSettings
 from metrics.calibration import fit_calibration
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from evaluation.detection import DetectionSettings, MethodHyperparameters
-from evaluation.grid import Grid
+from detection.grid import Grid
+from detection.proposals import DetectionSettings, MethodHyperparameters
 
 
 @dataclass(frozen=True)

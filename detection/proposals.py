@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from data.picks import picks_table
-from evaluation.grid import Grid
+from detection.grid import Grid
 from inference.predictor import Prediction
 from metrics.calibration import confidence
 from metrics.fbeta import MATCH_RADIUS_FRACTION
