@@ -25,7 +25,6 @@ from inference.settings import PRECISIONS
 from inference.tomograms import SourceTomogram, TomogramSettings
 from metrics.fbeta import score_picks
 from particle_config import PARTICLES
-from training.module import VALIDATION_METHOD
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(args.device, args.precision)
     settings = TomogramSettings(trained.tomo_types[0], trained.norm_percentiles, trained.voxel_spacing_angstrom)
     detection = DetectionSettings(
-        trained.radius_fraction, VALIDATION_METHOD, trained.hyperparameters[VALIDATION_METHOD]
+        trained.radius_fraction, config.POSTPROCESSING_METHOD, trained.hyperparameters[config.POSTPROCESSING_METHOD]
     )
     runs = find_runs(args.data_root, tomo_type=settings.tomo_type)
     truth, sources = truth_table(runs), [SourceTomogram(run, settings) for run in runs]

@@ -24,6 +24,8 @@ from particle_config import PARTICLES, Particle
 Rule = Callable[[ThresholdCurve], float]
 # 1.06 is Silverman's rule.
 FACTORS = (0.53, 1.06, 1.59, 2.12)
+# To choose from: lower than the picks go nobody knows what there is.
+THRESHOLDS = np.arange(0.02, 0.98, 0.01)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,7 +60,13 @@ def maximum(curve: ThresholdCurve) -> float:
 
 
 def smoothed(factor: float) -> Rule:
-    return lambda curve: curve.best_threshold(bandwidth_factor=factor)
+    """The threshold at which the smoothed curve is highest."""
+
+    def rule(curve: ThresholdCurve) -> float:
+        values = curve.smoothed_f_beta(THRESHOLDS, curve.bandwidth(factor))
+        return float(THRESHOLDS[np.argmax(values)]) if values.any() else 0.5
+
+    return rule
 
 
 def score_of_others(picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule) -> float:

@@ -45,7 +45,6 @@ from metrics.threshold_curve import ThresholdCurve, threshold_curve
 from particle_config import PARTICLES, Particle
 from train import MAY_CHANGE
 from training.experiment import check_same_arguments, finished_folds, fold_dir
-from training.module import VALIDATION_METHOD
 from tta.orientations import ORIENTATIONS
 
 # What the rows are called -> --augmentation_mode.
@@ -197,7 +196,7 @@ def steps_of(experiment: Path) -> int:
 
 
 def thresholds_of(experiment: Path) -> dict[str, float]:
-    found = finished_folds(experiment)[FOLD].hyperparameters[VALIDATION_METHOD]
+    found = finished_folds(experiment)[FOLD].hyperparameters[config.POSTPROCESSING_METHOD]
     return {name: keywords["peak_threshold"] for name, keywords in found.items()}
 
 

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+import config
 from benchmarks.inference import default_predictor
 from command_line import run_script
 from data.czi import find_runs
 from data.picks import write_submission
-from detection.proposals import DetectionSettings, accept, propose
+from detection.proposals import LOWEST_SCORE, DetectionSettings, accept, propose
 from inference.checkpoints import Description, load_checkpoint
 from inference.predictor import Prediction, Predictor
 from inference.tomograms import SourceTomogram, TomogramSettings
 from particle_config import PARTICLES
-from training.module import LOWEST_PEAK, VALIDATION_METHOD
 from tta.orientations import ORIENTATIONS
 
 
@@ -61,9 +61,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def all_candidates(trained: Description) -> DetectionSettings:
     """Peaks down to the lowest, suppressed as the checkpoint says."""
-    found = trained.hyperparameters[VALIDATION_METHOD]
-    hyperparameters = {name: {**values, "peak_threshold": LOWEST_PEAK} for name, values in found.items()}
-    return DetectionSettings(trained.radius_fraction, VALIDATION_METHOD, hyperparameters)
+    found = trained.hyperparameters[config.POSTPROCESSING_METHOD]
+    hyperparameters = {name: {**values, "peak_threshold": LOWEST_SCORE} for name, values in found.items()}
+    return DetectionSettings(trained.radius_fraction, config.POSTPROCESSING_METHOD, hyperparameters)
 
 
 def predictions(predictor: Predictor, volume: np.ndarray, groups: Sequence[str]) -> Mapping[str, Prediction]:

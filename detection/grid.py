@@ -28,8 +28,7 @@ class Grid:
 
     @property
     def threshold_keyword(self) -> str:
-        method = METHODS[self.method]
-        return method.score_keyword or method.size_keyword
+        return METHODS[self.method].threshold_keyword
 
     @property
     def further_size_keyword(self) -> str | None:

@@ -1,6 +1,5 @@
 """From the evidence of all tomograms to the hyperparameters to use, and the table of all that was tried."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +50,11 @@ class SearchResult:
             else {**self.settings.grid.at(point), **self.calibrations[name]}
             for name, point in self.chosen.items()
         }
+
+    @property
+    def without_hits(self) -> list[str]:
+        """Particles that are not hit at any point of the grid."""
+        return [name for name, point in self.chosen.items() if point is None]
 
     def pooled_f4(self, name: str) -> np.ndarray:
         """(*grid) F4 of the counts of all runs together; ALL: the official score."""
@@ -103,21 +107,18 @@ def choose(
     settings: SearchSettings,
     particles: Sequence[Particle],
     run_names: Sequence[str],
-    *,
-    where: str = "",
 ) -> SearchResult:
     """The best point of the grid for every particle, or one for all of them.
 
     Parameters
     ----------
     evidence : particle name -> of every run
-    where : what the search is for, named by the warning
 
     Notes
     -----
     The best point has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
     thresholds, smoothed the more the fewer hits it rests on, averaged over the tomograms that have the particle. A
-    particle without any hit keeps its default, with a warning.
+    particle without any hit keeps its default.
     """
     smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
@@ -127,12 +128,6 @@ def choose(
     chosen = {
         particle.name: _best(smoothed[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
     }
-    if unknown := [name for name, point in chosen.items() if point is None]:
-        warnings.warn(
-            f"{where and where + ': '}no hit at any point of the grid for {', '.join(unknown)}: "
-            "the hyperparameters stay as they were",
-            stacklevel=2,
-        )
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
     calibrations = {
         name: {} if point is None else fit_calibration(one.curve_at(point) for one in evidence[name])

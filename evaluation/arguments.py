@@ -1,19 +1,19 @@
 """Command-line flags of data, results, detection and search that the evaluation scripts share, and what they make up.
 
-Every hyperparameter is one row of HYPERPARAMETERS: flags, checks, defaults and the grid of the search are made from it.
+Flags, checks, defaults and the grid of the search are made from the rows of detection.arguments.HYPERPARAMETERS.
 """
 
 import argparse
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import config
 from data.content_hash import hash_of
 from data.thresholds import Hyperparameters, read_thresholds
+from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
 from detection.grid import STRATEGIES, Grid
 from errors import InputError
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
@@ -25,106 +25,6 @@ from inference.tomograms import TomogramSettings
 from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
 from postprocessing import METHODS
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """A keyword of detection methods, its flags, and its defaults (by method, or for all).
-
-    Attributes
-    ----------
-    fixed_flag, list_flag : give one value, or those to search among
-    default : value where nobody gives one
-    grid : values to search among where nobody gives any
-    specific_fixed_flags, specific_list_flags : method -> the flag for this method only; it beats the general one
-    """
-
-    keyword: str
-    fixed_flag: str
-    list_flag: str
-    default: float | Mapping[str, float]
-    grid: tuple[float, ...] | Mapping[str, tuple[float, ...]]
-    help: str
-    specific_fixed_flags: Mapping[str, str] = field(default_factory=dict)
-    specific_list_flags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        return tuple(name for name, method in METHODS.items() if self.keyword in method.keywords)
-
-    def default_for(self, method: str) -> float:
-        return _of_method(self.default, method)
-
-    def grid_for(self, method: str) -> tuple[float, ...]:
-        return _of_method(self.grid, method)
-
-    def foreign_flags(self, method: str) -> list[str]:
-        """The flags of this row that have no effect on the method."""
-        specific = [*self.specific_fixed_flags.items(), *self.specific_list_flags.items()]
-        foreign = [flag for other, flag in specific if other != method]
-        return foreign if method in self.methods else [self.fixed_flag, self.list_flag, *foreign]
-
-
-def _of_method(values, method: str):
-    """Of values by method the one for this method, or else the first; a value for all methods as it is."""
-    return values.get(method, next(iter(values.values()))) if isinstance(values, Mapping) else values
-
-
-HYPERPARAMETERS = (
-    Hyperparameter(
-        "peak_threshold",
-        "--fixed_plm_gpu_peak_thresh",
-        "--plm_gpu_peak_threshs",
-        config.PLM_GPU_PEAK_THRESH,
-        config.PLM_GPU_PEAK_THRESHS,
-        "lowest peak of the smoothed probability (default: as found in training)",
-    ),
-    Hyperparameter(
-        "conf_threshold",
-        "--fixed_conf_threshold",
-        "--conf_thresholds",
-        config.CONF_THRESHOLD,
-        config.CONF_THRESHOLDS,
-        "probability above which a voxel belongs to the class",
-    ),
-    Hyperparameter(
-        "vol_frac_threshold",
-        "--fixed_vol_frac_threshold",
-        "--vol_frac_thresholds",
-        config.VOL_FRAC_THRESHOLD,
-        config.VOL_FRAC_THRESHOLDS,
-        "smallest component or part, as a share of the target sphere",
-        specific_list_flags={"watershed": "--ws_vol_frac_thresholds"},
-    ),
-    Hyperparameter(
-        "cluster_radius_fraction",
-        "--fixed_cluster_radius_fraction",
-        "--cluster_radius_fractions",
-        {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},
-        {"watershed": config.WS_CLUSTER_RADIUS_FRACTIONS, "meanshift": config.MS_CLUSTER_RADIUS_FRACTIONS},
-        "smallest distance of two centres in diameters of the target sphere, or bandwidth in its radii",
-        {"watershed": "--fixed_ws_cluster_rad_frac"},
-        {"watershed": "--ws_cluster_rad_fracs", "meanshift": "--ms_cluster_rad_fracs"},
-    ),
-    Hyperparameter(
-        "min_cluster_vol_frac",
-        "--fixed_min_cluster_vol_frac",
-        "--min_cluster_vol_fracs",
-        config.MIN_CLUSTER_VOL_FRAC,
-        config.MIN_CLUSTER_VOL_FRACS,
-        "smallest cluster, as a share of the target sphere",
-        specific_list_flags={"meanshift": "--ms_min_vol_fracs"},
-    ),
-    Hyperparameter(
-        "nms_radius_fraction",
-        "--fixed_nms_radius_fraction",
-        "--nms_radius_fractions",
-        config.NMS_RADIUS_FRACTION,
-        config.NMS_RADIUS_FRACTIONS,
-        "suppression radius in particle radii",
-    ),
-)
-
 
 # Flags that change no result.
 WITHOUT_EFFECT = (
@@ -282,7 +182,7 @@ def resolve_hyperparameters(
     method = args.postprocessing_method
     _check_flags(args)
     if args.per_class_hp_path is not None:
-        keywords = [row.keyword for row in _rows(method)]
+        keywords = [row.keyword for row in hyperparameters_of(method)]
         trained = read_thresholds(
             args.per_class_hp_path, method=method, keywords=keywords, particles=particles, optional=CALIBRATION
         )
@@ -298,7 +198,7 @@ def resolve_hyperparameters(
 
     return {
         particle.name: {
-            **{row.keyword: value(row, particle) for row in _rows(method)},
+            **{row.keyword: value(row, particle) for row in hyperparameters_of(method)},
             **{name: number for name in CALIBRATION if (number := found(name, particle)) is not None},
         }
         for particle in particles
@@ -315,7 +215,7 @@ def search_grid(args: argparse.Namespace) -> Grid | None:
     _check_flags(args)
     if args.hp_search_strategy is None:
         return None
-    if args.per_class_hp_path is not None or all(_fixed(args, row) is not None for row in _rows(method)):
+    if args.per_class_hp_path is not None or all(_fixed(args, row) is not None for row in hyperparameters_of(method)):
         warnings.warn("all hyperparameters are given: --hp_search_strategy searches nothing", stacklevel=2)
         return None
 
@@ -325,7 +225,7 @@ def search_grid(args: argparse.Namespace) -> Grid | None:
         given = _given(args, row.specific_list_flags.get(method), row.list_flag)
         return tuple(sorted(set(given))) if given is not None else row.grid_for(method)
 
-    return Grid(method, {row.keyword: values(row) for row in _rows(method)})
+    return Grid(method, {row.keyword: values(row) for row in hyperparameters_of(method)})
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -346,10 +246,6 @@ def _check_flags(args: argparse.Namespace) -> None:
             for number in given if isinstance(given, list) else [given]:
                 if not (math.isfinite(number) and number >= 0):
                     raise InputError(f"{flag} must be a number from 0 up, got {number}")
-
-
-def _rows(method: str) -> list[Hyperparameter]:
-    return [row for row in HYPERPARAMETERS if method in row.methods]
 
 
 def _fixed(args: argparse.Namespace, row: Hyperparameter) -> float | None:

@@ -1,4 +1,4 @@
-"""F-beta over all score thresholds in one pass, and the threshold to take from it."""
+"""F-beta over all score thresholds in one pass, and smoothed to choose a threshold by."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ from metrics.fbeta import BETA, f_beta, reference_scores
 BANDWIDTH_FACTOR = 1.5 * 1.06
 MIN_SPREAD = 0.3  # of hits on the logit scale: equal scores of a few particles say nothing about the next
 LOGIT_STEP = 0.01
-# Those that best_threshold chooses from.
-THRESHOLDS = 1 / (1 + np.exp(-np.arange(-10.0, 10.0, 0.05)))
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,6 @@ class ThresholdCurve:
         expected_hits = _expected_at_least(hits, thresholds, bandwidth)
         kept = np.maximum(_expected_at_least(self.scores, thresholds, bandwidth), expected_hits)
         return f_beta(expected_hits, kept - expected_hits, self.references - expected_hits, beta)
-
-    def best_threshold(self, beta: float = BETA, bandwidth_factor: float = BANDWIDTH_FACTOR) -> float:
-        """The threshold to use on other tomograms: the maximum of the smoothed curve. Without hits: 0.5."""
-        if not np.isfinite(self.hit_scores).any():
-            return 0.5
-        values = self.smoothed_f_beta(THRESHOLDS, self.bandwidth(bandwidth_factor), beta)
-        return float(THRESHOLDS[np.argmax(values)])
 
 
 def pooled(curves: Iterable[ThresholdCurve]) -> ThresholdCurve:

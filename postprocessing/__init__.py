@@ -51,6 +51,11 @@ class Method:
         return (*self.structural, *(keyword for keyword in further if keyword))
 
     @property
+    def threshold_keyword(self) -> str:
+        """Of the threshold that the candidates are ranked by."""
+        return self.score_keyword or self.size_keyword
+
+    @property
     def threshold(self) -> str:
         """The keyword of selection.selected that the method's threshold is given by."""
         return "smallest_score" if self.score_keyword else "smallest_volume_fraction"

@@ -7,6 +7,7 @@ from data.picks import write_picks
 from data.training_volume import VolumeSource
 from inference.settings import InferenceSettings
 from particle_config import PARTICLES
+from training.arguments import detection_defaults, validation_grids
 from training.settings import TrainingSettings
 
 SHAPE = (24, 40, 56)
@@ -80,6 +81,7 @@ def settings(**changes):
         "precision": "fp32",
         "seed": 1,
         "inference": InferenceSettings((16, 24, 32), 0.25, "gaussian", 1, "none", "fp32"),
-        "nms_radius_fraction": 0.8,
+        "validation_grids": validation_grids(),
+        "detection_defaults": detection_defaults(),
     }
     return TrainingSettings(**{**values, **changes})

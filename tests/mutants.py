@@ -208,10 +208,17 @@ MUTANTS = (
     ),
     Mutant(
         "validation takes a coarse map for a fine one",
-        "training/module.py",
+        "detection/proposals.py",
         "map_stride=prediction.stride",
         "map_stride=1",
         CHECKPOINT,
+    ),
+    Mutant(
+        "validation reports the best F4 of the grid, not that of its hyperparameters",
+        "training/validation.py",
+        "float(result.pooled_f4(name)[at])",
+        "float(result.pooled_f4(name).max())",
+        "test_validation.py",
     ),
     Mutant(
         "validation window reversed",

@@ -19,7 +19,7 @@ ALLOWED = {
     "particle_config": {"errors"},
 }
 # Rooms that build parts of a parser may read config; nobody else below the scripts.
-READS_CONFIG = {"evaluation/arguments.py", "inference/arguments.py", "training/arguments.py"}
+READS_CONFIG = {f"{room}/arguments.py" for room in ("detection", "evaluation", "inference", "training")}
 # The metric has a command line of its own, which reads files inside its main only; augmentation and views share the
 # orientations (see below).
 EXCEPTIONS = {

@@ -6,9 +6,9 @@ import pytest
 
 import config
 from data.thresholds import write_thresholds
+from detection.arguments import HYPERPARAMETERS
 from errors import InputError
 from evaluation.arguments import (
-    HYPERPARAMETERS,
     add_postprocessing_arguments,
     add_search_arguments,
     resolve_hyperparameters,

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from tiny_campaign import EVALUATED, NAMES, write_checkpoint, write_run
 
+import config
 from benchmarks import inference_accuracy, view_groups
 from benchmarks.inference import SIDES
 from inference.checkpoints import load_checkpoint
-from training.module import VALIDATION_METHOD
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def flags(tmp_path, monkeypatch):
 
     def with_hyperparameters(path):
         network, description = load_checkpoint(path)
-        return network, replace(description, hyperparameters={VALIDATION_METHOD: found})
+        return network, replace(description, hyperparameters={config.POSTPROCESSING_METHOD: found})
 
     for module in (inference_accuracy, view_groups):
         monkeypatch.setattr(module, "load_checkpoint", with_hyperparameters)

@@ -1,7 +1,6 @@
 """The search finds what a detection for every combination finds, chooses as it should, and searches a map once."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 import postprocessing
 from data.picks import picks_table
+from detection.arguments import HYPERPARAMETERS
 from detection.evidence import Evidence, gather_evidence
 from detection.grid import GLOBAL, PER_CLASS, Grid
 from detection.proposals import DetectionSettings, accept, propose
 from detection.search_result import ALL, choose
 from detection.search_settings import SearchSettings
-from evaluation.arguments import HYPERPARAMETERS
 from evaluation.tuning.search_curves import save_search_curves
 from inference.predictor import Prediction
 from metrics.calibration import KEYWORDS as CALIBRATION
@@ -90,9 +89,7 @@ def search(tomograms, wanted):
     evidence = [
         gather_evidence(one, truth, wanted.grid) for one, (_, _, truth) in zip(proposals, tomograms, strict=True)
     ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return proposals, choice(evidence, wanted)
+    return proposals, choice(evidence, wanted)
 
 
 # --- The numbers --------------------------------------------------------------------------------------
@@ -251,8 +248,8 @@ def test_per_class_each_is_tuned_on_itself_whatever_its_weight():
         "beta-amylase": class_evidence(rng, 0.3, 0.1, wanted),
         "ribosome": class_evidence(rng, 0.9, 0.5, wanted),
     }
-    with pytest.warns(UserWarning, match=r"no hit .* apo-ferritin"):
-        result = choice([run_of(found, wanted)], wanted)
+    result = choice([run_of(found, wanted)], wanted)
+    assert "apo-ferritin" in result.without_hits and "ribosome" not in result.without_hits
     values = {name: one["peak_threshold"] for name, one in result.hyperparameters.items()}
     assert 0.15 <= values["beta-amylase"] <= 0.25 and 0.6 <= values["ribosome"] <= 0.8
     assert values["apo-ferritin"] == wanted.defaults["apo-ferritin"]["peak_threshold"]
@@ -279,10 +276,8 @@ def test_tomograms_count_alike_in_the_choice():
     wanted, rng = peaks(PER_CLASS), np.random.default_rng(0)
 
     def chosen(*runs):
-        with pytest.warns(UserWarning):
-            return choice([run_of({"ribosome": one}, wanted) for one in runs], wanted).hyperparameters["ribosome"][
-                "peak_threshold"
-            ]
+        result = choice([run_of({"ribosome": one}, wanted) for one in runs], wanted)
+        return result.hyperparameters["ribosome"]["peak_threshold"]
 
     many = class_evidence(rng, 0.9, 0.6, wanted, hits=200)
     few = [class_evidence(rng, 0.4, 0.1, wanted, hits=5) for _ in range(2)]
@@ -293,8 +288,8 @@ def test_tomograms_count_alike_in_the_choice():
 def test_without_any_hit_everything_stays(strategy):
     wanted = peaks(strategy)
     found = {"ribosome": evidence([0.5], [-np.inf, -np.inf], wanted)}
-    with pytest.warns(UserWarning, match="ribosome"):
-        result = choice([run_of(found, wanted)], wanted)
+    result = choice([run_of(found, wanted)], wanted)
+    assert "ribosome" in result.without_hits
     assert result.hyperparameters == wanted.defaults
 
 

@@ -19,15 +19,14 @@ from inference.checkpoints import load_checkpoint
 from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from losses import LOSSES
-from metrics.calibration import KEYWORDS as CALIBRATION
-from metrics.calibration import confidence
 from particle_config import PARTICLES
-from postprocessing.detections import Detections
+from postprocessing import METHODS
+from training.arguments import detection_defaults, validation_grids
 from training.averaging import AveragedWeights, ema_weight, swa_weight
 from training.checkpoint_files import AtomicCheckpoints
 from training.experiment import finished_folds
 from training.module import DetectionModule, batch_seeds, weighted_f4
-from training.run import _build_module, train_fold
+from training.run import train_fold
 from training.schedule import learning_rate_factor
 from training.settings import Hardware, TrainingSettings
 
@@ -80,7 +79,8 @@ def settings(**changes):
         "precision": "fp32",
         "seed": 1,
         "inference": InferenceSettings((32, 32, 32), 0.25, "gaussian", 1, "none", "fp32"),
-        "nms_radius_fraction": 0.8,
+        "validation_grids": validation_grids(),
+        "detection_defaults": detection_defaults(),
     }
     return TrainingSettings(**{**values, **changes})
 
@@ -137,22 +137,10 @@ def test_the_checkpoint_describes_itself(experiment):
     assert description.validation_run == "a" and description.fold == 0
     assert description.voxel_spacing_angstrom == 30.0 and description.patch_size_zyx == (16, 16, 16)
     assert description.f4 == result.f4 and description.augmentation_mode == "anisotropic"
-    found = description.hyperparameters["peak_local_max_gpu"]
-    assert set(found) == {p.name for p in PARTICLES}
-    assert {"peak_threshold", "nms_radius_fraction"} <= set(found["ribosome"])
-
-
-def test_validation_calibrates_the_scores_of_particles_that_are_there():
-    source = HandDrawn()
-    fold = leave_one_out([source.load("a"), source.load("b")])[0]
-    module = _build_module(fold, source, PARTICLES, settings())
-    places = np.array([[8.0, 8, 8], [2.0, 2, 30]])  # a ribosome, and nothing
-    found = dict.fromkeys([p.name for p in PARTICLES], Detections(places, np.array([0.9, 0.1]), np.ones(2)))
-    _, values = module._score(found)
-    assert set(values["ribosome"]) == {"peak_threshold", "nms_radius_fraction", *CALIBRATION}
-    high, low = confidence(np.array([0.9, 0.1]), values["ribosome"])
-    assert high > 0.5 > low
-    assert set(values["thyroglobulin"]) == {"peak_threshold", "nms_radius_fraction"}  # none in the tomogram
+    assert set(description.hyperparameters) == set(METHODS)
+    for method, found in description.hyperparameters.items():
+        assert set(found) == {p.name for p in PARTICLES}
+        assert all(set(METHODS[method].keywords) <= set(values) for values in found.values())
 
 
 def test_saved_weights_are_the_scored_weights(experiment, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import config
 from benchmarks import tta, tta_picture
 from errors import InputError
 from particle_config import PARTICLES
@@ -107,7 +108,7 @@ def test_the_picture_shows_every_group_and_training(tmp_path):
 def make_experiment(folder: Path, **arguments) -> Path:
     """A finished experiment without its checkpoint."""
     (folder / "fold_0").mkdir(parents=True)
-    found = {tta.VALIDATION_METHOD: {name: {"peak_threshold": 0.1} for name in NAMES}}
+    found = {config.POSTPROCESSING_METHOD: {name: {"peak_threshold": 0.1} for name in NAMES}}
     result = {"fold": 0, "validation_run": "a", "checkpoint": "x.ckpt", "f4": 0.5, "hyperparameters": found}
     (folder / "fold_0" / "result.json").write_text(json.dumps(result))
     pd.DataFrame({"step": [10, 20]}).to_csv(folder / "fold_0" / "metrics.csv")

@@ -7,12 +7,15 @@ import config
 from data.augmentation import LEVELS
 from data.spatial_transforms import MODES
 from data.training_volume import VolumeSource
+from detection.arguments import Hyperparameter, hyperparameters_of
+from detection.grid import Grid
 from inference.device import DEVICES, choose_device
 from inference.settings import PRECISIONS, InferenceSettings
 from losses import LOSSES
 from models import ENCODERS
 from models.layers import NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
+from postprocessing import METHODS
 from training.settings import WANDB_MODES, Hardware, TrainingSettings
 
 # Lightning's strategies that fit: every process holds the whole network.
@@ -208,8 +211,28 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
             tta_group="none",
             precision=args.precision,
         ),
-        nms_radius_fraction=config.NMS_RADIUS_FRACTION,
+        validation_grids=validation_grids(),
+        detection_defaults=detection_defaults(),
     )
+
+
+def validation_grids() -> tuple[Grid, ...]:
+    """Of each method: thresholds as in a search, which cost nothing; few values of what a map is searched again for."""
+    few = {"conf_threshold": config.VALIDATION_CONF_THRESHOLDS}
+
+    def values(row: Hyperparameter, method: str) -> tuple[float, ...]:
+        if row.keyword == METHODS[method].threshold_keyword:
+            return row.grid_for(method)
+        return few.get(row.keyword, (row.default_for(method),))
+
+    return tuple(
+        Grid(method, {row.keyword: values(row, method) for row in hyperparameters_of(method)}) for method in METHODS
+    )
+
+
+def detection_defaults() -> dict[str, dict[str, float]]:
+    """Method -> keyword -> value."""
+    return {method: {row.keyword: row.default_for(method) for row in hyperparameters_of(method)} for method in METHODS}
 
 
 def hardware(args: argparse.Namespace) -> Hardware:

@@ -16,19 +16,11 @@ from inference.checkpoints import KEY, Description
 from inference.predictor import Predictor
 from losses.gradnorm import GradNorm
 from losses.targets import as_probabilities
-from metrics.calibration import fit_calibration
-from metrics.fbeta import MATCH_RADIUS_FRACTION
-from metrics.threshold_curve import threshold_curve
 from particle_config import Particle
-from postprocessing import detect
-from postprocessing.detections import Detections
 from training.averaging import AveragedWeights
 from training.settings import TrainingSettings
+from training.validation import ValidationResult, validate
 
-# Validation finds peaks by this method; thresholds are read off its F4 curve.
-VALIDATION_METHOD = "peak_local_max_gpu"
-# The F4 curve begins here: lower peaks are left out.
-LOWEST_PEAK = 0.02
 GRADNORM_KEY = "gradnorm"
 
 
@@ -117,54 +109,25 @@ class DetectionModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Find the particles of the held-out tomogram with the weights that a checkpoint would save."""
         # One process scores for all: what they decide about checkpoints must be the same.
-        scored = self._score_volume(batch["volume"]) if self.trainer.is_global_zero else None
-        f4, found = self.trainer.strategy.broadcast(scored)
-        weighted = weighted_f4(f4, self._scored_particles())
-        self.log_dict({f"f4_{name}": value for name, value in f4.items()})
+        found = self._validate(batch["volume"]) if self.trainer.is_global_zero else None
+        found = self.trainer.strategy.broadcast(found)
+        weighted = weighted_f4(found.f4, self._scored_particles())
+        self.log_dict({f"f4_{name}": value for name, value in found.f4.items()})
         self.log("f4", weighted)
-        self.description = replace(self.description, f4=weighted, hyperparameters={VALIDATION_METHOD: found})
+        self.description = replace(self.description, f4=weighted, hyperparameters=found.hyperparameters)
 
-    def _score_volume(self, volume: Tensor) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        predictor = Predictor([self.network], self.settings.inference, self.device)
-        prediction = predictor(volume)
-        probability = prediction.probability
-        if not probability.sum().isfinite():  # a network that diverged finds nothing: LossGuard says what happened
-            probability = torch.zeros_like(probability)
-        found = detect(
-            probability,
-            method=VALIDATION_METHOD,
-            particles=self.description.particles,
-            voxel_spacing_angstrom=self.description.voxel_spacing_angstrom,
-            trained_radius_fraction=self.description.radius_fraction,
-            hyperparameters={
-                particle.name: {
-                    "peak_threshold": LOWEST_PEAK,
-                    "nms_radius_fraction": self.settings.nms_radius_fraction,
-                }
-                for particle in self.description.particles
-            },
-            map_stride=prediction.stride,
+    def _validate(self, volume: Tensor) -> ValidationResult:
+        prediction = Predictor([self.network], self.settings.inference, self.device)(volume)
+        if not prediction.probability.sum().isfinite():  # diverged: it finds nothing, and LossGuard says what happened
+            prediction = replace(prediction, probability=torch.zeros_like(prediction.probability))
+        settings = self.settings
+        return validate(
+            prediction,
+            self.truth_zyx_angstrom,
+            settings.validation_grids,
+            settings.detection_defaults,
+            self.description,
         )
-        return self._score(found)
-
-    def _score(self, found: Mapping[str, Detections]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """Each particle's F4 at the threshold that its F4 curve recommends, and the hyperparameters for that."""
-        f4, hyperparameters = {}, {}
-        for particle in self.description.particles:
-            detections = found[particle.name]
-            curve = threshold_curve(
-                [(detections.coordinates_zyx * self.description.voxel_spacing_angstrom, detections.scores)],
-                [self.truth_zyx_angstrom.get(particle.name, np.empty((0, 3)))],
-                MATCH_RADIUS_FRACTION * particle.radius_angstrom,
-            )
-            threshold = curve.best_threshold()
-            f4[particle.name] = curve.f_beta_at(threshold)
-            hyperparameters[particle.name] = {
-                "peak_threshold": threshold,
-                "nms_radius_fraction": self.settings.nms_radius_fraction,
-                **fit_calibration([curve]),
-            }
-        return f4, hyperparameters
 
     def _scored_particles(self) -> list[Particle]:
         return [p for p in self.description.particles if len(self.truth_zyx_angstrom.get(p.name, ()))]

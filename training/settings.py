@@ -1,7 +1,9 @@
 """Everything about a training run but its data: plain values, no names of flags."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from detection.grid import Grid
 from inference.settings import InferenceSettings
 from training.schedule import learning_rate_factor
 
@@ -13,7 +15,8 @@ class TrainingSettings:
     """What decides the weights that come out, together with the data.
 
     ``patch_size_zyx`` is in voxels, ``class_loss_weights`` starts with the background, ``averaging`` is none, ema or
-    swa, ``gradnorm_learning_rate`` None without GradNorm; the other names are those of the command line.
+    swa, ``gradnorm_learning_rate`` None without GradNorm, ``validation_grids`` and ``detection_defaults`` are those of
+    training.validation; the other names are those of the command line.
     """
 
     encoder_name: str
@@ -42,7 +45,8 @@ class TrainingSettings:
     precision: str
     seed: int
     inference: InferenceSettings
-    nms_radius_fraction: float
+    validation_grids: tuple[Grid, ...]
+    detection_defaults: Mapping[str, Mapping[str, float]]
 
     @property
     def total_steps(self) -> int:

@@ -6,6 +6,7 @@ candidates, and of the maps nothing is kept.
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,13 @@ def search_hyperparameters(
     for folder in todo:
         begin = time.perf_counter()
         evidence = {p.name: [one.evidence[p.name] for one in searched[folder]] for p in particles}
-        result = choose(evidence, searches[folder], particles, list(truths), where=str(folder))
+        result = choose(evidence, searches[folder], particles, list(truths))
+        if result.without_hits:
+            warnings.warn(
+                f"{folder}: no hit at any point of the grid for {', '.join(result.without_hits)}: "
+                "the hyperparameters stay as they were",
+                stacklevel=2,
+            )
         picks = [accept(one.proposals, result.hyperparameters) for one in searched[folder]]
         score = score_of(pd.concat(picks, ignore_index=True), truths, particles)
         seconds[folder] += time.perf_counter() - begin
