@@ -84,7 +84,7 @@ TILT_AXIS = "y"  # the beam is then z
 INFERENCE_PRECISION = "bf16"
 
 # Of the class voxels that are searched at every validation; a search has more.
-VALIDATION_CONF_THRESHOLDS = (0.2, 0.35, 0.5)
+VALIDATION_CONF_THRESHOLDS = (0.25, 0.5)
 
 # Probability maps that campaigns keep, in 10^9 bytes; beyond it the oldest go.
 CACHE_LIMIT_GB = 100.0

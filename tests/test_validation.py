@@ -7,7 +7,7 @@ import torch
 from test_checkpoints import DESCRIPTION
 
 from data.picks import picks_table
-from detection.proposals import LOWEST_SCORE
+from detection.proposals import LOWEST_SCORE, propose
 from inference.predictor import Prediction
 from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.calibration import confidence
@@ -112,3 +112,18 @@ def test_clear_candidates_are_surer_than_weak_ones(noisy):
     _, _, result = noisy
     strong, weak = confidence(np.array([0.9, 0.05]), result.hyperparameters["peak_local_max_gpu"]["ribosome"])
     assert strong > weak
+
+
+def test_class_voxels_without_end_are_not_searched(monkeypatch):
+    """A network at its first epochs: watershed and mean shift of half a tomogram would take hours."""
+    name = "ribosome"
+    searched = {}
+
+    def counting(prediction, settings, particles, **where):
+        searched[settings.method] = float(prediction.probability[4].max())
+        return propose(prediction, settings, particles, **where)
+
+    monkeypatch.setattr("training.validation.propose", counting)
+    _, _, result = found_in({name: torch.full(SHAPE, 0.6)}, {name: [(16, 64, 64)]})
+    assert searched == {method: pytest.approx(0.6 if method == "peak_local_max_gpu" else 0.0) for method in METHODS}
+    assert result.hyperparameters["meanshift"][name] == detection_defaults()["meanshift"]

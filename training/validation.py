@@ -1,7 +1,7 @@
 """Hyperparameters of every detection method, chosen on the held-out tomogram as a search chooses them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from detection.search_result import choose
 from detection.search_settings import SearchSettings
 from inference.checkpoints import Description
 from inference.predictor import Prediction
+
+# Share of a map: who predicts more of one class has not learnt it yet, and its voxels would cost hours and gigabytes.
+MOST_CLASS_VOXELS = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def validate(
     prediction : of the held-out tomogram
     truth_zyx_angstrom : particle name -> (M, 3); none where not named
     grids : one a method; the F4 that counts is that of the first
-    defaults : method -> keyword -> value, for particles without any hit
+    defaults : method -> keyword -> value, for particles without any hit, and for those of which more than
+        MOST_CLASS_VOXELS of the map would have to be searched
     description : of the network: its particles, voxel size and target radius
     """
     found = [_tuned(prediction, truth_zyx_angstrom, grid, defaults[grid.method], description) for grid in grids]
@@ -59,6 +63,8 @@ def _tuned(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Particle name -> F4, and particle name -> hyperparameters of one method."""
     particles, run = description.particles, description.validation_run
+    if lowest := grid.values.get("conf_threshold"):
+        prediction = _without_diffuse_classes(prediction, min(lowest))
     detection = DetectionSettings(description.radius_fraction, grid.method, {p.name: dict(defaults) for p in particles})
     proposals = propose(
         prediction,
@@ -75,3 +81,13 @@ def _tuned(
     # Without a hit at any point of the grid F4 is 0 at all of them.
     f4 = {name: 0.0 if at is None else float(result.pooled_f4(name)[at]) for name, at in result.chosen.items()}
     return f4, result.hyperparameters
+
+
+def _without_diffuse_classes(prediction: Prediction, threshold: float) -> Prediction:
+    """With 0 in place of each class that has too many voxels above the threshold to be searched for particles."""
+    shares = (prediction.probability[1:] > threshold).float().mean(dim=(1, 2, 3))
+    if not (shares > MOST_CLASS_VOXELS).any():
+        return prediction
+    probability = prediction.probability.clone()
+    probability[1:][shares > MOST_CLASS_VOXELS] = 0
+    return replace(prediction, probability=probability)
