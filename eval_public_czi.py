@@ -43,7 +43,7 @@ from evaluation.progress import ProgressBars
 from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
-from inference.arguments import add_inference_arguments, inference_settings
+from inference.arguments import add_inference_arguments, check_merge, inference_settings
 from inference.checkpoints import check_agreement, check_particles, find_checkpoints, read_description
 from inference.ensembles import Ensemble, mean_of_maps
 from particle_config import PARTICLES
@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs = [TomogramInput(source, ensemble, truths.get(source.name)) for source in sources]
     else:
         inputs = out_of_fold(sources, truths, ensemble, descriptions)
+    check_merge(args, merges=inference.num_views > 1 or any(one.ensemble.merges for one in inputs))
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     folder = output_dir(args, paths[0].resolve().parent.name)
     with holding(folder):

@@ -51,7 +51,7 @@ from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experim
 from evaluation.campaign.folder import CampaignFolder
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.runs import truths_of
-from inference.arguments import add_inference_arguments, inference_settings
+from inference.arguments import add_inference_arguments, check_merge, inference_settings
 from particle_config import PARTICLES
 
 NO_VIEWS = "none"
@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     searched = any(plan.grid is not None for plan in plans)
     experiments = [load_experiment(args.experiments_dir, name) for name in dict.fromkeys(args.experiment_names)]
     studies = [study_of(experiment, args, searched) for experiment in experiments]
+    check_merge(args, merges=any(study.merges for study in studies))
     truths = scored_runs(studies, args)
     for study in studies:  # a mistake in the last does not cost the time of the others
         study.sources(args.data_root, truths)

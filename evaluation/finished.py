@@ -54,6 +54,7 @@ def result_key(
         {
             "maps": maps.keys(one.ensemble, one.source, inference),
             "combine": one.ensemble.combine.__name__,
+            "merge": inference.tta_merge if one.ensemble.merges else None,
             "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,
             "truth": None if one.truth is None else one.truth.to_csv(),
         }

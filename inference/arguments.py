@@ -82,8 +82,6 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
     """The settings for networks of those descriptions; InputError for flags out of range or without effect."""
     _check_ranges(args)
     tta_group = _tta_group(args, descriptions)
-    if args.tta_merge is not None and len(ORIENTATIONS[tta_group]) * len(descriptions) == 1:
-        raise InputError("--tta_merge has no effect on one view of one network; give --use_tta too, or leave it out")
     return InferenceSettings(
         window=_window(args.inference_window),
         overlap=config.SW_OVERLAP if args.sw_overlap is None else args.sw_overlap,
@@ -98,6 +96,14 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
     )
+
+
+def check_merge(args: argparse.Namespace, *, merges: bool) -> None:
+    """InputError where --tta_merge was given and nothing merges views or networks."""
+    if args.tta_merge is not None and not merges:
+        raise InputError(
+            "--tta_merge has no effect where neither views nor networks are merged; give --use_tta too, or leave it out"
+        )
 
 
 def _check_ranges(args: argparse.Namespace) -> None:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from inference.predictor import Prediction
 from tta.moments import RunningMoments
+from tta.views import SMALLEST_PROBABILITY
 
 # Makes or loads the map of one network; whoever gets it may change it.
 MakeMap = Callable[[], Prediction]
 # The members' maps on one grid, and how they are merged (one of tta.views.MERGES) -> the map of all.
 Combination = Callable[[Sequence[MakeMap], str], Prediction]
-# A probability from disk is rounded: what is 0 there is less than this.
-SMALLEST_PROBABILITY = 1e-4
+# Where all specialists see nothing there is nothing to divide by.
+SMALLEST_TOTAL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Ensemble:
     members: tuple[Path, ...]
     combine: Combination
 
+    @property
+    def merges(self) -> bool:
+        """Whether it matters how networks are merged."""
+        return self.combine is mean_of_maps and len(self.members) > 1
+
 
 @torch.inference_mode()
 def mean_of_maps(members: Sequence[MakeMap], merge: str) -> Prediction:
@@ -33,8 +39,8 @@ def mean_of_maps(members: Sequence[MakeMap], merge: str) -> Prediction:
     Parameters
     ----------
     members : one or more; a single one comes back as it is
-    merge : probability: arithmetic mean; logit: mean of the log probabilities, normalised again. Where each member
-        is such a mean over the same number of views, this is the one over all views of all networks.
+    merge : as tta.views.ViewMerger merges views; where each member is such a mean over the same number of views, this
+        is the one over all views of all networks
 
     Returns
     -------
@@ -82,7 +88,7 @@ def specialists_map(members: Sequence[MakeMap], merge: str) -> Prediction:
         stride = member.stride
         del member
     probability[0] = background.mean
-    total = probability.sum(dim=0).clamp_(min=SMALLEST_PROBABILITY)
+    total = probability.sum(dim=0).clamp_(min=SMALLEST_TOTAL)
     probability /= total
     if variance is not None:
         variance[0] = background.variance()

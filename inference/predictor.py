@@ -20,6 +20,7 @@ from inference.sliding_window import sliding_window
 from models.folding import fold_norms
 from tta.missing_wedge import turned
 from tta.orientations import ORIENTATIONS
+from tta.views import MERGES
 
 # Voxels of the window on which the memory of a network is counted: what a voxel takes is the same in larger ones.
 COUNTED_SIDE = 96
@@ -65,6 +66,8 @@ class Predictor:
         self.settings = settings
         self.device = device
         self.views = turned(ORIENTATIONS[settings.tta_group], settings.tilt_axis)
+        # The mean of one is itself, without the rounding of its logarithm.
+        self._merge = settings.tta_merge if len(self.views) * len(networks) > 1 else MERGES[0]
         # Channels last is the layout in which 3D convolutions are fastest, on GPUs and CPUs alike.
         self._networks = [
             fold_norms(network.eval()).to(device, memory_format=torch.channels_last_3d) for network in networks
@@ -139,7 +142,7 @@ class Predictor:
                 blend_mode=self.settings.blend_mode,
                 batch_size=plan.batch_size,
                 views=self.views,
-                merge=self.settings.tta_merge,
+                merge=self._merge,
                 progress=progress,
             )
         return Prediction(probability, variance, self.output_stride)
@@ -181,7 +184,7 @@ class Predictor:
             self._cost,
             batch_size=plan.batch_size,
             num_views=len(self.views),
-            merge=self.settings.tta_merge,
+            merge=self._merge,
             with_variance=len(self.views) * len(self._networks) > 1,
             device=self.device.type,
         )

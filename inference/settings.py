@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from tta.orientations import ORIENTATIONS
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Sides = tuple[int, int, int]
 
@@ -41,3 +43,7 @@ class InferenceSettings:
     tilt_axis: str = "y"
     compile: bool = False
     max_memory_gb: float | None = None
+
+    @property
+    def num_views(self) -> int:
+        return len(ORIENTATIONS[self.tta_group])

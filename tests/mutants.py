@@ -300,6 +300,20 @@ MUTANTS = (
         "test_folding.py",
     ),
     Mutant(
+        "a view that is sure of nothing is without limit",
+        "tta/views.py",
+        "part.clamp_(min=math.log(SMALLEST_PROBABILITY))",
+        "part",
+        "test_ensembles.py",
+    ),
+    Mutant(
+        "result key without how networks are merged",
+        "evaluation/finished.py",
+        '"merge": inference.tta_merge if one.ensemble.merges else None,',
+        "",
+        EVALUATION,
+    ),
+    Mutant(
         "variance between networks left out",
         "tta/moments.py",
         "self._squares.addcmul_(difference, difference, value=1 - 1 / self.count)",

@@ -16,7 +16,7 @@ from tiny_campaign import EVALUATED, NAMES, TRAINING, command, run_without_pictu
 import inference.maps.network_maps
 import run_experiment_evaluation as script
 from errors import InputError
-from evaluation.campaign.experiments import STRATEGIES
+from evaluation.campaign.experiments import STRATEGIES, load_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no hit at any point of the grid")
 SEARCH = [
@@ -257,6 +257,7 @@ def test_a_folder_of_another_campaign_is_refused(finished):
     ("words", "text"),
     [
         (["--compare_tta"], "give --use_tta too"),
+        (["--tta_merge", "logit"], "--tta_merge has no effect"),  # one network each
         (["--limit_final_eval_tomos", "0"], "--limit_final_eval_tomos must be 1 or more"),
         (["--training_radius_fraction", "2"], "from 0 to 1"),
         (["--cache_limit_gb", "-1"], "--cache_limit_gb"),
@@ -272,6 +273,21 @@ def test_mistakes_begin_nothing(made, tmp_path, words, text):
     with pytest.raises(InputError, match=text):
         script.main(command(made, *words, output=tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "merges"),
+    [
+        (["--evaluation_strategy", "best_single"], False),
+        (["--evaluation_strategy", "ensemble_specialists"], False),
+        (["--evaluation_strategy", "best_single", "kfold_ensemble"], True),
+        (["--use_tta", "--compare_tta"], True),
+    ],
+)
+def test_how_to_merge_matters_where_any_configuration_merges(made, words, merges):
+    args = script.build_parser().parse_args(command(made, "--tta_merge", "logit", *words))
+    study = script.study_of(load_experiment(args.experiments_dir, "df1"), args, searched=False)
+    assert study.merges is merges and {one.tta_merge for one in study.views} == {"logit"}
 
 
 def test_without_truth_there_is_nothing_to_compare_by(made, tmp_path):

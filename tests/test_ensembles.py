@@ -1,11 +1,13 @@
 """Maps of several networks combined: by hand, by the law of total variance, and without looking twice."""
 
+import math
 import weakref
 
 import pytest
 import torch
 
 from inference.ensembles import mean_of_maps, specialists_map
+from inference.maps.map_files import write_map
 from inference.predictor import Prediction
 from tta.views import ViewMerger
 
@@ -53,6 +55,29 @@ def test_two_steps_are_one(merge):
     torch.testing.assert_close(merged.probability, probability, atol=1e-4, rtol=1e-4)
     if merge == "probability":  # else the members' maps are not the arithmetic means that the variance is about
         torch.testing.assert_close(merged.variance, variance, atol=1e-6, rtol=1e-4)
+
+
+def test_networks_that_are_sure_are_merged_as_views_are(tmp_path):
+    """From maps as they are stored, too, where most probabilities are nothing: off by their rounding and no more."""
+    torch.manual_seed(0)
+    logits = 8 * torch.randn(2, 4, 20, 20, 20)  # networks, classes, z, y, x
+    together, members = ViewMerger("logit"), []
+    for number, network in enumerate(logits):
+        members.append(Prediction(torch.softmax(network, dim=0), None, 1))
+        write_map(tmp_path / str(number), members[-1])
+        together.add(network)
+    merged, expected = mean_of_maps(ready(*members), "logit").probability, together.merged()[0]
+    torch.testing.assert_close(merged, expected, atol=0.02, rtol=0)
+    # By hand: 0.9996 and 1e-6 of one class, of the other the rest. The least that counts is 0.002, so that the odds
+    # are the root of 0.9996 / 0.002 times 0.002 / 1.
+    sure = [torch.tensor([a, 1 - a]).log().view(2, 1, 1, 1) for a in (0.9996, 1e-6)]
+    views = ViewMerger("logit")
+    for one in sure:
+        views.add(one)
+    by_network = mean_of_maps(ready(*(Prediction(one.exp(), None, 1) for one in sure)), "logit").probability
+    odds = math.sqrt(0.9996 / 0.002 * 0.002 / 1)
+    for probability in (views.merged()[0], by_network):
+        assert values(probability) == [odds / (1 + odds), 1 / (1 + odds)]
 
 
 def test_what_is_rounded_to_nothing_stays_a_number():

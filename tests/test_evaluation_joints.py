@@ -49,7 +49,8 @@ def key(settings=DETECTION, *, particles=PARTICLES, **changes):
     source = SimpleNamespace(voxel_spacing_angstrom=one["spacing"])
     maps = SimpleNamespace(keys=lambda ensemble, source, inference: list(ensemble.members))
     tomogram = TomogramInput(source, Ensemble(one["members"], one["combine"]), one["truth"])
-    return result_key([tomogram], settings, INFERENCE, maps, particles)
+    inference = replace(INFERENCE, tta_merge=one.get("merge", INFERENCE.tta_merge))
+    return result_key([tomogram], settings, inference, maps, particles)
 
 
 def changed_particle(**changes):
@@ -91,6 +92,12 @@ def test_results_are_others_for_other_settings():
         replace(SEARCH, detection=replace(DETECTION, hyperparameters=values)),
     ]
     assert len({key(one) for one in (DETECTION, *others)}) == 1 + len(others)
+
+
+def test_results_are_others_where_networks_are_merged_otherwise():
+    assert key(merge="logit") != key()
+    assert key(merge="logit", members=("a",)) == key(members=("a",))
+    assert key(merge="logit", combine=specialists_map) == key(combine=specialists_map)
 
 
 def test_colours_and_aliases_change_no_result():

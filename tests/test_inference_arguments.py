@@ -9,6 +9,7 @@ import config
 from errors import InputError
 from inference.arguments import (
     add_inference_arguments,
+    check_merge,
     inference_settings,
     resolve_norm_percentiles,
     resolve_tomo_type,
@@ -91,8 +92,6 @@ def test_the_views_are_those_that_suit_the_training_of_all_networks(modes, group
     ("words", "text"),
     [
         (["--use_tta", "--tta_group", "none"], "contradict"),
-        (["--tta_merge", "logit"], "no effect"),
-        (["--tta_merge", "logit", "--tta_group", "none"], "no effect"),
         (["--sw_batch_size", "0"], "--sw_batch_size"),
         (["--max_memory_gb", "0"], "--max_memory_gb"),
         (["--sw_overlap", "1"], "--sw_overlap"),
@@ -107,8 +106,11 @@ def test_what_cannot_be_meant_is_an_error(words, text):
         settings(*words)
 
 
-def test_merging_logits_of_several_networks_needs_no_views():
-    assert settings("--tta_merge", "logit", descriptions=[DESCRIPTION] * 2).tta_merge == "logit"
+def test_how_to_merge_is_refused_where_nothing_is_merged():
+    check_merge(parse("--tta_merge", "logit"), merges=True)
+    check_merge(parse(), merges=False)
+    with pytest.raises(InputError, match="--tta_merge has no effect"):
+        check_merge(parse("--tta_merge", "logit"), merges=False)
 
 
 def test_networks_trained_on_other_windows_share_the_largest():

@@ -86,7 +86,8 @@ def test_maps_are_made_once_more_when_asked_for(ensemble, sources, reads, tmp_pa
     ("changes", "another"),
     [
         ({"tta_group": "d2"}, True),
-        ({"tta_merge": "logit"}, True),
+        ({"tta_group": "d2", "tta_merge": "logit"}, True),
+        ({"tta_merge": "logit"}, False),  # of one view
         ({"tilt_axis": "x"}, True),
         ({"window": (16, 32, 32)}, True),
         ({"overlap": 0.5}, True),
@@ -105,6 +106,18 @@ def test_a_map_is_another_where_its_values_may_be(ensemble, sources, tmp_path, c
     with mock.patch("inference.predictor.compiled", lambda network, device: network):
         changed = maps(tmp_path).key(path, sources[0], replace(INFERENCE, **changes))
     assert (changed != maps(tmp_path).key(path, sources[0], INFERENCE)) is another
+
+
+def test_how_views_are_merged_matters_where_there_are_several(ensemble, sources, tmp_path):
+    path, views = ensemble.members[0], replace(INFERENCE, tta_group="d2")
+    by_logit = maps(tmp_path).key(path, sources[0], replace(views, tta_merge="logit"))
+    assert by_logit != maps(tmp_path).key(path, sources[0], views)
+    alone = Ensemble(ensemble.members[:1], mean_of_maps)
+    plain = combined(maps(tmp_path), alone, sources[0])
+    assert torch.equal(
+        combined(maps(tmp_path), alone, sources[0], replace(INFERENCE, tta_merge="logit")).probability,
+        plain.probability,
+    )
 
 
 def test_a_map_is_that_of_its_files_normalisation_and_device(ensemble, sources, tmp_path, monkeypatch):

@@ -230,6 +230,13 @@ def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, 
     assert ("train" if "train" in flags else "auto" if views == 4 else list(window)) == settings["window"]
 
 
+def test_how_to_merge_one_view_of_one_network_is_refused(experiment, phantom, tmp_path):
+    words = f"--model_path {experiment} --data_root {phantom} --output_dir {tmp_path / 'out'} --tta_merge logit".split()
+    with pytest.raises(InputError, match="--tta_merge has no effect"):
+        eval_public_czi.main(words)
+    assert not (tmp_path / "out").exists()
+
+
 # --- Going on ----------------------------------------------------------------------------------------
 @pytest.fixture
 def networks_run(monkeypatch):

@@ -87,6 +87,12 @@ class Study:
     training_root: Path | None
     trained_radius_fraction: float
 
+    @property
+    def merges(self) -> bool:
+        """Whether any of its maps is of several views, or of several networks that are merged."""
+        detectors = [one for of_strategy in self.detectors.values() for one in of_strategy]
+        return any(inference.num_views > 1 for inference in self.views) or any(d.ensemble.merges for d in detectors)
+
     def tasks(self, inference: InferenceSettings) -> list[DetectorTask]:
         return [
             DetectorTask(self.experiment.name, strategy, detector, inference)

@@ -21,9 +21,10 @@ from inference.predictor import Prediction, Predictor
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram
 from particle_config import Particle
+from tta.views import MERGES
 
 # Part of every key: count up when the same ingredients would give another map, or another kind of file.
-FORMAT = 2
+FORMAT = 3
 # Settings that a map does not depend on; of the window the one that is used counts, not what was asked for.
 WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "window", "trained_window_zyx")
 # Below the store's folder: the windows that were used for tomograms of a shape.
@@ -69,6 +70,7 @@ class NetworkMaps:
 
         Looked up once: what files hold is taken to stay the same while this object lives.
         """
+        inference = _of_one_network(inference)
         known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference
         if known not in self._keys:
             settings = {name: value for name, value in asdict(inference).items() if name not in WITHOUT_EFFECT}
@@ -97,7 +99,8 @@ class NetworkMaps:
         self, ensemble: Ensemble, source: SourceTomogram, inference: InferenceSettings, progress: Progress
     ) -> Prediction:
         """The map of all members together; ``progress`` is told of voxels that go through a network."""
-        maps = [partial(self._map, member, source, inference, progress) for member in ensemble.members]
+        one = _of_one_network(inference)
+        maps = [partial(self._map, member, source, one, progress) for member in ensemble.members]
         return ensemble.combine(maps, inference.tta_merge)
 
     def window(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> Sides:
@@ -182,3 +185,8 @@ class NetworkMaps:
         while len(self._ready) > 1 and sum(bytes_ for _, bytes_ in self._ready.values()) > RESIDENT_BYTES:
             self._ready.popitem(last=False)
         return ready[0]
+
+
+def _of_one_network(inference: InferenceSettings) -> InferenceSettings:
+    """What its map depends on: one view is not merged with anything."""
+    return inference if inference.num_views > 1 else replace(inference, tta_merge=MERGES[0])
