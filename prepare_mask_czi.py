@@ -4,7 +4,8 @@
     python prepare_mask_czi.py --data_root /data/czi --radius_fraction 0.35 --save_plots
     python prepare_mask_czi.py --data_root /data/czi --single_pixel_mask     # one voxel per particle
 
-Masks: {output_dir}/segmentations_{radius_fraction}/{run}.npy, with --save_plots a picture {run}.png beside.
+Masks: {output_dir}/segmentations_{radius_fraction}/{run}.npy, beside each {run}.json, which says what it is made from,
+and with --save_plots a picture {run}.png.
 """
 
 import argparse
@@ -17,8 +18,7 @@ from tqdm import tqdm
 import config
 from command_line import run_script
 from data.czi import Run, find_runs
-from data.files import atomic_path
-from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, unpainted
+from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
 from data.picks import read_run_picks
 from data.tomogram import open_tomogram
 from errors import InputError
@@ -63,7 +63,8 @@ def prepare_run(
     """Write the mask of one run (and its picture); return its row of the summary."""
     tomogram = open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=voxel_spacing_angstrom)
     spacing = tomogram.voxel_spacing_angstrom
-    mask = make_mask(tomogram.shape_zyx, picks, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction)
+    made_from = {"voxel_spacing_angstrom": spacing, "radius_fraction": radius_fraction}
+    mask = make_mask(tomogram.shape_zyx, picks, **made_from)
     if save_plot:
         from data.previews import save_mask_preview
 
@@ -75,9 +76,8 @@ def prepare_run(
             picks=picks,
             voxel_spacing_angstrom=spacing,
         )
-    with atomic_path(target) as temporary:
-        np.save(temporary, mask)
-    radii = mask_radii_voxels(PARTICLES, voxel_spacing_angstrom=spacing, radius_fraction=radius_fraction)
+    save_mask(target, mask, mask_record(tomogram.shape_zyx, picks, **made_from))
+    radii = mask_radii_voxels(PARTICLES, **made_from)
     outside = sum(
         int(unpainted(tomogram.shape_zyx, picks[p.name] / spacing, radii[p.label]).sum())
         for p in PARTICLES
@@ -97,6 +97,9 @@ def main(argv: list[str] | None = None) -> None:
     radius_fraction = 0.0 if args.single_pixel_mask else args.radius_fraction
     mask_root = args.output_dir or args.data_root / "mask"
     runs = find_runs(args.data_root, tomo_type=args.tomo_type, split="train")
+    without = sorted({run.name for run in find_runs(args.data_root, split="train")} - {run.name for run in runs})
+    if without:
+        print(f"left out, without a {args.tomo_type} tomogram: {', '.join(without)}")
     # All picks first: a mistake in the last run must not cost the work on the others.
     picks = {run.name: read_run_picks(run.picks_dir) for run in runs}
     rows = [

@@ -3,7 +3,10 @@
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 FileStates = tuple[tuple[str, int, int], ...]
 
@@ -35,3 +38,8 @@ def _content_hash(path: Path, states: FileStates) -> str:
 def hash_of(value: object) -> str:
     """32 hex digits of plain values, as JSON can hold them; the order of a mapping plays no part."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def points_hash(picks: Mapping[str, np.ndarray]) -> str:
+    """32 hex digits of particle name -> (N, 3) zyx in angstrom; an empty entry counts as none."""
+    return hash_of({name: np.asarray(points).tolist() for name, points in picks.items() if len(points)})

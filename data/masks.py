@@ -1,11 +1,14 @@
 """Label masks: what the network is trained to paint."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.content_hash import points_hash
+from data.files import atomic_path
 from errors import InputError
 from particle_config import PARTICLES, Particle
 
@@ -125,6 +128,58 @@ def pool_labels(label: "Tensor", stride: int, *, single_voxels: bool = False) ->
 
 
 # --- Files --------------------------------------------------------------------------------------------
+# Part of every record: count up when the same points would be painted otherwise.
+FORMAT = 1
+# What a mask is made from, in words.
+INGREDIENTS = {
+    "picks": "other picks",
+    "particles": "another particle table",
+    "voxel_spacing_angstrom": "another voxel size",
+    "shape_zyx": "another shape",
+    "radius_fraction": "another radius fraction",
+}
+
+
+def mask_record(
+    shape_zyx: tuple[int, int, int],
+    picks: Mapping[str, np.ndarray],
+    *,
+    voxel_spacing_angstrom: float,
+    radius_fraction: float,
+    particles: Iterable[Particle] = PARTICLES,
+) -> dict:
+    """What :func:`make_mask` makes a mask of, as plain values; kept beside the mask."""
+    return {
+        "format": FORMAT,
+        "picks": points_hash(picks),
+        "particles": [[p.name, p.label, p.radius_angstrom] for p in particles],
+        "voxel_spacing_angstrom": float(voxel_spacing_angstrom),
+        "shape_zyx": list(shape_zyx),
+        "radius_fraction": float(radius_fraction),
+    }
+
+
+def save_mask(path: Path, mask: np.ndarray, record: Mapping) -> None:
+    """Write a mask and, beside it as ``{run}.json``, what it is made from."""
+    path.with_suffix(".json").unlink(missing_ok=True)  # if this is cut short, no mask has the record of another one
+    with atomic_path(path) as temporary:
+        np.save(temporary, mask)
+    with atomic_path(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def difference(path: Path, record: Mapping) -> str | None:
+    """In words, what a mask file was made from instead of the ingredients in ``record``; None when from them."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "nobody knows what"  # of an earlier version, which kept no record
+    if found == record:
+        return None
+    words = [word for name, word in INGREDIENTS.items() if found.get(name) != record[name]]
+    return " and ".join(words) or "the same by an earlier version"
+
+
 def mask_folder(mask_root: str | Path, radius_fraction: float) -> Path:
     """``{mask_root}/segmentations_0.5``; ``segmentations_0.0`` holds the single voxels."""
     return Path(mask_root) / f"segmentations_{float(radius_fraction)}"

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from data.content_hash import hash_of, points_hash
 from data.czi import Run, find_runs
-from data.masks import make_mask, mask_folder, mask_path, read_mask
+from data.masks import (
+    difference,
+    make_mask,
+    mask_folder,
+    mask_path,
+    mask_radii_voxels,
+    mask_record,
+    read_mask,
+    unpainted,
+)
 from data.picks import read_run_picks
 from data.tomogram import Tomogram, open_tomogram
 from data.tomogram_cache import TomogramCache
@@ -39,19 +49,52 @@ class TrainingVolume:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What a run's picks say about its tomogram, known without reading voxels.
+
+    Attributes
+    ----------
+    run : the run
+    mask : (Z, Y, X) uint8 labels
+    centres_zyx_voxels : label -> (N, 3) float particle centres
+    voxel_spacing_angstrom : of its tomograms
+    content : hash of the picks, the shape and the voxel size
+    outside : how many points have no voxel in the tomogram
+    painted_since : why the mask is not that of the folder of masks, in words; empty when it is, or there is no folder
+    """
+
+    run: Run
+    mask: np.ndarray
+    centres_zyx_voxels: Mapping[int, np.ndarray]
+    voxel_spacing_angstrom: float
+    content: str
+    outside: int
+    painted_since: str
+
+    @property
+    def run_name(self) -> str:
+        return self.run.name
+
+    @property
+    def points(self) -> int:
+        return sum(len(centres) for centres in self.centres_zyx_voxels.values())
+
+
+@dataclass(frozen=True)
 class VolumeSource:
     """Where training volumes come from and how they are prepared.
 
     Attributes
     ----------
     data_root : root of the training tree
-    mask_root : folder with ``segmentations_{fraction}`` of prepare_mask_czi.py; without that folder masks are
-        painted from the picks
+    mask_root : folder with ``segmentations_{fraction}`` of prepare_mask_czi.py
     tomo_types : read for every run, the first one validated on
     radius_fraction : of the target spheres; 0 for single voxels
     norm_percentiles : (lower, upper) in percent; None for the raw values of the tomograms
     cache_dir : where normalised tomograms are kept, see data/tomogram_cache.py
     voxel_spacing_angstrom : overrides the files'
+    masks_given : the user named ``mask_root``: a run without a mask there is left out, and one of other picks an error.
+        Else masks that are missing or outdated are painted from the picks.
     """
 
     data_root: Path
@@ -62,54 +105,95 @@ class VolumeSource:
     particles: tuple[Particle, ...]
     cache_dir: Path
     voxel_spacing_angstrom: float | None = None
+    masks_given: bool = False
 
     def runs(self) -> list[Run]:
-        """The runs with a tomogram, and with a mask where masks were prepared; sorted by name."""
+        """The runs with a tomogram, and with a mask where masks are given; sorted by name."""
         runs = find_runs(self.data_root, tomo_type=self.tomo_types[0], split="train")
         for tomo_type in self.tomo_types[1:]:
             for run in runs:
                 run.tomogram_path(tomo_type)
-        if self.masks_prepared():
-            runs = [run for run in runs if mask_path(self.mask_root, run.name, self.radius_fraction).is_file()]
+        if self.masks_given:
+            folder = mask_folder(self.mask_root, self.radius_fraction)
+            runs = [run for run in runs if self._mask_path(run).is_file()]
             if not runs:
+                problem = f"holds no mask of a run of {self.data_root}" if folder.is_dir() else "does not exist"
                 raise InputError(
-                    f"{mask_folder(self.mask_root, self.radius_fraction)} holds no mask of a run of {self.data_root}; "
-                    "run prepare_mask_czi.py on this data root, or remove the folder"
+                    f"--mask_dir {self.mask_root}: {folder.name} {problem}; make it with prepare_mask_czi.py "
+                    f"--output_dir {self.mask_root} on this data root, or train without --mask_dir"
                 )
         return runs
 
-    def masks_prepared(self) -> bool:
-        return mask_folder(self.mask_root, self.radius_fraction).is_dir()
+    def left_out(self) -> dict[str, str]:
+        """Training runs that :meth:`runs` leaves out -> what they lack."""
+        taken, first = {run.name for run in self.runs()}, self.tomo_types[0]
+        typed = {run.name for run in find_runs(self.data_root, tomo_type=first, split="train")}
+        return {
+            run.name: f"mask in {self._mask_path(run).parent}" if run.name in typed else f"{first} tomogram"
+            for run in find_runs(self.data_root, split="train")
+            if run.name not in taken
+        }
 
-    def load(self, run: Run) -> TrainingVolume:
-        """Normalise and label one run; its tomograms stay in the cache's files, a prepared mask in its own."""
-        tomograms = self._open(run)
-        first = tomograms[self.tomo_types[0]]
-        picks, cache = read_run_picks(run.picks_dir, self.particles), TomogramCache(self.cache_dir)
-        if self.masks_prepared():
-            mask = read_mask(mask_path(self.mask_root, run.name, self.radius_fraction), first.shape_zyx)
-        else:
-            mask = make_mask(
-                first.shape_zyx,
-                picks,
-                voxel_spacing_angstrom=first.voxel_spacing_angstrom,
-                radius_fraction=self.radius_fraction,
-                particles=self.particles,
-            )
+    def labels(self, run: Run) -> Labels:
+        """What the picks of a run say; InputError for picks that are wrong and for given masks of other picks."""
+        tomogram = self._open(run)[self.tomo_types[0]]
+        picks, spacing = read_run_picks(run.picks_dir, self.particles), tomogram.voxel_spacing_angstrom
+        centres = {p.label: picks[p.name] / spacing for p in self.particles if p.name in picks}
+        mask, painted_since = self._mask(run, tomogram, picks)
+        radii = mask_radii_voxels(self.particles, voxel_spacing_angstrom=spacing, radius_fraction=self.radius_fraction)
+        return Labels(
+            run=run,
+            mask=mask,
+            centres_zyx_voxels=centres,
+            voxel_spacing_angstrom=spacing,
+            content=run_content(picks, tomogram),
+            outside=sum(int(unpainted(tomogram.shape_zyx, c, radii[label]).sum()) for label, c in centres.items()),
+            painted_since=painted_since,
+        )
+
+    def load(self, run: Run, labels: Labels | None = None) -> TrainingVolume:
+        """Normalise one run, with labels read before or now; its tomograms stay in the cache's files."""
+        labels, cache = labels or self.labels(run), TomogramCache(self.cache_dir)
         return TrainingVolume(
             run_name=run.name,
             images=tuple(
                 cache.load(tomogram, self.norm_percentiles, run_name=run.name, tomo_type=tomo_type)
-                for tomo_type, tomogram in tomograms.items()
+                for tomo_type, tomogram in self._open(run).items()
             ),
-            mask=mask,
-            centres_zyx_voxels={
-                particle.label: picks[particle.name] / first.voxel_spacing_angstrom
-                for particle in self.particles
-                if particle.name in picks
-            },
-            voxel_spacing_angstrom=first.voxel_spacing_angstrom,
+            mask=labels.mask,
+            centres_zyx_voxels=labels.centres_zyx_voxels,
+            voxel_spacing_angstrom=labels.voxel_spacing_angstrom,
         )
+
+    def _mask_path(self, run: Run) -> Path:
+        return mask_path(self.mask_root, run.name, self.radius_fraction)
+
+    def _mask(self, run: Run, tomogram: Tomogram, picks: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        """The prepared mask where it is that of the picks, else one painted now and the reason for it."""
+        path = self._mask_path(run)
+        made_from = {
+            "shape_zyx": tomogram.shape_zyx,
+            "picks": picks,
+            "voxel_spacing_angstrom": tomogram.voxel_spacing_angstrom,
+            "radius_fraction": self.radius_fraction,
+            "particles": self.particles,
+        }
+        if not self.masks_given and not path.is_file():
+            return make_mask(**made_from), "is missing" if path.parent.is_dir() else ""
+        try:
+            mask = read_mask(path, tomogram.shape_zyx)
+            other = difference(path, mask_record(**made_from))
+            # The same mask may be made of a voxel size that is rounded otherwise, or by an earlier version.
+            if other is None or np.array_equal(mask, make_mask(**made_from)):
+                return mask, ""
+            raise InputError(
+                f"{path} was made from {other}, and differs from what these picks give; run prepare_mask_czi.py again "
+                f"with --output_dir {self.mask_root}, or train without --mask_dir"
+            )
+        except InputError:
+            if self.masks_given:
+                raise
+            return make_mask(**made_from), "is not that of the picks"
 
     def _open(self, run: Run) -> dict[str, Tomogram]:
         tomograms = {
@@ -126,7 +210,24 @@ class VolumeSource:
         return tomograms
 
 
-def check_same_spacing(volumes: Sequence[TrainingVolume]) -> None:
+def run_content(picks: Mapping[str, np.ndarray], tomogram: Tomogram) -> str:
+    """32 hex digits by which a run is known again: its points, and the shape and voxel size of its tomogram."""
+    return hash_of([points_hash(picks), list(tomogram.shape_zyx), tomogram.voxel_spacing_angstrom])
+
+
+def check_same_content(before: Mapping[str, str], now: Mapping[str, str], what: str, advice: str) -> None:
+    """InputError when two sets of runs (name -> :func:`run_content`) differ: what is wrong, where, what to do."""
+    for problem, names in (
+        ("has no", before.keys() - now.keys()),
+        ("has a further", now.keys() - before.keys()),
+        ("has other picks, shape or voxel size of", {name for name in before if before[name] != now.get(name)}),
+    ):
+        if names:
+            listed = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise InputError(f"{what}: it {problem} run {listed}; {advice}")
+
+
+def check_same_spacing(volumes: Sequence[TrainingVolume | Labels]) -> None:
     """InputError when the tomograms of a training set do not share their voxel size."""
     first = volumes[0]
     for other in volumes[1:]:

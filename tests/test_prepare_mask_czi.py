@@ -27,7 +27,8 @@ def test_masks_table_and_pictures(tmp_path, capsys):
     make_run(tmp_path, "TS_2", {"thyroglobulin": [[30.0, 20.0, 10.0], [30.0, 20.0, 900.0]]})
     main(["--data_root", str(tmp_path), "--save_plots"])
     folder = tmp_path / "mask" / "segmentations_0.5"
-    assert sorted(p.name for p in folder.iterdir()) == ["TS_1.npy", "TS_1.png", "TS_2.npy", "TS_2.png"]
+    names = [f"TS_{k}.{kind}" for k in (1, 2) for kind in ("json", "npy", "png")]
+    assert sorted(path.name for path in folder.iterdir()) == names
     mask = np.load(folder / "TS_1.npy")
     assert (mask.shape, mask.dtype) == (SHAPE, np.uint8)
     assert mask[4, 5, 6] == 1
@@ -50,7 +51,8 @@ def test_only_training_runs_with_the_type(tmp_path, capsys):
     make_run(tmp_path, "TS_1", {"ribosome": [[40.0, 60.0, 80.0]]})
     make_run(tmp_path, "TS_2", {}, tomo_type="wbp")
     main(["--data_root", str(tmp_path)])
-    assert "1 masks in" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 masks in" in printed and "left out, without a denoised tomogram: TS_2" in printed
 
 
 @pytest.mark.parametrize("fraction", ["0", "-0.5", "1.5", "nan"])

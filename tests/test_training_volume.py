@@ -14,6 +14,7 @@ from data.normalization import clip_to_percentiles
 from data.patches import PatchBatches
 from data.tomogram import open_tomogram
 from data.training_volume import VolumeSource
+from errors import InputError
 from particle_config import PARTICLES
 
 
@@ -78,6 +79,95 @@ def test_batches_do_not_depend_on_where_the_voxels_are(source):
     for index in range(4):
         expected, found = (PatchBatches(v, **settings)[index] for v in (in_memory, on_disk))
         assert torch.equal(expected["image"], found["image"]) and torch.equal(expected["label"], found["label"])
+
+
+# --- Prepared masks -----------------------------------------------------------------------------------
+def prepared(source, given=False):
+    """The source after prepare_mask_czi.py, and the mask of its first run as the picks of then gave it."""
+    prepare_mask_czi.main(["--data_root", str(source.data_root), "--output_dir", str(source.mask_root)])
+    source = replace(source, masks_given=given)
+    return source, np.array(source.labels(source.runs()[0]).mask)
+
+
+def move_ribosome(run):
+    """All points of the ribosome by four voxels."""
+    path = run.picks_dir / "ribosome.json"
+    content = json.loads(path.read_text())
+    for point in content["points"]:
+        point["location"]["x"] += 40.0
+    path.write_text(json.dumps(content))
+
+
+def drop_records(source):
+    """As earlier versions left masks."""
+    for path in source.mask_root.rglob("*.json"):
+        path.unlink()
+
+
+def test_masks_of_other_picks_are_painted_anew(source):
+    source, before = prepared(source)
+    first, second = source.runs()
+    move_ribosome(first)
+    labels = source.labels(first)
+    assert labels.painted_since == "is not that of the picks" and source.labels(second).painted_since == ""
+    expected = replace(source, mask_root=source.data_root / "none").labels(first).mask
+    assert np.array_equal(labels.mask, expected) and not np.array_equal(expected, before)
+
+
+def test_given_masks_of_other_picks_are_refused(source):
+    source, _ = prepared(source, given=True)
+    move_ribosome(source.runs()[0])
+    with pytest.raises(InputError, match=r"TS_1_1.npy was made from other picks, .* run prepare_mask_czi.py again"):
+        source.labels(source.runs()[0])
+
+
+def test_masks_of_another_particle_table_are_refused(source):
+    source, _ = prepared(source, given=True)
+    larger = [replace(p, radius_angstrom=2 * p.radius_angstrom) if p.name == "ribosome" else p for p in PARTICLES]
+    with pytest.raises(InputError, match="was made from another particle table"):
+        replace(source, particles=tuple(larger)).labels(source.runs()[0])
+    with pytest.raises(InputError, match="was made from another voxel size"):
+        replace(source, voxel_spacing_angstrom=20.0).labels(source.runs()[0])
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_masks_of_an_earlier_version_are_compared_with_the_picks(source, given):
+    """They carry nothing: what the picks give is taken as it is, anything else is not."""
+    source, before = prepared(source, given)
+    drop_records(source)
+    run = source.runs()[0]
+    assert isinstance(source.labels(run).mask, np.memmap)
+    move_ribosome(run)
+    if given:
+        with pytest.raises(InputError, match="was made from nobody knows what"):
+            source.labels(run)
+    else:
+        assert source.labels(run).painted_since and not np.array_equal(source.labels(run).mask, before)
+
+
+def test_a_mask_that_is_missing_is_painted_or_leaves_its_run_out(source):
+    source, before = prepared(source)
+    first, second = source.runs()
+    (source.mask_root / "segmentations_0.5" / f"{first.name}.npy").unlink()
+    assert source.runs() == [first, second] and source.left_out() == {}
+    labels = source.labels(first)
+    assert labels.painted_since == "is missing" and np.array_equal(labels.mask, before)
+    given = replace(source, masks_given=True)
+    assert given.runs() == [second]
+    assert given.left_out() == {first.name: f"mask in {source.mask_root / 'segmentations_0.5'}"}
+
+
+def test_given_masks_that_are_not_there(source):
+    for problem in ("does not exist", "holds no mask of a run"):
+        with pytest.raises(InputError, match=f"--mask_dir .*: segmentations_0.5 {problem}"):
+            replace(source, masks_given=True).runs()
+        (source.mask_root / "segmentations_0.5").mkdir(parents=True, exist_ok=True)
+
+
+def test_a_run_without_the_type_of_tomogram_is_named(source):
+    first, second = source.runs()
+    shutil.rmtree(first.tomogram_path("denoised"))
+    assert source.runs() == [second] and source.left_out() == {first.name: "denoised tomogram"}
 
 
 def test_tomograms_are_normalised_once(source):
