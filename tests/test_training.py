@@ -296,13 +296,27 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
 
     def diverging(self, batch, batch_idx):
         loss = original(self, batch, batch_idx)
-        return loss * torch.nan if self.global_step >= 3 else loss
+        return loss * torch.nan if self.global_step >= 12 else loss
 
     monkeypatch.setattr(DetectionModule, "training_step", diverging)
-    with pytest.raises(InputError, match="no number any more at step 8"):
-        train(tmp_path, epochs=4)
+    with pytest.raises(InputError, match="no number any more at step 20"):
+        train(tmp_path, epochs=2, steps_per_epoch=12)
     assert all(torch.isfinite(values).all() for values in weights_of(tmp_path).values())
-    assert torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)["global_step"] == 3
+    assert torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)["global_step"] == 12
+
+
+def test_a_learning_rate_at_which_weights_become_no_numbers_is_an_error(tmp_path):
+    """In fewer steps than the loss is looked at twice; no checkpoint of such weights is left."""
+    with pytest.raises(InputError, match="fold 0: the weights are no numbers any more at step 15; lower --lr"):
+        train(tmp_path, learning_rate=1e6, epochs=2, steps_per_epoch=15)
+    assert not list(tmp_path.glob("*.ckpt")) and finished_folds(tmp_path) == {}
+
+
+def test_a_loss_far_above_guessing_in_the_end_is_an_error(tmp_path):
+    """Guessing costs 2 log 7 + 0.98, four times of which are forgiven."""
+    with pytest.raises(InputError, match=r"the loss is \S+, that of guessing 4\.8\d, at step 6"):
+        train(tmp_path, learning_rate=30.0)
+    assert finished_folds(tmp_path) == {}
 
 
 def test_seeds_differ_by_run_and_batch_in_what_a_cpu_generator_takes_in():

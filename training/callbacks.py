@@ -13,6 +13,8 @@ from errors import InputError
 
 # Reading the loss makes the device wait: seldom.
 STEPS_BETWEEN_CHECKS = 20
+# Times the loss of guessing: above it in the end, training has failed. A network that learns nothing stays near 1.
+DIVERGED = 5.0
 
 
 class SignalsBetweenSteps(Callback):
@@ -58,22 +60,37 @@ class SignalsBetweenSteps(Callback):
 
 
 class LossGuard(Callback):
-    """Stops a run whose loss is no number any more, all its processes at once."""
+    """Ends a run that has diverged with an error, all its processes at once.
+
+    It has when the loss is no number any more, when a weight is none at the end of an epoch, or when the loss is far
+    above that of guessing at the end of the run.
+    """
 
     def __init__(self, fold: int) -> None:
         self.fold = fold
         self.bad_checks = 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
-        if trainer.global_step % STEPS_BETWEEN_CHECKS:
-            return
-        good = trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"])), all=True)
-        self.bad_checks = 0 if good else self.bad_checks + 1
-        if self.bad_checks == 2:  # one overflow is forgiven: fp16 skips such steps
-            raise InputError(
-                f"fold {self.fold}: the loss is no number any more at step {trainer.global_step}; "
-                f"lower --lr or use --precision fp32 (fold_{self.fold}-last.ckpt is from before)"
-            )
+        if trainer.global_step % STEPS_BETWEEN_CHECKS == 0:
+            good = trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"])), all=True)
+            self.bad_checks = 0 if good else self.bad_checks + 1
+            if self.bad_checks == 2:  # one overflow is forgiven: fp16 skips such steps
+                self._stop(trainer, "the loss is no number any more")
+        if trainer.global_step == pl_module.settings.total_steps:
+            loss, guessing = float(outputs["loss"]), float(pl_module.loss_of_guessing(batch["target"]))
+            if not trainer.strategy.reduce_boolean_decision(not loss > DIVERGED * guessing, all=True):
+                self._stop(trainer, f"the loss is {loss:.3g}, that of guessing {guessing:.3g},")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before a checkpoint is written."""
+        if not all(bool(torch.isfinite(weight).all()) for weight in pl_module.network.state_dict().values()):
+            self._stop(trainer, "the weights are no numbers any more")
+
+    def _stop(self, trainer: Trainer, problem: str) -> None:
+        raise InputError(
+            f"fold {self.fold}: {problem} at step {trainer.global_step}; lower --lr or use --precision fp32 "
+            f"(checkpoints of fold {self.fold} are from before)"
+        )
 
 
 class TrainingProgress(Callback):

@@ -91,6 +91,12 @@ class DetectionModule(pl.LightningModule):
             self.log(f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         return total
 
+    def loss_of_guessing(self, target: Tensor) -> Tensor:
+        """The loss where all classes are equally likely in every voxel of a batch's target."""
+        logits = torch.zeros(len(target), len(self.description.particles) + 1, *target.shape[-3:], device=target.device)
+        terms = self.loss(logits, target)
+        return sum(self.term_weights.get(name, 1.0) * term for name, term in terms.items())
+
     def _balance(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """GradNorm's weights for this step; all processes see the same losses and norms, and keep the same weights."""
         weights = self.gradnorm.weights
