@@ -97,7 +97,9 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--limit_final_eval_tomos must be 1 or more, got {args.limit_final_eval_tomos}")
     plans = [method_plan(args, method) for method in dict.fromkeys(args.postprocessing_method)]
     searched = any(plan.grid is not None for plan in plans)
-    experiments = [load_experiment(args.experiments_dir, name) for name in dict.fromkeys(args.experiment_names)]
+    experiments = [
+        load_experiment(args.experiments_dir, name, PARTICLES) for name in dict.fromkeys(args.experiment_names)
+    ]
     studies = [study_of(experiment, args, searched) for experiment in experiments]
     check_merge(args, merges=any(study.merges for study in studies))
     truths = scored_runs(studies, args)

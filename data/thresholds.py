@@ -2,7 +2,8 @@
 
     {"fold_0": {"hyperparameters": {"peak_local_max_gpu": {"ribosome": {"peak_threshold": 0.4, ...}, ...}}, ...}, ...}
 
-What else an entry holds says where the values come from. Who uses several entries takes the mean of their values.
+What else an entry holds says where the values come from. Who uses several entries takes the mean of their values. All
+lengths are in radii of the particles, so an entry says which radii it was found with (``radii_angstrom``).
 """
 
 import json
@@ -19,8 +20,10 @@ from particle_config import Particle
 Hyperparameters = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def write_thresholds(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the file at once or not at all; every entry has ``hyperparameters``."""
+def write_thresholds(path: Path, entries: Mapping[str, Mapping[str, Any]], particles: Sequence[Particle]) -> None:
+    """Write the file at once or not at all; every entry has ``hyperparameters``, and gets the particles' radii."""
+    radii = {particle.name: particle.radius_angstrom for particle in particles}
+    entries = {name: {**entry, "radii_angstrom": radii} for name, entry in entries.items()}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(entries, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -44,8 +47,8 @@ def read_thresholds(
     Raises
     ------
     InputError
-        Not such a file, no entry for the method, a particle or keyword too few or unknown, or a value that is not a
-        finite number, or not from 0 up.
+        Not such a file, no entry for the method, a particle or keyword too few or unknown, a radius that is not the
+        particle's, or a value that is not a finite number, or not from 0 up.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -62,6 +65,8 @@ def read_thresholds(
     for name, values in found.items():
         where = f"{path}, {name}, {method}"
         _check_keys(where, values, "particle", names)
+        if (radii := entries[name].get("radii_angstrom")) is not None:  # files of earlier versions have none
+            _check_radii(f"{path}, {name}", radii, particles)
         for particle in names:
             _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords, optional)
             _check_values(f"{where}, {particle}", values[particle], optional)
@@ -82,6 +87,16 @@ def _check_keys(where: str, values: object, what: str, expected: Sequence[str], 
         raise InputError(f"{where}: unknown {what} {unknown[0]!r}; there are: {', '.join(expected)}")
     if missing := [name for name in expected if name not in values]:
         raise InputError(f"{where}: {what} {missing[0]!r} is missing; add it")
+
+
+def _check_radii(where: str, radii: object, particles: Sequence[Particle]) -> None:
+    _check_keys(where, radii, "particle", [particle.name for particle in particles])
+    for particle in particles:
+        if radii[particle.name] != particle.radius_angstrom:
+            raise InputError(
+                f"{where}: found with a radius of {radii[particle.name]} A for {particle.name}, which has "
+                f"{particle.radius_angstrom:g} A in particle_config.py; search again"
+            )
 
 
 def _check_values(where: str, values: Mapping[str, object], optional: Sequence[str]) -> None:

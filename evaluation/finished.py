@@ -42,6 +42,8 @@ def result_key(
     inference: InferenceSettings,
     maps: NetworkMaps,
     particles: Sequence[Particle],
+    *,
+    with_score_weights: bool,
 ) -> str:
     """32 hex digits of all that picks, or hyperparameters searched on several tomograms, depend on.
 
@@ -49,6 +51,7 @@ def result_key(
     ----------
     settings : a dataclass: how particles are found, or what is searched
     maps : their keys stand for checkpoints, tomograms, normalisation, windows, views and device
+    with_score_weights : a search depends on them, picks do not
     """
     inputs = [
         {
@@ -60,7 +63,7 @@ def result_key(
         }
         for one in tomograms
     ]
-    table = [(p.name, p.radius_angstrom, p.label, p.score_weight) for p in particles]
+    table = [(p.name, p.radius_angstrom, p.label, *[p.score_weight] * with_score_weights) for p in particles]
     return hash_of({"format": FORMAT, "inputs": inputs, "particles": table, "settings": asdict(settings)})
 
 

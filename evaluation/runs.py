@@ -99,7 +99,7 @@ def find_particles(
         if output.picture is not None:
             _draw(output.picture, one, picks, particles)
         # Anew: where memory ran out, the map is that of other windows.
-        key = result_key([one], output.settings, task.inference, maps, particles)
+        key = _key(output, task, maps, particles)
         with finishing(output.picks_dir, key, picks=len(picks)) as folder:
             write_run_picks(folder, one.source.name, picks, particles)
             write_curves(folder, curves)
@@ -109,9 +109,12 @@ def find_particles(
 
 def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
     """What was written down about a finished output; None where it is to be done."""
-    key = result_key([task.tomogram], output.settings, task.inference, maps, particles)
-    notes = finished_notes(output.picks_dir, key)
+    notes = finished_notes(output.picks_dir, _key(output, task, maps, particles))
     return notes if output.picture is None or output.picture.is_file() else None
+
+
+def _key(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> str:
+    return result_key([task.tomogram], output.settings, task.inference, maps, particles, with_score_weights=False)
 
 
 def _draw(path: Path, tomogram: TomogramInput, picks: pd.DataFrame, particles: Sequence[Particle]) -> None:

@@ -381,9 +381,23 @@ MUTANTS = (
     Mutant(
         "result key without the particles' radii",
         "evaluation/finished.py",
-        "(p.name, p.radius_angstrom, p.label, p.score_weight)",
-        "(p.name, p.label, p.score_weight)",
+        "(p.name, p.radius_angstrom, p.label, *",
+        "(p.name, p.label, *",
         EVALUATION,
+    ),
+    Mutant(
+        "a campaign takes networks of another particle table",
+        "evaluation/campaign/experiments.py",
+        "        check_particles(path, description.particles, particles)\n",
+        "        pass\n",
+        "test_experiments.py",
+    ),
+    Mutant(
+        "thresholds of other radii are taken",
+        "data/thresholds.py",
+        "if radii[particle.name] != particle.radius_angstrom:",
+        "if False:",
+        "test_thresholds.py",
     ),
     Mutant(
         "training data read with the evaluated spacing",

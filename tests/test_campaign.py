@@ -3,10 +3,13 @@
 import json
 import multiprocessing
 import random
+import re
 import shlex
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -17,6 +20,7 @@ import inference.maps.network_maps
 import run_experiment_evaluation as script
 from errors import InputError
 from evaluation.campaign.experiments import STRATEGIES, load_experiment
+from particle_config import PARTICLES, Particle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no hit at any point of the grid")
 SEARCH = [
@@ -179,6 +183,38 @@ def test_without_room_for_maps_the_results_are_the_same(finished, made, tmp_path
     run_without_pictures([*words, "--cache_limit_gb", "0"])
     assert tables(made / "small") == tables(finished[1])
     assert len(list((tmp_path / "cache" / "maps").glob("*.zip"))) == 1
+
+
+# --- Another particle table ---------------------------------------------------------------------------
+def test_networks_of_another_particle_table_are_refused_with_their_maps_kept(finished, made):
+    """Radii doubled, rows exchanged, one added, one removed: before anything is done or changed."""
+    words, folder = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    first, *others, last = PARTICLES
+    for table, text in (
+        ([replace(p, radius_angstrom=2 * p.radius_angstrom) for p in PARTICLES], "apo-ferritin (60 A) there"),
+        ([replace(last, label=1), *others, replace(first, label=6)], "virus-like-particle (135 A) in particle_config"),
+        ([*PARTICLES, Particle("proteasome", 75.0, 1.0, 7, "#808000")], "6 particles there, 7 in particle_config.py"),
+        (PARTICLES[:-1], "6 particles there, 5 in particle_config.py"),
+    ):
+        with mock.patch.object(script, "PARTICLES", tuple(table)), pytest.raises(InputError, match=re.escape(text)):
+            run_without_pictures(words)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_other_weights_change_the_score_and_no_picks(finished, made, networks_run, tmp_path):
+    """Only the apo-ferritin counts: the score is its F4; the hyperparameters were given."""
+    words = command(made, output=tmp_path, experiments=["df1"])
+    run_without_pictures(words)
+    picks = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("picks/*/*.json")}
+    score = pd.read_csv(tmp_path / "comparison_summary.csv")["pooled_f4"][0]
+    table = tuple(replace(p, score_weight=float(p.name == "apo-ferritin")) for p in PARTICLES)
+    with mock.patch.object(script, "PARTICLES", table):
+        run_without_pictures(words)
+    by_particle = pd.read_csv(tmp_path / "comparison_summary_by_particle.csv").set_index("particle")["f4"]
+    found = pd.read_csv(tmp_path / "comparison_summary.csv")["pooled_f4"][0]
+    assert found == pytest.approx(by_particle["apo-ferritin"], abs=1e-6) and found != score
+    assert {path: path.stat().st_mtime_ns for path in picks} == picks and not networks_run
 
 
 # --- No leak ------------------------------------------------------------------------------------------

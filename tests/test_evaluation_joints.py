@@ -43,14 +43,14 @@ INFERENCE = InferenceSettings("train", 0.25, "gaussian", 1, "none", "fp32")
 POINTS = picks_table("TS_1", "ribosome", np.ones((2, 3)))
 
 
-def key(settings=DETECTION, *, particles=PARTICLES, **changes):
+def key(settings=DETECTION, *, particles=PARTICLES, with_score_weights=True, **changes):
     """Of a tomogram whose maps have the keys of their networks' names."""
     one = {"spacing": 10.0, "members": ("a", "b"), "combine": mean_of_maps, "truth": POINTS, **changes}
     source = SimpleNamespace(voxel_spacing_angstrom=one["spacing"])
     maps = SimpleNamespace(keys=lambda ensemble, source, inference: list(ensemble.members))
     tomogram = TomogramInput(source, Ensemble(one["members"], one["combine"]), one["truth"])
     inference = replace(INFERENCE, tta_merge=one.get("merge", INFERENCE.tta_merge))
-    return result_key([tomogram], settings, inference, maps, particles)
+    return result_key([tomogram], settings, inference, maps, particles, with_score_weights=with_score_weights)
 
 
 def changed_particle(**changes):
@@ -77,6 +77,11 @@ def changed_particle(**changes):
 )
 def test_results_are_others_where_anything_is_that_they_depend_on(settings, changes):
     assert key(settings, **changes) != key(settings) == key(settings)
+
+
+def test_picks_do_not_depend_on_the_weights_of_the_score():
+    others = changed_particle(score_weight=2.0)
+    assert key(particles=others, with_score_weights=False) == key(with_score_weights=False) != key()
 
 
 def test_results_are_others_for_other_settings():
@@ -229,7 +234,7 @@ def test_training_data_is_read_as_it_was_trained_on(reported, monkeypatch):
     """``--voxel_spacing`` is of the tomograms to evaluate on; the training's own is in its arguments."""
     root = reported[0].parent
     args = script.build_parser().parse_args(command(root, "--voxel_spacing", "9.8", experiments=["df1"]))
-    experiment = script.load_experiment(args.experiments_dir, "df1")
+    experiment = script.load_experiment(args.experiments_dir, "df1", PARTICLES)
     for trained in (None, 10.2):
         known = replace(experiment, arguments={**experiment.arguments, "voxel_spacing": trained})
         study = script.study_of(known, args, searched=True)

@@ -10,7 +10,7 @@ from errors import InputError
 from evaluation.campaign.experiments import STRATEGIES, load_experiment
 from inference.checkpoints import KEY, Description
 from inference.ensembles import mean_of_maps, specialists_map
-from particle_config import PARTICLES
+from particle_config import PARTICLES, table_as_dicts
 
 NAMES = [particle.name for particle in PARTICLES]
 
@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 def load(folder):
-    return load_experiment(folder.parent, folder.name)
+    return load_experiment(folder.parent, folder.name, PARTICLES)
 
 
 def detectors(folder, strategy):
@@ -133,9 +133,9 @@ def test_a_name_that_is_none(folder):
     (folder.parent / "empty").mkdir()
     for name in ("df", "empty", "df12"):
         with pytest.raises(InputError, match=rf"no experiment '{name}' in .*; there are: df1$"):
-            load_experiment(folder.parent, name)
+            load_experiment(folder.parent, name, PARTICLES)
     with pytest.raises(InputError, match=r"there are: none; train\.py makes them"):
-        load_experiment(folder.parent / "nowhere", "df1")
+        load_experiment(folder.parent / "nowhere", "df1", PARTICLES)
 
 
 def test_a_specialist_that_is_missing(folder):
@@ -149,6 +149,15 @@ def test_folds_that_were_not_trained_alike(folder):
     write_checkpoint(folder / "fold_2-best-fscore-epoch=3-f4=0.512.ckpt", 2, norm_percentiles=(0.0, 100.0))
     with pytest.raises(InputError, match="differ in normalisation percentiles"):
         load(folder)
+
+
+@pytest.mark.parametrize("what", ["fscore", "ribosome"])
+def test_a_network_of_another_particle_table(folder, what):
+    """Generalists and specialists alike."""
+    rows = [{**row, "name": row["name"].replace("ribosome", "proteasome")} for row in table_as_dicts()]
+    write_checkpoint(folder / f"fold_2-best-{what}-epoch=3-f4=0.512.ckpt", 2, particles=rows)
+    with pytest.raises(InputError, match=r"label 4 is proteasome .* and ribosome .* in particle_config.py"):
+        detectors(folder, "ensemble_specialists")
 
 
 def test_a_fold_that_has_not_finished_is_named(folder):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -25,14 +26,14 @@ def read(path):
 
 def test_what_is_written_is_read(tmp_path):
     entries = {"search": {"f4": 0.7, "runs": ["a"], "hyperparameters": {METHOD: values(), "cc3d": {}}}}
-    write_thresholds(tmp_path / "thresholds.json", entries)
+    write_thresholds(tmp_path / "thresholds.json", entries, PARTICLES)
     assert read(tmp_path / "thresholds.json") == [{METHOD: values()}]
 
 
 def test_a_calibration_may_be_there_for_some_and_of_any_sign(tmp_path):
     table = values()
     table["ribosome"] |= {"calibration_slope": 0.5, "calibration_offset": -2.0}
-    write_thresholds(tmp_path / "t.json", {"search": {"hyperparameters": {METHOD: table}}})
+    write_thresholds(tmp_path / "t.json", {"search": {"hyperparameters": {METHOD: table}}}, PARTICLES)
     keywords = {"method": METHOD, "keywords": KEYWORDS, "particles": PARTICLES, "optional": CALIBRATION}
     assert read_thresholds(tmp_path / "t.json", **keywords) == [{METHOD: table}]
     table["ribosome"]["calibration_offset"] = math.inf
@@ -43,13 +44,15 @@ def test_a_calibration_may_be_there_for_some_and_of_any_sign(tmp_path):
 
 def test_what_training_writes_is_read(tmp_path):
     for fold, peak in ((0, 0.2), (1, 0.6)):
-        write_result(tmp_path, FoldResult(fold, f"TS_{fold}", "a.ckpt", 0.5, {METHOD: values(peak)}))
+        write_result(tmp_path, FoldResult(fold, f"TS_{fold}", "a.ckpt", 0.5, {METHOD: values(peak)}), PARTICLES)
     assert read(tmp_path / "thresholds.json") == [{METHOD: values(0.2)}, {METHOD: values(0.6)}]
 
 
 def test_entries_of_other_methods_are_passed_over(tmp_path):
     write_thresholds(
-        tmp_path / "t.json", {"a": {"hyperparameters": {"cc3d": {}}}, "b": {"hyperparameters": {METHOD: values()}}}
+        tmp_path / "t.json",
+        {"a": {"hyperparameters": {"cc3d": {}}}, "b": {"hyperparameters": {METHOD: values()}}},
+        PARTICLES,
     )
     assert len(read(tmp_path / "t.json")) == 1
 
@@ -90,6 +93,17 @@ def test_mistakes_are_named(tmp_path, content, texts):
         assert text in str(caught.value)
 
 
+def test_values_found_with_other_radii_are_refused(tmp_path):
+    """Suppression radii and sizes are in radii of the particles."""
+    path = tmp_path / "thresholds.json"
+    write_thresholds(path, {"search": {"hyperparameters": {METHOD: values()}}}, PARTICLES)
+    doubled = [replace(p, radius_angstrom=2 * p.radius_angstrom) for p in PARTICLES]
+    with pytest.raises(InputError, match=r"a radius of 60.0 A for apo-ferritin, which has 120 A .*; search again"):
+        read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=doubled)
+    exchanged = [replace(p, label=7 - p.label, colour="#000000", score_weight=3.0) for p in PARTICLES[::-1]]
+    assert read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=exchanged)  # by name: labels play no part
+
+
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     for name in ("broken.json", "nowhere.json"):
@@ -99,5 +113,5 @@ def test_a_file_that_is_none(tmp_path):
 
 def test_no_value_is_written_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError):
-        write_thresholds(tmp_path / "t.json", {"a": {"hyperparameters": {METHOD: values(math.nan)}}})
+        write_thresholds(tmp_path / "t.json", {"a": {"hyperparameters": {METHOD: values(math.nan)}}}, PARTICLES)
     assert not list(tmp_path.iterdir())

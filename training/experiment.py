@@ -16,6 +16,7 @@ from data.files import atomic_path
 from data.thresholds import write_thresholds
 from errors import InputError
 from inference.checkpoints import read_description
+from particle_config import Particle
 from training.settings import TrainingSettings
 
 # All processes of a run write into one folder; those that it starts itself learn its name by this variable.
@@ -85,7 +86,7 @@ def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
     return {result.fold: result for result in found}
 
 
-def write_result(experiment_dir: Path, result: FoldResult) -> None:
+def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
     """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on each held-out tomogram."""
     with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
         _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
@@ -94,7 +95,7 @@ def write_result(experiment_dir: Path, result: FoldResult) -> None:
             f"fold_{fold}": {name: value for name, value in asdict(one).items() if name != "fold"}
             for fold, one in sorted(results.items())
         }
-        write_thresholds(experiment_dir / "thresholds.json", content)
+        write_thresholds(experiment_dir / "thresholds.json", content, particles)
 
 
 def experiment_of(checkpoint: Path) -> Path:

@@ -90,7 +90,7 @@ def train_fold(
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
-        write_result(experiment_dir, result)
+        write_result(experiment_dir, result, particles)
     return result
 
 

@@ -195,7 +195,8 @@ class Campaign:
             else:
                 values = settings[method].hyperparameters
                 with finishing(folder, hash_of(values)) as temporary:
-                    write_thresholds(temporary / "thresholds.json", {"given": {"hyperparameters": {method: values}}})
+                    given = {"given": {"hyperparameters": {method: values}}}
+                    write_thresholds(temporary / "thresholds.json", given, self.particles)
         return settings
 
     def _evaluate(self, study: Study, inference: InferenceSettings, detection: Detection) -> None:

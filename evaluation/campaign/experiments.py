@@ -16,7 +16,7 @@ from typing import Any
 from data.thresholds import Hyperparameters
 from errors import InputError
 from evaluation.tuning.out_of_fold import unseen_by
-from inference.checkpoints import Description, check_agreement, read_description
+from inference.checkpoints import Description, check_agreement, check_particles, read_description
 from inference.ensembles import Ensemble, mean_of_maps, specialists_map
 from particle_config import Particle
 
@@ -72,18 +72,20 @@ class Detector:
     ----------
     name : unique within the experiment and strategy
     ensemble : the networks, and how their maps are combined
+    descriptions : of the networks
     tuning : training run -> those of the networks, combined alike, that were not trained on it
     specialities : the particle that each member is for; None: every member is for all
     """
 
     name: str
     ensemble: Ensemble
+    descriptions: tuple[Description, ...]
     tuning: Mapping[str, Ensemble]
     specialities: tuple[str, ...] | None = None
 
     def found_in_training(self) -> list[Hyperparameters]:
         """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for."""
-        found = [read_description(path).hyperparameters for path in self.ensemble.members]
+        found = [one.hyperparameters for one in self.descriptions]
         if self.specialities is None:
             return found
         return [
@@ -96,8 +98,8 @@ def best_single(experiment: Experiment, particles: Sequence[Particle]) -> list[D
     """The generalist of each fold by itself."""
     ensembles = [Ensemble((fold.generalist,), mean_of_maps) for fold in experiment.folds]
     return [
-        Detector(fold.name, ensemble, {fold.held_out_run: ensemble})
-        for fold, ensemble in zip(experiment.folds, ensembles, strict=True)
+        Detector(fold.name, ensemble, (description,), {fold.held_out_run: ensemble})
+        for fold, ensemble, description in zip(experiment.folds, ensembles, experiment.descriptions, strict=True)
     ]
 
 
@@ -111,7 +113,8 @@ def ensemble_specialists(experiment: Experiment, particles: Sequence[Particle]) 
                 f"(fold_{fold.index}-best-{missing[0]}-epoch=...ckpt); choose another --evaluation_strategy"
             )
         ensemble = Ensemble(tuple(fold.specialists[name] for name in names), specialists_map)
-        detectors.append(Detector(fold.name, ensemble, {fold.held_out_run: ensemble}, names))
+        descriptions = _descriptions(ensemble.members, particles)
+        detectors.append(Detector(fold.name, ensemble, descriptions, {fold.held_out_run: ensemble}, names))
     return detectors
 
 
@@ -125,7 +128,8 @@ def kfold_ensemble(experiment: Experiment, particles: Sequence[Particle]) -> lis
         fold.held_out_run: Ensemble(experiment.generalists_unseen_by(fold.held_out_run), mean_of_maps)
         for fold in experiment.folds
     }
-    return [Detector("ensemble", Ensemble(tuple(fold.generalist for fold in experiment.folds), mean_of_maps), tuning)]
+    ensemble = Ensemble(tuple(fold.generalist for fold in experiment.folds), mean_of_maps)
+    return [Detector("ensemble", ensemble, experiment.descriptions, tuning)]
 
 
 STRATEGIES: dict[str, Callable[[Experiment, Sequence[Particle]], list[Detector]]] = {
@@ -135,12 +139,13 @@ STRATEGIES: dict[str, Callable[[Experiment, Sequence[Particle]], list[Detector]]
 }
 
 
-def load_experiment(experiments_dir: Path, name: str) -> Experiment:
+def load_experiment(experiments_dir: Path, name: str, particles: Sequence[Particle]) -> Experiment:
     """The experiment of exactly that name.
 
     Raises
     ------
-    InputError : no such experiment, nothing trained in it, or checkpoints that were not trained alike
+    InputError : no such experiment, nothing trained in it, or checkpoints that were not trained alike, or not with
+        these particles
     """
     folder = experiments_dir / name
     found = _best_checkpoints(folder)
@@ -152,7 +157,7 @@ def load_experiment(experiments_dir: Path, name: str) -> Experiment:
             f"there are: {', '.join(there) or 'none; train.py makes them'}"
         )
     generalists = [found[index, GENERALIST] for index in indices]
-    descriptions = [read_description(path) for path in generalists]
+    descriptions = _descriptions(generalists, particles)
     check_agreement(generalists, descriptions)
     unfinished = [index for index in indices if not (folder / f"fold_{index}" / "result.json").is_file()]
     if unfinished:
@@ -166,7 +171,14 @@ def load_experiment(experiments_dir: Path, name: str) -> Experiment:
         )
         for index, generalist, description in zip(indices, generalists, descriptions, strict=True)
     ]
-    return Experiment(name, tuple(folds), tuple(descriptions), _arguments(folder))
+    return Experiment(name, tuple(folds), descriptions, _arguments(folder))
+
+
+def _descriptions(paths: Sequence[Path], particles: Sequence[Particle]) -> tuple[Description, ...]:
+    descriptions = tuple(read_description(path) for path in paths)
+    for path, description in zip(paths, descriptions, strict=True):
+        check_particles(path, description.particles, particles)
+    return descriptions
 
 
 def _best_checkpoints(folder: Path) -> dict[tuple[int, str], Path]:

@@ -84,7 +84,7 @@ def search_hyperparameters(
     """
 
     def key(folder: Path) -> str:
-        return result_key(tomograms, searches[folder], inference, maps, particles)
+        return result_key(tomograms, searches[folder], inference, maps, particles, with_score_weights=True)
 
     todo = [folder for folder in searches if force or finished_notes(folder, key(folder)) is None]
     searched: dict[Path, list[SearchedTomogram]] = {folder: [] for folder in todo}
@@ -146,7 +146,7 @@ def write_search(folder: Path, result: SearchResult, score: Score | None) -> Non
         "f4_mean_over_runs": score.mean_over_runs if score else None,
         "hyperparameters": {grid.method: result.hyperparameters},
     }
-    write_thresholds(folder / "thresholds.json", {"search": entry})
+    write_thresholds(folder / "thresholds.json", {"search": entry}, result.particles)
     with atomic_path(folder / "search_grid.csv") as temporary:
         result.table().to_csv(temporary, index=False, float_format="%.6g")
     save_search_curves(folder / "search_curves.png", result)
