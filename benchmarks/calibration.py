@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import cdist
 
 from command_line import run_script
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError
-from metrics.fbeta import MATCH_RADIUS_FRACTION
+from metrics.fbeta import MATCH_RADIUS_FRACTION, best_candidates
 from particle_config import PARTICLES
 
 BINS = 10
@@ -60,10 +59,9 @@ def is_hit(picks: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
         reach = MATCH_RADIUS_FRACTION * particle.radius_angstrom
         references = truth[truth["particle_type"] == particle.name]
         for run, rows in picks[picks["particle_type"] == particle.name].groupby("experiment"):
-            places = table_coordinates_zyx(references[references["experiment"] == run])
-            near = cdist(table_coordinates_zyx(rows), places) <= reach
-            best = np.where(near, rows["score"].to_numpy()[:, None], -np.inf).argmax(axis=0)
-            hits[rows.index[best[near.any(axis=0)]]] = True
+            true = table_coordinates_zyx(references[references["experiment"] == run])
+            best = best_candidates(table_coordinates_zyx(rows), rows["score"].to_numpy(), true, reach)
+            hits[rows.index[best[best >= 0]]] = True
     return hits
 
 

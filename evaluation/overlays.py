@@ -1,4 +1,7 @@
-"""Pictures of a tomogram with its picks: hits, false picks and misses told apart."""
+"""Pictures of a tomogram with its picks: hits, false picks and misses told apart, and counted as the score counts.
+
+Of several picks near one reference that of the highest score is drawn as the hit, the others as false picks.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
-from scipy.spatial import KDTree
 
 from data.files import atomic_path
 from data.picks import table_coordinates_zyx
-from metrics.fbeta import MATCH_RADIUS_FRACTION
+from metrics.fbeta import MATCH_RADIUS_FRACTION, best_candidates, match_counts
 from particle_config import Particle
 
 # Averaged over this thickness, a slice shows what the eye would not see in one voxel.
@@ -39,20 +41,21 @@ def save_overlay(
     title: str,
     colour_by_kind: bool = False,
 ) -> Path:
-    """Picture of the slices with most picks: xy and xz, bare and with the picks.
+    """Picture of the slices with most picks: xy and xz, bare and with the picks; the title has the score's counts.
 
     Parameters
     ----------
     path : its suffix names the format, such as .png or .jpg
     volume : (Z, Y, X) tomogram
-    picks, truth : tables with particle_type, x, y, z (angstrom); without truth every pick is drawn alike
+    picks, truth : tables with particle_type, x, y, z (angstrom), the picks with their score; without truth every pick
+        is drawn alike
     colour_by_kind : hits, false picks and misses in three colours, rather than each particle in its own
 
     Returns
     -------
     The path, written at once or not at all.
     """
-    marks = _marks(picks, truth, particles)
+    marks, counts = _marks(picks, truth, particles)
     depth, height, width = volume.shape
     figure, axes = plt.subplots(
         2,
@@ -70,8 +73,8 @@ def save_overlay(
         where = centre * voxel_spacing_angstrom
         row[0].set_title(f"{'z' if axis == 0 else 'y'} = {where / 10:.0f} nm", fontsize=10, loc="left")
         _draw(row[1], marks, axis, where, particles, colour_by_kind)
-    figure.suptitle(_headline(title, marks, truth is not None), fontsize=13)
-    handles = _kind_handles(marks) if colour_by_kind else _particle_handles(marks, particles, truth is not None)
+    figure.suptitle(_headline(title, marks, counts), fontsize=13)
+    handles = _kind_handles(counts) if colour_by_kind else _particle_handles(counts, particles)
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
@@ -80,27 +83,30 @@ def save_overlay(
     return path
 
 
-def _marks(picks: pd.DataFrame, truth: pd.DataFrame | None, particles: Sequence[Particle]) -> pd.DataFrame:
-    """One row per thing to draw: particle, kind, z, y, x in angstrom."""
-    rows = []
+def _marks(
+    picks: pd.DataFrame, truth: pd.DataFrame | None, particles: Sequence[Particle]
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """One row per thing to draw: particle, kind, z, y, x in angstrom; and the number of each kind for each particle.
+
+    The numbers are the score's, with a row for each particle and a column for each kind; None without truth. A pick
+    that reaches two references is drawn as one hit and counted as two, see metrics.fbeta.match_counts.
+    """
+    rows, counts = [], []
     for particle in particles:
-        found = table_coordinates_zyx(picks[picks["particle_type"] == particle.name])
+        of_particle = picks[picks["particle_type"] == particle.name]
+        found = table_coordinates_zyx(of_particle)
         if truth is None:
             rows += [(particle.name, PICK, *point) for point in found]
             continue
         true = table_coordinates_zyx(truth[truth["particle_type"] == particle.name])
         radius = MATCH_RADIUS_FRACTION * particle.radius_angstrom
-        near_true, near_found = _within(found, true, radius), _within(true, found, radius)
-        rows += [(particle.name, HIT if near else FALSE, *point) for point, near in zip(found, near_true, strict=True)]
-        rows += [(particle.name, MISSED, *point) for point, near in zip(true, near_found, strict=True) if not near]
-    return pd.DataFrame(rows, columns=["particle", "kind", "z", "y", "x"])
-
-
-def _within(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
-    """(N,) bool: whether another point lies within the radius of each point."""
-    if len(points) == 0 or len(others) == 0:
-        return np.zeros(len(points), dtype=bool)
-    return KDTree(others).query(points)[0] <= radius
+        best = best_candidates(found, of_particle["score"].to_numpy(), true, radius)
+        rows += [(particle.name, HIT if index in best else FALSE, *point) for index, point in enumerate(found)]
+        rows += [(particle.name, MISSED, *point) for point in true[best < 0]]
+        counts.append(match_counts(found, true, radius))
+    marks = pd.DataFrame(rows, columns=["particle", "kind", "z", "y", "x"])
+    names = [particle.name for particle in particles]
+    return marks, None if truth is None else pd.DataFrame(counts, index=names, columns=[HIT, FALSE, MISSED])
 
 
 def _busiest_slice(marks: pd.DataFrame, axis: int, length: int, spacing: float) -> int:
@@ -154,29 +160,26 @@ def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particle
                 panel.plot(*centre, marker="x", ms=6, mew=1.6, color=colour)
 
 
-def _headline(title: str, marks: pd.DataFrame, scored: bool) -> str:
-    if not scored:
+def _headline(title: str, marks: pd.DataFrame, counts: pd.DataFrame | None) -> str:
+    if counts is None:
         return f"{title}: {len(marks)} picks"
-    count = marks["kind"].value_counts()
-    return f"{title}: {count.get(HIT, 0)} hits, {count.get(FALSE, 0)} false picks, {count.get(MISSED, 0)} missed"
+    total = counts.sum()
+    return f"{title}: {total[HIT]} hits, {total[FALSE]} false picks, {total[MISSED]} missed"
 
 
-def _particle_handles(marks: pd.DataFrame, particles: Sequence[Particle], scored: bool) -> list[Line2D]:
-    handles = []
-    for particle in particles:
-        rows = marks[marks["particle"] == particle.name]
-        true = int(rows["kind"].isin([HIT, MISSED]).sum())
-        text = f"{particle.name} ({int((rows['kind'] == HIT).sum())}/{true})" if scored else particle.name
-        handles.append(Line2D([], [], color=particle.colour, lw=2.5, label=text))
-    if scored:
+def _particle_handles(counts: pd.DataFrame | None, particles: Sequence[Particle]) -> list[Line2D]:
+    texts = {particle.name: particle.name for particle in particles}
+    if counts is not None:
+        texts = {row.Index: f"{row.Index} ({row.hit}/{row.hit + row.missed})" for row in counts.itertuples()}
+    handles = [Line2D([], [], color=particle.colour, lw=2.5, label=texts[particle.name]) for particle in particles]
+    if counts is not None:
         handles += [_kind_handle(kind, "0.35", KIND_NAMES[kind]) for kind in KIND_NAMES]
     return handles
 
 
-def _kind_handles(marks: pd.DataFrame) -> list[Line2D]:
-    counts = marks["kind"].value_counts()
+def _kind_handles(counts: pd.DataFrame | None) -> list[Line2D]:
     return [
-        _kind_handle(kind, colour, f"{KIND_NAMES[kind]} ({counts.get(kind, 0)})")
+        _kind_handle(kind, colour, f"{KIND_NAMES[kind]} ({0 if counts is None else counts[kind].sum()})")
         for kind, colour in KIND_COLOURS.items()
     ]
 

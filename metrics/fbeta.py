@@ -43,12 +43,12 @@ def match_counts(candidates: np.ndarray, references: np.ndarray, radius: float) 
         one hit and one false positive; one candidate that reaches two references gives two hits, so that
         false positives can be negative.
     """
-    true_positives = int(np.isfinite(reference_scores(candidates, np.zeros(len(candidates)), references, radius)).sum())
+    true_positives = int((best_candidates(candidates, np.zeros(len(candidates)), references, radius) >= 0).sum())
     return true_positives, len(candidates) - true_positives, len(references) - true_positives
 
 
-def reference_scores(candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float) -> np.ndarray:
-    """The highest candidate score within ``radius`` of each reference; -inf where there is none.
+def best_candidates(candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float) -> np.ndarray:
+    """The candidate of the highest score within ``radius`` of each reference, the first of equal ones.
 
     Parameters
     ----------
@@ -60,16 +60,25 @@ def reference_scores(candidates: np.ndarray, scores: np.ndarray, references: np.
 
     Returns
     -------
-    (M,) float array
+    (M,) int array of indices; -1 where there is none. The same candidate can be the best of several references.
     """
-    best = np.full(len(references), -np.inf)
+    best = np.full(len(references), -1)
     if len(candidates) == 0 or len(references) == 0:
         return best
-    near = KDTree(candidates).query_ball_point(references, r=radius)
+    near = KDTree(candidates).query_ball_point(references, r=radius, return_sorted=True)
     for index, hits in enumerate(near):
         if hits:
-            best[index] = np.max(scores[hits])
+            best[index] = hits[np.argmax(scores[hits])]
     return best
+
+
+def reference_scores(candidates: np.ndarray, scores: np.ndarray, references: np.ndarray, radius: float) -> np.ndarray:
+    """(M,) floats: the highest score within ``radius`` of each reference; -inf where there is none.
+
+    Parameters as in :func:`best_candidates`.
+    """
+    best = best_candidates(candidates, scores, references, radius)
+    return np.where(best >= 0, np.append(scores, -np.inf)[best], -np.inf)
 
 
 def f_beta(true_positives, false_positives, false_negatives, beta: float = BETA):

@@ -1,26 +1,77 @@
 """Overlay pictures: what is drawn as a hit, a miss and a false pick."""
 
+from unittest import mock
+
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from data.picks import picks_table
 from evaluation.overlays import FALSE, HIT, KIND_COLOURS, MISSED, PICK, _busiest_slice, _marks, save_overlay
+from metrics.fbeta import COUNTS, score_picks
 from particle_config import PARTICLES
 
 
-def table(*points, name="ribosome"):
-    return picks_table("TS", name, np.array(points, dtype=float).reshape(-1, 3), np.ones(len(points)))
+def table(*points, name="ribosome", scores=None):
+    scores = np.ones(len(points)) if scores is None else np.array(scores)
+    return picks_table("TS", name, np.array(points, dtype=float).reshape(-1, 3), scores)
 
 
 def test_hits_misses_and_false_picks():
-    marks = _marks(table((0, 0, 0), (0, 0, 500)), table((0, 0, 70), (0, 900, 0)), PARTICLES)
+    marks, _ = _marks(table((0, 0, 0), (0, 0, 500)), table((0, 0, 70), (0, 900, 0)), PARTICLES)
     assert marks[["kind", "y", "x"]].values.tolist() == [[HIT, 0, 0], [FALSE, 0, 500], [MISSED, 900, 0]]
 
 
 def test_without_truth_picks_are_just_picks():
-    assert _marks(table((0, 0, 0)), None, PARTICLES)["kind"].tolist() == [PICK]
+    marks, counts = _marks(table((0, 0, 0)), None, PARTICLES)
+    assert marks["kind"].tolist() == [PICK] and counts is None
+
+
+@pytest.mark.parametrize("by_kind", [True, False])
+@pytest.mark.parametrize(
+    ("picks", "truth", "kinds", "texts"),
+    [
+        # Three picks at one reference: the best of them is the hit.
+        (
+            table((0, 0, 0), (0, 10, 0), (0, 20, 0), scores=(0.5, 0.9, 0.4)),
+            table((0, 5, 0)),
+            [FALSE, HIT, FALSE],
+            ("1 hits, 2 false picks, 0 missed", "ribosome (1/1)"),
+        ),
+        # One pick that reaches two references is two hits of one candidate, so that false picks are negative.
+        (
+            table((0, 0, 0)),
+            table((0, 50, 0), (0, -50, 0)),
+            [HIT],
+            ("2 hits, -1 false picks, 0 missed", "ribosome (2/2)"),
+        ),
+    ],
+)
+def test_counts_are_those_of_the_score(tmp_path, picks, truth, kinds, texts, by_kind):
+    marks, counts = _marks(picks, truth, PARTICLES)
+    assert marks["kind"].tolist() == kinds
+    score = score_picks(picks, truth)
+    assert counts.to_numpy().tolist() == score.per_particle[COUNTS].to_numpy().tolist()
+    with mock.patch.object(Figure, "savefig", autospec=True) as saved:
+        saved.side_effect = lambda figure, path, **_: path.touch()
+        save_overlay(
+            tmp_path / "TS.png",
+            np.random.default_rng(0).normal(size=(20, 30, 40)),
+            picks=picks,
+            truth=truth,
+            voxel_spacing_angstrom=10.0,
+            particles=PARTICLES,
+            title="TS",
+            colour_by_kind=by_kind,
+        )
+    [figure] = saved.call_args.args[:1]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert figure.get_suptitle() == f"TS: {texts[0]}"
+    hits, false, missed = score.counts.sum(axis=(0, 1))
+    expected = [f"hit ({hits})", f"false pick ({false})", f"missed ({missed})"] if by_kind else [texts[1]]
+    assert [label for label in labels if label in expected] == expected
 
 
 def test_the_slice_with_most_marks():
