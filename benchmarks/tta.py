@@ -40,7 +40,7 @@ from errors import InputError
 from inference.checkpoints import load_checkpoint
 from inference.predictor import Predictor
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
-from metrics.localization import hit_offsets_per_particle, position_error
+from metrics.localization import offsets_per_particle, position_error
 from metrics.threshold_curve import ThresholdCurve, threshold_curve
 from particle_config import PARTICLES, Particle
 from train import MAY_CHANGE
@@ -234,7 +234,7 @@ def summary(picks: pd.DataFrame, truth: pd.DataFrame, thresholds: Mapping[str, f
     """F4 of all candidates cut at these thresholds and at the best ones, and position errors of the former's hits."""
     kept = above(picks, thresholds)
     best = {particle.name: maximum(pooled_curve(picks, truth, particle)) for particle in PARTICLES}
-    offsets = hit_offsets_per_particle(kept, truth)
+    offsets = offsets_per_particle(kept, truth)
     return {
         "f4": score_picks(kept, truth).weighted,
         "best_f4": score_picks(above(picks, best), truth).weighted,

@@ -1,6 +1,6 @@
-"""How far the hits lie from the truth, along z and in the plane: the missing wedge blurs the one more than the other.
+"""How far picks lie from the truth, along z and in the plane: the missing wedge blurs the one more than the other.
 
-errors = position_error(np.concatenate(list(hit_offsets_per_particle(picks, truth).values())))
+errors = position_error(np.concatenate(list(offsets_per_particle(picks, truth).values())))
 """
 
 from collections.abc import Iterable
@@ -20,25 +20,25 @@ class PositionError:
 
     Attributes
     ----------
-    hits : number of offsets
+    pairs : number of offsets, one for each pair of a pick and a reference; hits of the score can be more
     rms_z, rms_xy : root of the mean squared offset, a constant shift included
-    median_z, median_xy : median of the absolute offset, which a few stray hits do not move
-    All four are NaN without hits.
+    median_z, median_xy : median of the absolute offset, which a few stray pairs do not move
+    All four are NaN without pairs.
     """
 
-    hits: int
+    pairs: int
     rms_z: float
     rms_xy: float
     median_z: float
     median_xy: float
 
 
-def hit_offsets(picks_zyx: np.ndarray, references_zyx: np.ndarray, radius: float) -> np.ndarray:
-    """Offset of every hit from its reference, for one particle type in one run.
+def pair_offsets(picks_zyx: np.ndarray, references_zyx: np.ndarray, radius: float) -> np.ndarray:
+    """Offset of every paired pick from its reference, for one particle type in one run.
 
     Picks and references are paired one to one, the closest pair first, until no pair within the radius is left: of
-    two picks near one reference the nearer counts and the other is no hit. The score of a pick plays no part. (The
-    challenge's count of hits pairs nothing and can be larger: one pick that reaches two references hits both.)
+    two picks near one reference the nearer is taken. The score of a pick plays no part. (The challenge counts hits
+    without pairing and can count more: one pick that reaches two references hits both, see metrics.fbeta.)
 
     Parameters
     ----------
@@ -66,35 +66,27 @@ def hit_offsets(picks_zyx: np.ndarray, references_zyx: np.ndarray, radius: float
     return offsets[pairs]
 
 
-def hit_offsets_per_particle(
+def offsets_per_particle(
     picks: pd.DataFrame, truth: pd.DataFrame, *, particles: Iterable[Particle] = PARTICLES
 ) -> dict[str, np.ndarray]:
-    """Particle name -> (K, 3) offsets in angstrom of its hits in all runs of the truth, within the match radius.
+    """Particle name -> (K, 3) offsets in angstrom of its pairs in all runs of the truth, within the match radius.
 
     Tables have the columns experiment, particle_type, x, y, z (angstrom).
     """
 
-    def points(table: pd.DataFrame, run: str, name: str) -> np.ndarray:
-        rows = table[(table["experiment"] == run) & (table["particle_type"] == name)]
-        return rows[["z", "y", "x"]].to_numpy(float)
+    def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+        return {
+            key: rows[["z", "y", "x"]].to_numpy(float) for key, rows in table.groupby(["experiment", "particle_type"])
+        }
 
+    found, true, nothing = points(picks), points(truth), np.empty((0, 3))
     runs = sorted(truth["experiment"].unique())
-    return {
-        particle.name: np.concatenate(
-            [
-                np.empty((0, 3)),
-                *(
-                    hit_offsets(
-                        points(picks, run, particle.name),
-                        points(truth, run, particle.name),
-                        MATCH_RADIUS_FRACTION * particle.radius_angstrom,
-                    )
-                    for run in runs
-                ),
-            ]
-        )
-        for particle in particles
-    }
+    offsets = {}
+    for particle in particles:
+        keys, radius = [(run, particle.name) for run in runs], MATCH_RADIUS_FRACTION * particle.radius_angstrom
+        pairs = [pair_offsets(found.get(key, nothing), true.get(key, nothing), radius) for key in keys]
+        offsets[particle.name] = np.concatenate([nothing, *pairs])
+    return offsets
 
 
 def position_error(offsets_zyx: np.ndarray) -> PositionError:

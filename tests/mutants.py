@@ -413,7 +413,36 @@ MUTANTS = (
         "",
         "test_campaign_folder.py",
     ),
+    # --- Statistics ---
+    Mutant(
+        "interval of normal errors, too narrow for few tomograms",
+        "metrics/statistics.py",
+        "student_t.ppf((1 + confidence) / 2, runs - 1)",
+        "student_t.ppf((1 + confidence) / 2, 1e9)",
+        "test_statistics.py",
+    ),
+    Mutant(
+        "interval of two tomograms",
+        "metrics/statistics.py",
+        "MIN_RUNS = 6",
+        "MIN_RUNS = 2",
+        "test_statistics.py",
+    ),
     # --- Pictures and report ---
+    Mutant(
+        "every pick near a reference drawn as a hit",
+        "evaluation/overlays.py",
+        "HIT if index in best else FALSE",
+        "HIT if any(np.linalg.norm(true - point, axis=1) <= radius) else FALSE",
+        "test_overlays.py",
+    ),
+    Mutant(
+        "z errors called larger whatever they are",
+        "evaluation/report/page.py",
+        '"larger along z" if z > xy else "smaller along z"',
+        '"larger along z"',
+        "test_report.py",
+    ),
     Mutant(
         "circles with x and y exchanged",
         "evaluation/overlays.py",
@@ -445,8 +474,8 @@ MUTANTS = (
     Mutant(
         "position errors of the first detector alone",
         "evaluation/campaign/comparison.py",
-        "for table in self.picks.values()\n        ]",
-        "for table in list(self.picks.values())[:1]\n        ]",
+        "particles=self.particles) for table in self.picks.values()]",
+        "particles=self.particles) for table in list(self.picks.values())[:1]]",
         EVALUATION,
     ),
     Mutant(

@@ -61,6 +61,26 @@ def test_a_difference_is_one_only_when_it_is():
     assert list(alone.columns) == list(table.reset_index()[alone.columns].columns)  # the same for any number
 
 
+@pytest.mark.parametrize("runs", [5, 6])
+def test_intervals_from_six_tomograms_on(runs):
+    chosen = RUNS[:runs]
+    picks = shifted(RUNS[:3])
+    one = Evaluated(
+        Configuration("df1", "best_single", "cc3d", "none"),
+        {"fold_0": picks[picks["experiment"].isin(chosen)]},
+        TRUTH[TRUTH["experiment"].isin(chosen)],
+        PARTICLES,
+    )
+    [row] = comparison_summary([one]).to_dict("records")
+    text = as_text([one])
+    if runs < 6:
+        assert np.isnan(row["f4_low"]) and np.isnan(row["f4_high"])
+        assert "too few tomograms for an interval: 5, at least 6" in text and "nan" not in text
+    else:
+        assert row["f4_low"] < row["pooled_f4"] < row["f4_high"]
+        assert f"{row['f4_low']:.3f} to {row['f4_high']:.3f}" in text and "too few" not in text
+
+
 def test_particles_and_position_errors():
     table = comparison_by_particle([evaluated(fold_0=shifted(RUNS, dz=20.0), fold_1=shifted([], dz=-20.0))])
     row = table.set_index("particle").loc["ribosome"]

@@ -136,7 +136,7 @@ def test_blended_maps_have_a_variance_too():
 # --- Pictures -----------------------------------------------------------------------------------------
 def test_circles_lie_where_the_particles_are_in_the_slice():
     """A ribosome at z, y, x = 100, 200, 300 angstrom, drawn in nanometres."""
-    marks = overlays._marks(picks_table("TS", "ribosome", [[100.0, 200.0, 300.0]]), None, PARTICLES)
+    marks, _ = overlays._marks(picks_table("TS", "ribosome", [[100.0, 200.0, 300.0]]), None, PARTICLES)
     for axis, expected in ((0, (30.0, 20.0)), (1, (30.0, 10.0))):
         panel = Figure().subplots()
         overlays._draw(panel, marks, axis, (100.0, 200.0)[axis], PARTICLES, False)
@@ -153,7 +153,7 @@ def test_a_voxel_is_drawn_about_its_centre():
 
 # --- Report -------------------------------------------------------------------------------------------
 def test_position_errors_are_drawn_under_their_names():
-    errors = pd.DataFrame({"hits": 5, "rms_z": 12.0, "rms_xy": 6.0}, index=[p.name for p in PARTICLES])
+    errors = pd.DataFrame({"pairs": 5, "rms_z": 12.0, "rms_xy": 6.0}, index=[p.name for p in PARTICLES])
     drawn = [figures.Drawn("1", "#000000", experiment_result(position_errors=errors), figures.Interval(0, 1))]
     figure = figures.position_errors.__wrapped__(drawn, PARTICLES)
     titles = [panel.get_title(loc="center") or panel.get_title(loc="left") for panel in figure.axes]
@@ -171,7 +171,7 @@ def test_views_cost_the_time_with_them_over_the_time_without():
 def test_position_errors_are_those_of_all_detectors():
     near, far = PERFECT.assign(z=10.0), PERFECT.assign(z=20.0)
     errors = evaluated(fold_0=near, fold_1=far).position_errors.loc["ribosome"]
-    assert errors["hits"] == 2 * (TRUTH["particle_type"] == "ribosome").sum()
+    assert errors["pairs"] == 2 * (TRUTH["particle_type"] == "ribosome").sum()
     assert errors["rms_z"] == pytest.approx(((10**2 + 20**2) / 2) ** 0.5)
 
 

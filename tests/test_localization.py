@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.fbeta import match_counts
-from metrics.localization import hit_offsets, hit_offsets_per_particle, position_error
+from metrics.localization import offsets_per_particle, pair_offsets, position_error
 from particle_config import find_particle
 
 FAR_APART = np.array([[100.0 * k, 200.0 * k, 300.0 * k] for k in range(1, 6)])
@@ -19,11 +19,11 @@ RADIUS = 30.0
 @pytest.mark.parametrize("axis", range(3), ids="zyx")
 def test_a_shift_along_one_axis_is_seen_there_only(axis):
     shift = np.eye(3)[axis] * 5.0
-    offsets = hit_offsets(FAR_APART + shift, FAR_APART, RADIUS)
+    offsets = pair_offsets(FAR_APART + shift, FAR_APART, RADIUS)
     np.testing.assert_allclose(offsets, np.tile(shift, (5, 1)), atol=1e-9)
     error = position_error(offsets)
     in_plane = 0.0 if axis == 0 else 5.0
-    assert error.hits == 5
+    assert error.pairs == 5
     assert error.rms_z == pytest.approx(5.0 - in_plane)
     # Per axis: half of the squared error in the plane.
     assert error.rms_xy == pytest.approx(in_plane / math.sqrt(2))
@@ -53,27 +53,27 @@ def test_no_hits():
         (nothing, nothing),
         (FAR_APART + 50, FAR_APART),
     ):
-        offsets = hit_offsets(picks, references, RADIUS)
+        offsets = pair_offsets(picks, references, RADIUS)
         assert offsets.shape == (0, 3)
     error = position_error(nothing)
-    assert error.hits == 0 and all(map(math.isnan, (error.rms_z, error.rms_xy, error.median_z, error.median_xy)))
+    assert error.pairs == 0 and all(map(math.isnan, (error.rms_z, error.rms_xy, error.median_z, error.median_xy)))
 
 
 def test_the_radius_is_inclusive():
     reference = np.zeros((1, 3))
-    assert len(hit_offsets(np.array([[0.0, 0.0, 30.0]]), reference, RADIUS)) == 1
-    assert len(hit_offsets(np.array([[0.0, 0.0, 30.001]]), reference, RADIUS)) == 0
+    assert len(pair_offsets(np.array([[0.0, 0.0, 30.0]]), reference, RADIUS)) == 1
+    assert len(pair_offsets(np.array([[0.0, 0.0, 30.001]]), reference, RADIUS)) == 0
 
 
 def test_of_two_picks_near_one_reference_the_nearer_counts():
     picks = np.array([[0.0, 8.0, 0.0], [3.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(hit_offsets(picks, np.zeros((1, 3)), RADIUS), [[3.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(pair_offsets(picks, np.zeros((1, 3)), RADIUS), [[3.0, 0.0, 0.0]])
 
 
 def test_a_pick_serves_one_reference():
     references = np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
     pick = np.array([[9.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(hit_offsets(pick, references, RADIUS), [[9.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(pair_offsets(pick, references, RADIUS), [[9.0, 0.0, 0.0]])
     # The official count hits both.
     assert match_counts(pick, references, RADIUS)[0] == 2
 
@@ -81,7 +81,7 @@ def test_a_pick_serves_one_reference():
 def test_the_closest_pair_goes_first_even_where_another_reference_is_left_without():
     references = np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
     picks = np.array([[12.0, 0.0, 0.0], [19.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(hit_offsets(picks, references, RADIUS), [[-1.0, 0.0, 0.0], [12.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(pair_offsets(picks, references, RADIUS), [[-1.0, 0.0, 0.0], [12.0, 0.0, 0.0]])
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,8 +89,8 @@ def test_the_closest_pair_goes_first_even_where_another_reference_is_left_withou
 def test_exchanging_picks_and_truth_turns_the_offsets_round(seed, picks, references):
     rng = np.random.default_rng(seed)
     found, true = rng.uniform(0, 10, (picks, 3)), rng.uniform(0, 10, (references, 3))
-    offsets = hit_offsets(found, true, 3.0)
-    np.testing.assert_array_equal(offsets, -hit_offsets(true, found, 3.0))
+    offsets = pair_offsets(found, true, 3.0)
+    np.testing.assert_array_equal(offsets, -pair_offsets(true, found, 3.0))
     distances = np.linalg.norm(offsets, axis=1)
     assert (np.diff(distances) >= 0).all() and (distances <= 3.0).all()
     # Never more than the challenge counts, and something wherever it counts something.
@@ -108,6 +108,6 @@ def test_tables_are_matched_by_run_and_particle_within_half_its_radius():
     truth = pd.DataFrame(rows, columns=["experiment", "particle_type", "x", "y", "z"])
     picks = truth.assign(z=truth["z"] + 40.0)  # within 75 A of the ribosomes, beyond 30 A of apo-ferritin
     picks = pd.concat([picks, picks.assign(experiment="unknown"), truth.assign(particle_type="thyroglobulin")])
-    offsets = hit_offsets_per_particle(picks, truth, particles=(ferritin, ribosome))
+    offsets = offsets_per_particle(picks, truth, particles=(ferritin, ribosome))
     assert list(offsets) == ["apo-ferritin", "ribosome"] and offsets["apo-ferritin"].shape == (0, 3)
     np.testing.assert_array_equal(offsets["ribosome"], [[40.0, 0.0, 0.0], [40.0, 0.0, 0.0]])

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from evaluation.campaign.results import CURVE_POINTS, CampaignResults, Curve, ExperimentResult, Overlay
 from evaluation.report import figures as report_figures
+from evaluation.report.campaign_report import _title
 from evaluation.report.page import RUN_ROWS, render, write_report
 from metrics.fbeta import score_picks
 from metrics.statistics import Interval
@@ -45,7 +46,7 @@ def scored(runs, share, seed):
 def experiment(name="df2", share=0.8, runs=("TS_1", "TS_2", "TS_3"), seed=0, **changes):
     rng = np.random.default_rng(seed)
     curve = Curve.of(ThresholdCurve(rng.uniform(size=300), rng.uniform(size=60)), 0.4)
-    errors = pd.DataFrame({"hits": 5, "rms_z": 12.0, "rms_xy": 6.0}, index=[p.name for p in PARTICLES])
+    errors = pd.DataFrame({"pairs": 5, "rms_z": 12.0, "rms_xy": 6.0}, index=[p.name for p in PARTICLES])
     fields = {
         "comment": "as trained",
         "strategy": "best_single",
@@ -194,7 +195,37 @@ def test_few_tomograms_show_nothing_and_the_page_says_so(undrawn):
     page = render(campaign(experiment("a", 0.9, seed=1), experiment("b", 0.2, seed=2)))
     assert "no difference can be shown" in Reader(page).text and "0.250" in Reader(page).text
     assert "too few" in Reader(page).text
+    assert "too few tomograms for an interval" in Reader(page).text
+    assert "3 tomograms are too few, at least 6 are needed" in Reader(page).text and "nan" not in Reader(page).text
     assert 'class="number real"' not in page
+
+
+def test_the_head_counts_what_is_compared(page):
+    assert "Configurations3" in Reader(page).text
+    assert _title(2, 48, 6) == "2 experiments in 48 configurations on 6 tomograms"
+    assert _title(1, 1, 1) == "1 experiment in 1 configuration on 1 tomogram"
+
+
+@pytest.mark.parametrize(
+    ("z", "xy", "expected"),
+    [
+        (12.0, 6.0, "the error is larger along z: 12.0 Å along z, 6.0 Å along"),
+        (5.0, 6.0, "the error is smaller along z: 5.0 Å along z, 6.0 Å along"),
+        (6.0, 6.01, "the error is the same: 6.0 Å along z, 6.0 Å along"),
+    ],
+)
+def test_the_larger_position_error_is_named_from_the_numbers(undrawn, z, xy, expected):
+    errors = pd.DataFrame({"pairs": 5, "rms_z": z, "rms_xy": xy}, index=[p.name for p in PARTICLES])
+    text = Reader(render(campaign(experiment(position_errors=errors)))).text
+    assert expected in text and "Over all 30 pairs of 1 df2" in text
+
+
+def test_position_errors_of_many_pairs_weigh_more(undrawn):
+    errors = pd.DataFrame({"pairs": [9, 1, 0], "rms_z": [1.0, 7.0, np.nan], "rms_xy": [2.0, 2.0, np.nan]})
+    errors.index = ["ribosome", "apo-ferritin", "thyroglobulin"]
+    text = Reader(render(campaign(experiment(position_errors=errors)))).text
+    assert "10 pairs" in text and "2.4 Å along z, 2.0 Å" in text
+    assert "There are no pairs" in Reader(render(campaign(experiment(position_errors=errors.iloc[2:])))).text
 
 
 # --- Large and small campaigns ------------------------------------------------------------------------

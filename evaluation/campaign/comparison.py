@@ -9,8 +9,8 @@ import pandas as pd
 
 from evaluation.campaign.configuration import Configuration
 from metrics.fbeta import COUNTS, Score, score_of_counts, score_picks
-from metrics.localization import hit_offsets_per_particle, position_error
-from metrics.statistics import bootstrap_interval, compare
+from metrics.localization import offsets_per_particle, position_error
+from metrics.statistics import MIN_RUNS, Interval, compare, score_interval
 from particle_config import Particle
 
 
@@ -43,11 +43,14 @@ class Evaluated:
         return score_of_counts(np.mean([one.counts for one in scores], axis=0), scores[0].runs, self.particles)
 
     @cached_property
+    def interval(self) -> Interval:
+        """95 % confidence limits of the pooled score over tomograms."""
+        return score_interval(self.score.counts, [particle.score_weight for particle in self.particles])
+
+    @cached_property
     def position_errors(self) -> pd.DataFrame:
-        """One row a particle: hits, rms_z, rms_xy, median_z, median_xy in angstrom, of all detectors' hits."""
-        offsets = [
-            hit_offsets_per_particle(table, self.truth, particles=self.particles) for table in self.picks.values()
-        ]
+        """One row a particle: pairs, rms_z, rms_xy, median_z, median_xy in angstrom, of all detectors."""
+        offsets = [offsets_per_particle(table, self.truth, particles=self.particles) for table in self.picks.values()]
         rows = {p.name: position_error(np.concatenate([one[p.name] for one in offsets])) for p in self.particles}
         return pd.DataFrame([vars(row) for row in rows.values()], index=pd.Index(rows, name="particle"))
 
@@ -59,9 +62,14 @@ def ranked(results: Sequence[Evaluated]) -> list[Evaluated]:
 
 def as_text(results: Sequence[Evaluated]) -> str:
     """The ranking, to be read."""
-    lines = [f"{'':4s} {'pooled F4':>9s} {'mean F4':>8s}"]
+    lines = [f"{'':4s} {'pooled F4':>9s} {'95 % interval':>14s} {'mean F4':>8s}"]
     for rank, one in enumerate(ranked(results), start=1):
-        lines.append(f"{rank:3d}. {one.score.weighted:9.4f} {one.score.mean_over_runs:8.4f}  {one.configuration}")
+        limits = f"{one.interval.low:.3f} to {one.interval.high:.3f}" if one.interval.known else "-"
+        lines.append(
+            f"{rank:3d}. {one.score.weighted:9.4f} {limits:>14s} {one.score.mean_over_runs:8.4f}  {one.configuration}"
+        )
+    if not results[0].interval.known:
+        lines.append(f"too few tomograms for an interval: {len(results[0].score.runs)}, at least {MIN_RUNS} are needed")
     return "\n".join(lines)
 
 
@@ -101,9 +109,10 @@ def per_tomogram_table(results: Sequence[Evaluated]) -> pd.DataFrame:
 def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
     """One row a configuration, ranked by the pooled score, each compared with the best one.
 
-    ``f4_low`` and ``f4_high`` are 95 % confidence limits over tomograms. ``differs`` is yes where the difference to
-    the best one is more than chance, no where it may be chance, and open where no difference could have been shown with
-    so few tomograms; of all pairs that could be compared, adjusted for their number.
+    ``f4_low`` and ``f4_high`` are 95 % confidence limits over tomograms, empty where these are too few. ``differs`` is
+    yes where the difference to the best one is more than chance, no where it may be chance, and open where no
+    difference could have been shown with so few tomograms; of all pairs that could be compared, adjusted for their
+    number. It speaks of these networks, not of others that the same recipes would give.
     """
     results = ranked(results)
     weights = [particle.score_weight for particle in results[0].particles]
@@ -112,14 +121,13 @@ def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
     rows = []
     for rank, one in enumerate(results, start=1):
         folds = [score.weighted for score in one.scores.values()]
-        interval = bootstrap_interval(one.score.counts, weights)
         row = {
             "rank": rank,
             **_columns(one.configuration),
             "tomograms": len(one.score.runs),
             "pooled_f4": one.score.weighted,
-            "f4_low": interval.low,
-            "f4_high": interval.high,
+            "f4_low": one.interval.low,
+            "f4_high": one.interval.high,
             "mean_over_tomograms_f4": one.score.mean_over_runs,
             "folds": len(folds) if one.configuration.strategy != "kfold_ensemble" else 0,
             "mean_over_folds_f4": np.mean(folds) if len(folds) > 1 else np.nan,

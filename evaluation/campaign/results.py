@@ -64,7 +64,7 @@ class ExperimentResult:
     fold_scores : fold -> pooled weighted F4 of its network alone; empty for an ensemble over folds
     curves : particle -> curve; empty where there is none
     threshold_name : of the keyword that the curves run over
-    position_errors : one row a particle with hits, rms_z, rms_xy in angstrom
+    position_errors : one row a particle with pairs, rms_z, rms_xy in angstrom
     seconds_per_tomogram : stage -> seconds
     overlays : best tomogram first
     """

@@ -68,7 +68,7 @@ def write_campaign_report(
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
     content = CampaignResults(
-        title=f"{len(by_name)} experiment{'s' * (len(by_name) > 1)} on {len(campaign.truths)} tomograms",
+        title=_title(len(by_name), len(experiments), len(campaign.truths)),
         comment=comment,
         date=time.strftime("%Y-%m-%d %H:%M"),
         particles=campaign.particles,
@@ -173,6 +173,12 @@ def _draw(
             colour_by_kind=True,
         )
         yield Overlay(name, f"{name}, {detector}: weighted F4 {value:.3f}", path)
+
+
+def _title(experiments: int, configurations: int, tomograms: int) -> str:
+    numbers = {"experiment": experiments, "configuration": configurations, "tomogram": tomograms}
+    first, second, third = (f"{number} {name}{'s' * (number != 1)}" for name, number in numbers.items())
+    return f"{first} in {second} on {third}"
 
 
 def _device_name(device: torch.device) -> str:

@@ -19,7 +19,7 @@ from metrics.fbeta import BETA
 from metrics.statistics import Interval
 from particle_config import Particle
 
-# Okabe and Ito's colours, which every eye tells apart on white; more experiments than these are not drawn together.
+# Okabe and Ito's colours, which every eye tells apart on white; more configurations than these are not drawn together.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, QUIET, GRID = "#1d2733", "#6b7785", "#e4e8ed"
 WIDTH = 11.25  # inches: 1080 pixels on a screen
@@ -57,7 +57,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """An experiment as it is drawn: its rank and label, its colour, and its confidence interval."""
+    """A configuration as it is drawn: its rank and label, its colour, and its confidence interval."""
 
     label: str
     colour: str
@@ -94,8 +94,13 @@ def ranking(drawn: Sequence[Drawn]) -> Figure:
         axes.plot(folds, [row] * len(folds), "|", ms=11, mew=1.3, color=QUIET, zorder=2)
     _label_rows(axes, drawn)
     axes.set_xlabel("weighted F4")
+    pooled = (
+        {"lw": 2.2, "label": "pooled over tomograms, 95 % interval"}
+        if drawn[0].interval.known
+        else {"lw": 0, "label": "pooled over tomograms"}
+    )
     handles = [
-        Line2D([], [], color=INK, marker="o", ms=7, lw=2.2, label="pooled over tomograms, 95 % interval"),
+        Line2D([], [], color=INK, marker="o", ms=7, **pooled),
         Line2D([], [], color=INK, marker="D", mfc="white", ms=6, lw=0, label="mean over tomograms"),
     ]
     if any(one.result.fold_scores for one in drawn):
@@ -106,7 +111,7 @@ def ranking(drawn: Sequence[Drawn]) -> Figure:
 
 @picture
 def particle_bars(drawn: Sequence[Drawn], particles: Sequence[Particle]) -> Figure:
-    """F4 of every particle, a bar per experiment."""
+    """F4 of every particle, a bar per configuration."""
     figure, panels = _panels(particles, height=1.9)
     for panel, particle in zip(panels, particles, strict=True):
         values = [one.result.score.per_particle.loc[particle.name, "f4"] for one in drawn]
@@ -157,7 +162,7 @@ def precision_recall(drawn: Sequence[Drawn], particles: Sequence[Particle]) -> F
 
 @picture
 def position_errors(drawn: Sequence[Drawn], particles: Sequence[Particle]) -> Figure:
-    """Root mean squared offset of the hits along z and in the plane."""
+    """Root mean squared offset of picks from their references along z and in the plane."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(particles)), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     spread = np.linspace(-0.25, 0.25, len(drawn)) if len(drawn) > 1 else [0.0]
@@ -165,7 +170,7 @@ def position_errors(drawn: Sequence[Drawn], particles: Sequence[Particle]) -> Fi
         for one, shift in zip(drawn, spread, strict=True):
             errors = one.result.position_errors.reindex([particle.name for particle in particles])[column]
             panel.plot(errors, np.arange(len(particles)) + shift, "o", ms=6.5, color=one.colour)
-        panel.set(title=title, xlabel="root mean squared error of the hits (angstrom)")
+        panel.set(title=title, xlabel="root mean squared error (angstrom)")
         panel.set(yticks=range(len(particles)), yticklabels=[particle.name for particle in particles])
         panel.set(ylim=(len(particles) - 0.5, -0.5))
         panel.grid(axis="y", visible=False)

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
@@ -13,7 +14,7 @@ from data.files import atomic_path
 from evaluation.campaign.results import NO_TTA, CampaignResults, ExperimentResult
 from evaluation.report import figures
 from evaluation.report.figures import COLOURS, QUIET, Drawn
-from metrics.statistics import SIGNIFICANCE, bootstrap_interval, compare
+from metrics.statistics import MIN_RUNS, SIGNIFICANCE, compare, score_interval
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # Rows of the matrix of differences, and of the tomograms' table: more do not fit on paper.
@@ -42,6 +43,8 @@ def render(campaign: CampaignResults) -> str:
         drawn=drawn,
         runs=len(ranked[0].score.weighted_per_run),
         significance=SIGNIFICANCE,
+        min_runs=MIN_RUNS,
+        position=_position_text(drawn[0]),
         rest_colour=QUIET,
         comparisons=comparisons,
         better_than={one.label: _better_than(one.label, drawn, comparisons) for one in drawn},
@@ -56,24 +59,24 @@ def render(campaign: CampaignResults) -> str:
 
 def _drawn(campaign: CampaignResults, result: ExperimentResult, rank: int) -> Drawn:
     colour = COLOURS[rank] if rank < len(COLOURS) else QUIET
-    interval = bootstrap_interval(result.score.counts, campaign.weights)
+    interval = score_interval(result.score.counts, campaign.weights)
     return Drawn(f"{rank + 1}  {campaign.label(result)}", colour, result, interval)
 
 
 def _better_than(label: str, drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[int]:
-    """Ranks of the experiments that it is significantly better than."""
+    """Ranks of the configurations that it is significantly better than."""
     real = comparisons[comparisons["real"] & (comparisons["first"] == label)]["second"].tolist()
     return [rank for rank, one in enumerate(drawn, start=1) if one.label in real]
 
 
 def _matrix(drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[list]:
-    """Row i, column j: the comparison of the i-th with the j-th experiment; None on and below the diagonal."""
+    """Row i, column j: the comparison of the i-th with the j-th configuration; None on and below the diagonal."""
     rows = {(row.first, row.second): row for row in comparisons.itertuples()}
     return [[rows.get((one.label, other.label)) for other in drawn] for one in drawn]
 
 
 def _per_run(drawn: Sequence[Drawn]) -> dict:
-    """Weighted F4 of every tomogram, a column per experiment, best first; of many the first and the last ones."""
+    """Weighted F4 of every tomogram, a column per configuration, best first; of many the first and the last ones."""
     table = pd.DataFrame({one.label: one.result.score.weighted_per_run for one in drawn})
     table = table.assign(mean=table.mean(axis=1)).sort_values("mean", ascending=False, kind="stable")
     half = RUN_ROWS // 2
@@ -82,7 +85,7 @@ def _per_run(drawn: Sequence[Drawn]) -> dict:
 
 
 def _tta_gains(campaign: CampaignResults) -> list[dict]:
-    """Experiments beside the same without test-time augmentation; a family of tests of its own."""
+    """Configurations beside the same without test-time augmentation; a family of tests of its own."""
     plain = {one.setting[:3]: one for one in campaign.experiments if one.tta_group == NO_TTA}
     pairs = [
         (one, plain[one.setting[:3]])
@@ -110,7 +113,7 @@ def _seconds(result: ExperimentResult) -> float:
 
 
 def _pictures(campaign: CampaignResults, drawn: Sequence[Drawn]) -> dict:
-    """The figures; those with a colour per experiment show the best ones."""
+    """The figures; those with a colour per configuration show the best ones."""
     best, particles = drawn[: len(COLOURS)], campaign.particles
     methods = dict.fromkeys((one.result.method, one.result.threshold_name) for one in best if one.result.curves)
     return {
@@ -124,6 +127,20 @@ def _pictures(campaign: CampaignResults, drawn: Sequence[Drawn]) -> dict:
         "position": figures.position_errors(best, particles),
         "timings": figures.timings(drawn) if any(_seconds(one.result) for one in drawn) else None,
     }
+
+
+def _position_text(best: Drawn) -> str:
+    """Which error is larger, as the numbers of the best configuration say."""
+    errors = best.result.position_errors
+    errors = errors[errors["pairs"] > 0]
+    if errors.empty:
+        return "There are no pairs."
+    z, xy = (float(np.sqrt(np.average(errors[name] ** 2, weights=errors["pairs"]))) for name in ("rms_z", "rms_xy"))
+    said = "the same" if f"{z:.1f}" == f"{xy:.1f}" else "larger along z" if z > xy else "smaller along z"
+    return (
+        f"Over all {errors['pairs'].sum()} pairs of {best.label} the error is {said}: {z:.1f} Å along z, {xy:.1f} Å "
+        "along each of x and y (root mean squares)."
+    )
 
 
 def _breakable(name: str) -> Markup:
