@@ -214,7 +214,7 @@ def test_values_that_are_none(flag, value):
 def file(tmp_path):
     tables = [{p.name: {"peak_threshold": peak, "nms_radius_fraction": 0.9} for p in PARTICLES} for peak in (0.2, 0.4)]
     entries = {f"fold_{k}": {"hyperparameters": {"peak_local_max_gpu": table}} for k, table in enumerate(tables)}
-    write_thresholds(tmp_path / "thresholds.json", entries)
+    write_thresholds(tmp_path / "thresholds.json", entries, PARTICLES)
     return tmp_path / "thresholds.json"
 
 
@@ -234,7 +234,7 @@ def test_calibrations_come_with_the_hyperparameters(file):
     assert (found["ribosome"]["calibration_slope"], found["ribosome"]["calibration_offset"]) == (1.5, -2.0)
     assert "calibration_slope" not in found["thyroglobulin"]
     table = {p.name: {"peak_threshold": 0.2, "nms_radius_fraction": 0.9, "calibration_slope": 0.5} for p in PARTICLES}
-    write_thresholds(file, {"search": {"hyperparameters": {"peak_local_max_gpu": table}}})
+    write_thresholds(file, {"search": {"hyperparameters": {"peak_local_max_gpu": table}}}, PARTICLES)
     assert resolve_hyperparameters(parse("--per_class_hp_path", file), PARTICLES, [one]) == table
 
 

@@ -63,7 +63,8 @@ def test_tables_and_files_of_every_detector(finished):
     _, folder = finished
     summary = pd.read_csv(folder / "comparison_summary.csv")
     assert summary["rank"].tolist() == [1, 2, 3, 4, 5, 6] and summary["pooled_f4"].is_monotonic_decreasing
-    assert (summary["f4_low"] <= summary["f4_high"]).all() and set(summary["tomograms"]) == {len(EVALUATED)}
+    assert summary["f4_low"].isna().all()  # too few tomograms
+    assert set(summary["tomograms"]) == {len(EVALUATED)}
     assert len(pd.read_csv(folder / "comparison_summary_by_particle.csv")) == 6 * len(NAMES)
     scores = pd.read_csv(folder / "per_tomogram_scores.csv")
     assert {f"f4_{name}" for name in NAMES} <= set(scores.columns)
@@ -322,7 +323,7 @@ def test_mistakes_begin_nothing(made, tmp_path, words, text):
 )
 def test_how_to_merge_matters_where_any_configuration_merges(made, words, merges):
     args = script.build_parser().parse_args(command(made, "--tta_merge", "logit", *words))
-    study = script.study_of(load_experiment(args.experiments_dir, "df1"), args, searched=False)
+    study = script.study_of(load_experiment(args.experiments_dir, "df1", PARTICLES), args, searched=False)
     assert study.merges is merges and {one.tta_merge for one in study.views} == {"logit"}
 
 
