@@ -17,11 +17,19 @@ and the exit code is 1; the others are finished.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from command_line import run_script
 from data.czi import find_runs
+from detection.conditions import (
+    Conditions,
+    differences,
+    found_in_training,
+    map_conditions,
+    training_conditions,
+)
 from detection.proposals import DetectionSettings
 from detection.search_settings import SearchSettings
 from evaluation.arguments import (
@@ -30,6 +38,7 @@ from evaluation.arguments import (
     add_result_arguments,
     add_search_arguments,
     check_common_arguments,
+    is_untuned,
     network_maps,
     output_dir,
     resolve_hyperparameters,
@@ -44,8 +53,9 @@ from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
-from inference.checkpoints import check_agreement, check_particles, find_checkpoints, read_description
+from inference.checkpoints import Description, check_agreement, check_particles, find_checkpoints, read_description
 from inference.ensembles import Ensemble, mean_of_maps
+from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import PARTICLES
 
 
@@ -75,12 +85,18 @@ def main(argv: list[str] | None = None) -> None:
         check_particles(path, description.particles, PARTICLES)
     ensemble = Ensemble(tuple(paths), mean_of_maps)
     tomograms, inference = tomogram_settings(args, descriptions), inference_settings(args, descriptions)
-    detection = DetectionSettings(
-        trained_radius_fraction=resolve_radius_fraction(args, descriptions),
-        method=args.postprocessing_method,
-        hyperparameters=resolve_hyperparameters(args, PARTICLES, [one.hyperparameters for one in descriptions]),
-        internal_downsample=resolve_internal_downsample(args),
+    radius_fraction, downsample = resolve_radius_fraction(args, descriptions), resolve_internal_downsample(args)
+    conditions = map_conditions(
+        inference,
+        tomo_type=tomograms.tomo_type,
+        norm_percentiles=tomograms.norm_percentiles,
+        trained_radius_fraction=radius_fraction,
+        internal_downsample=downsample,
+        networks=len(paths),
     )
+    trained = [found_in_training(one, conditions) for one in descriptions]
+    hyperparameters = resolve_hyperparameters(args, PARTICLES, trained, conditions)
+    detection = DetectionSettings(radius_fraction, args.postprocessing_method, hyperparameters, downsample)
     grid, maps = search_grid(args), network_maps(args, PARTICLES)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
     sources, failures = open_sources(runs, tomograms)
@@ -95,15 +111,33 @@ def main(argv: list[str] | None = None) -> None:
     with holding(folder):
         print(f"{len(runs)} tomograms, {len(paths)} network{'s' * (len(paths) > 1)}, results in {folder}")
         if grid is not None:
-            settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection)
+            settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, conditions)
             found = search_hyperparameters(
                 inputs, {folder: search}, inference, maps, PARTICLES, ProgressBars(), force=args.force_rerun
             )
             settings["detection"] = detection = replace(detection, hyperparameters=found[folder].hyperparameters)
             report_search(folder)
+        else:
+            report_origin(args, descriptions, detection, conditions)
         options = {"settings": settings, "failures": failures, "force": args.force_rerun}
         evaluation = evaluate_runs(inputs, inference, detection, maps, PARTICLES, folder, **options)
     report(evaluation, folder)
+
+
+def report_origin(
+    args: argparse.Namespace, descriptions: Sequence[Description], detection: DetectionSettings, conditions: Conditions
+) -> None:
+    """Where hyperparameters are untuned, and why picks have no confidence, in a line each."""
+    method = detection.method
+    if is_untuned(args, [one.hyperparameters for one in descriptions]):
+        print(f"untuned   no network has hyperparameters of {method}, so that config.py's serve; a search finds better")
+    elif not any(set(CALIBRATION) & set(values) for values in detection.hyperparameters.values()):
+        differ = dict.fromkeys(differences(training_conditions(one), conditions) for one in descriptions)
+        why = "; ".join(filter(None, differ)) if args.per_class_hp_path is None else f"see {args.per_class_hp_path}"
+        print(
+            f"picks have no confidence, since none was learnt for them ({why or 'other hyperparameters'}); "
+            "--hp_search_strategy learns it"
+        )
 
 
 def report_search(folder: Path) -> None:

@@ -36,6 +36,7 @@ from evaluation.arguments import (
     add_search_arguments,
     check_common_arguments,
     for_method,
+    is_untuned,
     network_maps,
     output_dir,
     parameters,
@@ -158,7 +159,8 @@ def method_plan(args: argparse.Namespace, method: str) -> MethodPlan:
     args = for_method(args, method)
     return MethodPlan(
         method,
-        given=lambda trained: resolve_hyperparameters(args, PARTICLES, trained),
+        given=lambda trained, conditions: resolve_hyperparameters(args, PARTICLES, trained, conditions),
+        untuned=lambda trained: is_untuned(args, trained),
         internal_downsample=resolve_internal_downsample(args),
         search_strategy=args.hp_search_strategy,
         grid=search_grid(args),

@@ -35,6 +35,7 @@ def read_thresholds(
     keywords: Sequence[str],
     particles: Sequence[Particle],
     optional: Sequence[str] = (),
+    conditions: Mapping[str, Any] | None = None,
 ) -> list[dict[str, dict[str, dict[str, float]]]]:
     """The hyperparameters of a method from every entry that has them: method -> particle name -> keyword -> value.
 
@@ -43,6 +44,8 @@ def read_thresholds(
     keywords : those of the method; each is asked for
     particles : of each the values are asked for
     optional : keywords that a particle may have as well; of any sign
+    conditions : the optional values of entries that were found under others (``calibrated_with``) are left out; None:
+        all are kept
 
     Raises
     ------
@@ -70,7 +73,12 @@ def read_thresholds(
         for particle in names:
             _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords, optional)
             _check_values(f"{where}, {particle}", values[particle], optional)
-    return [{method: values} for values in found.values()]
+
+    def kept(name: str, values: Mapping[str, float]) -> dict[str, float]:
+        others = conditions is not None and entries[name].get("calibrated_with") != conditions
+        return {keyword: value for keyword, value in values.items() if not (others and keyword in optional)}
+
+    return [{method: {particle: kept(name, values[particle]) for particle in names}} for name, values in found.items()]
 
 
 def _table(path: Path, name: str, entry: object) -> dict:

@@ -7,13 +7,14 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import config
 from data.content_hash import hash_of
 from data.thresholds import Hyperparameters, read_thresholds
 from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
+from detection.conditions import Conditions
 from detection.grid import STRATEGIES, Grid
 from errors import InputError
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
@@ -161,6 +162,7 @@ def resolve_hyperparameters(
     args: argparse.Namespace,
     particles: Sequence[Particle],
     trained: Sequence[Hyperparameters],
+    conditions: Conditions,
 ) -> dict[str, dict[str, float]]:
     """Particle name -> keyword -> value for the chosen method.
 
@@ -169,11 +171,13 @@ def resolve_hyperparameters(
 
     Parameters
     ----------
-    trained : what every checkpoint found
+    trained : what every checkpoint found, see detection.conditions.found_in_training
+    conditions : under which the particles are sought
 
     Returns
     -------
-    The hyperparameters of the method, and the calibration of its scores (metrics.calibration) where there is one.
+    The hyperparameters of the method, and the calibration of its scores (metrics.calibration) where there is one that
+    was learnt under these conditions and with these hyperparameters; the threshold may be another one.
 
     Raises
     ------
@@ -184,25 +188,43 @@ def resolve_hyperparameters(
     if args.per_class_hp_path is not None:
         keywords = [row.keyword for row in hyperparameters_of(method)]
         trained = read_thresholds(
-            args.per_class_hp_path, method=method, keywords=keywords, particles=particles, optional=CALIBRATION
+            args.per_class_hp_path,
+            method=method,
+            keywords=keywords,
+            particles=particles,
+            optional=CALIBRATION,
+            conditions=conditions,
         )
+    tables = [one.get(method, {}) for one in trained]
 
-    def found(keyword: str, particle: Particle) -> float | None:
-        values = [one.get(method, {}).get(particle.name, {}).get(keyword) for one in trained]
-        known = [number for number in values if number is not None]
-        return sum(known) / len(known) if known else None
-
-    def value(row: Hyperparameter, particle: Particle) -> float:
-        given = (_fixed(args, row), found(row.keyword, particle), row.default_for(method))
-        return next(number for number in given if number is not None)
-
-    return {
-        particle.name: {
-            **{row.keyword: value(row, particle) for row in hyperparameters_of(method)},
-            **{name: number for name in CALIBRATION if (number := found(name, particle)) is not None},
+    def values(particle: Particle) -> dict[str, float]:
+        found = [table[particle.name] for table in tables if particle.name in table]
+        chosen = {
+            row.keyword: next(
+                number
+                for number in (_fixed(args, row), _mean(found, row.keyword), row.default_for(method))
+                if number is not None
+            )
+            for row in hyperparameters_of(method)
         }
-        for particle in particles
-    }
+        ranked_alike = [one for one in found if METHODS[method].ranks_alike(one, chosen)]
+        calibration = {name: _mean(ranked_alike, name) for name in CALIBRATION}
+        return chosen | {name: number for name, number in calibration.items() if number is not None}
+
+    return {particle.name: values(particle) for particle in particles}
+
+
+def _mean(found: Sequence[Mapping[str, float]], keyword: str) -> float | None:
+    known = [one[keyword] for one in found if keyword in one]
+    return sum(known) / len(known) if known else None
+
+
+def is_untuned(args: argparse.Namespace, trained: Sequence[Hyperparameters]) -> bool:
+    """Whether hyperparameters of the chosen method come from config.py, since no training, file or flag names them."""
+    method = args.postprocessing_method
+    rows = hyperparameters_of(method)
+    given = args.per_class_hp_path is not None or all(_fixed(args, row) is not None for row in rows)
+    return not given and search_grid(args) is None and not any(one.get(method) for one in trained)
 
 
 def search_grid(args: argparse.Namespace) -> Grid | None:

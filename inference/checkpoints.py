@@ -41,6 +41,7 @@ class Description:
     augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
         suit every network
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
+    calibrated_with : what the calibrations hold for, see detection.conditions; None: not written down
     """
 
     architecture: Mapping[str, Any]
@@ -56,6 +57,7 @@ class Description:
     f4: float
     augmentation_mode: str = "anisotropic"
     training_runs: tuple[str, ...] | None = None
+    calibrated_with: Mapping[str, Any] | None = None
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""

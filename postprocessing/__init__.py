@@ -1,5 +1,6 @@
 """From probability maps to particles: a method of METHODS proposes candidates, selection keeps the particles."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ class Method:
     def threshold(self) -> str:
         """The keyword of selection.selected that the method's threshold is given by."""
         return "smallest_score" if self.score_keyword else "smallest_volume_fraction"
+
+    def ranks_alike(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        """Whether two sets of hyperparameters give the same candidates the same scores: all but the threshold agree."""
+        keywords = [keyword for keyword in self.keywords if keyword != self.threshold_keyword]
+        return all(keyword in one and math.isclose(one[keyword], other[keyword]) for keyword in keywords)
 
     def selection(self, hyperparameters: Mapping[str, float]) -> dict[str, float | None]:
         """Keywords of selection.selected: suppression and the thresholds that the method has."""

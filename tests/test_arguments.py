@@ -11,6 +11,7 @@ from errors import InputError
 from evaluation.arguments import (
     add_postprocessing_arguments,
     add_search_arguments,
+    is_untuned,
     resolve_hyperparameters,
     resolve_internal_downsample,
     search_grid,
@@ -50,6 +51,10 @@ def parse(*words):
     return parser.parse_args([str(word) for word in words])
 
 
+def resolve(args, particles, trained, conditions=None):
+    return resolve_hyperparameters(args, particles, trained, conditions)
+
+
 def for_method(method, *words):
     return parse("--postprocessing_method", method, *words)
 
@@ -59,27 +64,27 @@ def trained(value):
 
 
 def test_command_line_then_checkpoint_then_config():
-    from_config = resolve_hyperparameters(parse(), PARTICLES, [{}])
+    from_config = resolve(parse(), PARTICLES, [{}])
     assert from_config["ribosome"] == {
         "peak_threshold": config.PLM_GPU_PEAK_THRESH,
         "nms_radius_fraction": config.NMS_RADIUS_FRACTION,
     }
-    from_checkpoint = resolve_hyperparameters(parse(), PARTICLES, [trained(0.4)])
+    from_checkpoint = resolve(parse(), PARTICLES, [trained(0.4)])
     assert from_checkpoint["ribosome"] == {"peak_threshold": 0.4, "nms_radius_fraction": 0.7}
     assert from_checkpoint["thyroglobulin"] == from_config["thyroglobulin"]
-    fixed = resolve_hyperparameters(parse("--fixed_plm_gpu_peak_thresh", "0"), PARTICLES, [trained(0.4)])
+    fixed = resolve(parse("--fixed_plm_gpu_peak_thresh", "0"), PARTICLES, [trained(0.4)])
     assert fixed["ribosome"] == {"peak_threshold": 0.0, "nms_radius_fraction": 0.7}  # 0 is a value, not "not given"
 
 
 def test_an_ensemble_takes_the_mean_of_what_its_members_found():
-    found = resolve_hyperparameters(parse(), PARTICLES, [trained(0.4), trained(0.6), {}])
+    found = resolve(parse(), PARTICLES, [trained(0.4), trained(0.6), {}])
     assert found["ribosome"]["peak_threshold"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gets_exactly_its_keywords(method):
     expected = {row.keyword for row in HYPERPARAMETERS if method in row.methods}
-    found = resolve_hyperparameters(parse("--postprocessing_method", method), PARTICLES, [])
+    found = resolve(parse("--postprocessing_method", method), PARTICLES, [])
     assert all(set(values) == expected for values in found.values())
 
 
@@ -88,10 +93,10 @@ def test_every_method_gets_exactly_its_keywords(method):
 def test_a_flag_without_effect_is_an_error(row, method):
     args = parse("--postprocessing_method", method, row.fixed_flag, "0.3")
     if method in row.methods:
-        assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"][row.keyword] == 0.3
+        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.3
     else:
         with pytest.raises(InputError, match=row.fixed_flag):
-            resolve_hyperparameters(args, PARTICLES, [])
+            resolve(args, PARTICLES, [])
 
 
 @pytest.mark.parametrize(
@@ -102,10 +107,10 @@ def test_a_flag_without_effect_is_an_error(row, method):
 def test_specific_beats_generic(row, method, flag):
     for words in ([row.fixed_flag, "0.3", flag, "0"], [flag, "0", row.fixed_flag, "0.3"], [flag, "0"]):
         args = parse("--postprocessing_method", method, *words)
-        assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
     for other in set(METHODS) - {method}:
         with pytest.raises(InputError, match=flag):
-            resolve_hyperparameters(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
+            resolve(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
 
 
 def test_cells_are_whole_voxels():
@@ -184,14 +189,14 @@ def test_what_is_fixed_is_not_searched_whatever_is_listed(method):
         for fixed in {row.fixed_flag, row.specific_fixed_flags.get(method, row.fixed_flag)}:
             args = for_method(method, *SEARCH, fixed, 0, row.list_flag, 0.3, 0.4)
             assert search_grid(args).values[row.keyword] == (0.0,)
-            assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+            assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
 
 
 @pytest.mark.parametrize("flag", sorted(LIST_FLAGS))
 def test_a_list_without_a_search_is_an_error(flag):
     method = next(m for m in METHODS for _, name, _ in flags_for(m) if name == flag)
     args = for_method(method, flag, 0.3)
-    for read in (search_grid, lambda args: resolve_hyperparameters(args, PARTICLES, [])):
+    for read in (search_grid, lambda args: resolve(args, PARTICLES, [])):
         with pytest.raises(InputError, match=f"{flag} .*--hp_search_strategy"):
             read(args)
 
@@ -219,23 +224,75 @@ def file(tmp_path):
 
 
 def test_a_file_beats_the_checkpoints_and_a_fixed_flag_beats_the_file(file):
-    found = resolve_hyperparameters(parse("--per_class_hp_path", file), PARTICLES, [trained(0.7)])
+    found = resolve(parse("--per_class_hp_path", file), PARTICLES, [trained(0.7)])
     assert found["ribosome"] == {"peak_threshold": pytest.approx(0.3), "nms_radius_fraction": pytest.approx(0.9)}
     args = parse("--per_class_hp_path", file, "--fixed_nms_radius_fraction", 0)
-    assert resolve_hyperparameters(args, PARTICLES, [])["ribosome"]["nms_radius_fraction"] == 0.0
+    assert resolve(args, PARTICLES, [])["ribosome"]["nms_radius_fraction"] == 0.0
 
 
-def test_calibrations_come_with_the_hyperparameters(file):
-    """The mean of those that there are; a fixed flag leaves them, since it changes no score."""
+CALIBRATION = {"calibration_slope": 1.0, "calibration_offset": -3.0}
+CONDITIONS = {"views": "none", "norm_percentiles": [0.5, 99.5]}
+
+
+def test_calibrations_come_with_the_hyperparameters():
+    """The mean of those that there are; another threshold leaves them, since it changes no score."""
     one, other = trained(0.2), trained(0.4)
-    one["peak_local_max_gpu"]["ribosome"] |= {"calibration_slope": 1.0, "calibration_offset": -3.0}
+    one["peak_local_max_gpu"]["ribosome"] |= CALIBRATION
     other["peak_local_max_gpu"]["ribosome"] |= {"calibration_slope": 2.0, "calibration_offset": -1.0}
-    found = resolve_hyperparameters(parse("--fixed_plm_gpu_peak_thresh", 0.1), PARTICLES, [one, other])
+    found = resolve(parse("--fixed_plm_gpu_peak_thresh", 0.1), PARTICLES, [one, other])
     assert (found["ribosome"]["calibration_slope"], found["ribosome"]["calibration_offset"]) == (1.5, -2.0)
     assert "calibration_slope" not in found["thyroglobulin"]
-    table = {p.name: {"peak_threshold": 0.2, "nms_radius_fraction": 0.9, "calibration_slope": 0.5} for p in PARTICLES}
-    write_thresholds(file, {"search": {"hyperparameters": {"peak_local_max_gpu": table}}}, PARTICLES)
-    assert resolve_hyperparameters(parse("--per_class_hp_path", file), PARTICLES, [one]) == table
+
+
+@pytest.mark.parametrize(
+    ("flag", "holds"),
+    [
+        (("--fixed_vol_frac_threshold", 0.3), True),
+        (("--fixed_nms_radius_fraction", 0.8), True),
+        (("--fixed_nms_radius_fraction", 0.5), False),
+        (("--fixed_conf_threshold", 0.2), False),
+    ],
+)
+def test_a_calibration_does_not_hold_for_other_hyperparameters(flag, holds):
+    values = {"conf_threshold": 0.4, "vol_frac_threshold": 0.1, "nms_radius_fraction": 0.8}
+    found = resolve(for_method("cc3d", *flag), PARTICLES, [{"cc3d": {"ribosome": values | CALIBRATION}}] * 3)
+    assert (CALIBRATION.items() <= found["ribosome"].items()) == holds
+    assert set(found["ribosome"]) == {*values, *(CALIBRATION if holds else ())}
+
+
+def test_the_mean_of_unlike_hyperparameters_has_no_calibration():
+    folds = [
+        {
+            "cc3d": {
+                "ribosome": {"conf_threshold": c, "vol_frac_threshold": 0.1, "nms_radius_fraction": 0.8} | CALIBRATION
+            }
+        }
+        for c in (0.2, 0.4)
+    ]
+    assert "calibration_slope" not in resolve(for_method("cc3d"), PARTICLES, folds)["ribosome"]
+
+
+def test_a_calibration_of_a_file_holds_under_its_conditions(file):
+    table = {p.name: {"peak_threshold": 0.2, "nms_radius_fraction": 0.9} | CALIBRATION for p in PARTICLES}
+    entry = {"hyperparameters": {"peak_local_max_gpu": table}, "calibrated_with": CONDITIONS}
+    write_thresholds(file, {"search": entry}, PARTICLES)
+    args = parse("--per_class_hp_path", file)
+    assert resolve(args, PARTICLES, [], CONDITIONS) == table
+    for conditions in ({**CONDITIONS, "views": "d2h"}, {}):
+        found = resolve(args, PARTICLES, [], conditions)["ribosome"]
+        assert found == {"peak_threshold": 0.2, "nms_radius_fraction": 0.9}
+    del entry["calibrated_with"]  # a file of an earlier version does not say
+    write_thresholds(file, {"search": entry}, PARTICLES)
+    assert "calibration_slope" not in resolve(args, PARTICLES, [], CONDITIONS)["ribosome"]
+
+
+def test_a_method_without_hyperparameters_of_a_training_is_untuned():
+    others = [trained(0.3)]
+    assert not is_untuned(parse(), others) and is_untuned(parse(), [{}])
+    assert is_untuned(for_method("cc3d"), others) and not is_untuned(for_method("cc3d", *SEARCH), others)
+    fixed = ("--fixed_conf_threshold", 0.3, "--fixed_vol_frac_threshold", 0.1)
+    assert is_untuned(for_method("cc3d", *fixed), others)
+    assert not is_untuned(for_method("cc3d", *fixed, "--fixed_nms_radius_fraction", 0.8), others)
 
 
 def test_a_file_takes_the_place_of_a_search(file):
@@ -247,7 +304,7 @@ def test_a_file_takes_the_place_of_a_search(file):
 
 def test_a_file_of_another_method(file):
     with pytest.raises(InputError, match="cc3d"):
-        resolve_hyperparameters(for_method("cc3d", "--per_class_hp_path", file), PARTICLES, [])
+        resolve(for_method("cc3d", "--per_class_hp_path", file), PARTICLES, [])
 
 
 # --- A fifth method -----------------------------------------------------------------------------------
@@ -256,7 +313,7 @@ def test_a_fifth_method_is_one_row_of_the_registry(monkeypatch):
     toy = Method(lambda probability, **_: no_detections(), ("conf_threshold",), "peak_threshold", "vol_frac_threshold")
     monkeypatch.setitem(METHODS, "toy", toy)
     keywords = {"conf_threshold", "peak_threshold", "vol_frac_threshold", "nms_radius_fraction"}
-    assert set(resolve_hyperparameters(for_method("toy"), PARTICLES, [])["ribosome"]) == keywords
+    assert set(resolve(for_method("toy"), PARTICLES, [])["ribosome"]) == keywords
     grid = search_grid(for_method("toy", *SEARCH, "--vol_frac_thresholds", 0.1, 0.2, "--fixed_conf_threshold", 0.4))
     assert set(grid.values) == set(grid.keywords) == keywords
     assert grid.values["vol_frac_threshold"] == (0.1, 0.2) and grid.values["conf_threshold"] == (0.4,)

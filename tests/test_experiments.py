@@ -96,11 +96,11 @@ def test_hyperparameters_come_from_those_who_are_for_the_particle(folder):
     for value, what in enumerate(("fscore", *NAMES)):
         table = {"cc3d": {name: {"nms_radius_fraction": value} for name in NAMES}}
         write_checkpoint(folder / f"fold_0-best-{what}-epoch=3-f4=0.512.ckpt", 0, hyperparameters=table)
-    [generalist] = detectors(folder, "best_single")[0].found_in_training()
+    [generalist] = detectors(folder, "best_single")[0].found_in_training({})
     assert generalist["cc3d"] == {name: {"nms_radius_fraction": 0} for name in NAMES}
-    specialists = detectors(folder, "ensemble_specialists")[0].found_in_training()
+    specialists = detectors(folder, "ensemble_specialists")[0].found_in_training({})
     assert specialists == [{"cc3d": {name: {"nms_radius_fraction": i}}} for i, name in enumerate(NAMES, start=1)]
-    assert detectors(folder, "kfold_ensemble")[0].found_in_training()[1] == {}
+    assert detectors(folder, "kfold_ensemble")[0].found_in_training({})[1] == {}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

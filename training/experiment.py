@@ -32,6 +32,7 @@ class FoldResult:
     checkpoint: str
     f4: float
     hyperparameters: dict
+    calibrated_with: dict | None = None  # None: of an earlier version
 
 
 def fold_dir(experiment_dir: Path, fold: int) -> Path:

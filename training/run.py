@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from data.folds import Fold
 from data.training_volume import VolumeSource
+from detection.conditions import map_conditions
 from inference.checkpoints import Description, read_description
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
@@ -140,6 +141,12 @@ def _build_module(
         hyperparameters={},
         f4=0.0,
         augmentation_mode=settings.augmentation_mode,
+        calibrated_with=map_conditions(
+            settings.inference,
+            tomo_type=source.tomo_types[0],
+            norm_percentiles=source.norm_percentiles,
+            trained_radius_fraction=source.radius_fraction,
+        ),
     )
     truth = {
         particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing
@@ -183,7 +190,12 @@ def _wandb_logger(mode: str, experiment_dir: Path, fold: int, settings: Training
 def _result(fold: Fold, checkpoint: Path) -> FoldResult:
     description = read_description(checkpoint)
     return FoldResult(
-        fold.index, description.validation_run, checkpoint.name, description.f4, dict(description.hyperparameters)
+        fold.index,
+        description.validation_run,
+        checkpoint.name,
+        description.f4,
+        dict(description.hyperparameters),
+        description.calibrated_with,
     )
 
 

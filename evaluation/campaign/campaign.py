@@ -14,6 +14,7 @@ from data.content_hash import hash_of
 from data.czi import find_runs
 from data.picks import truth_table
 from data.thresholds import Hyperparameters, write_thresholds
+from detection.conditions import Conditions, map_conditions
 from detection.grid import Grid
 from detection.proposals import DetectionSettings
 from detection.search_settings import SearchSettings
@@ -37,13 +38,15 @@ class MethodPlan:
 
     Attributes
     ----------
-    given : what the checkpoints found in training -> particle name -> keyword -> value
+    given : what the checkpoints found in training, and the conditions of detection -> particle name -> keyword -> value
+    untuned : what the checkpoints found in training -> whether none of it is for this method, nor given or searched
     internal_downsample : see DetectionSettings
     search_strategy, grid : what is searched among; None: the given ones serve
     """
 
     method: str
-    given: Callable[[Sequence[Hyperparameters]], dict[str, dict[str, float]]]
+    given: Callable[[Sequence[Hyperparameters], Conditions], dict[str, dict[str, float]]]
+    untuned: Callable[[Sequence[Hyperparameters]], bool]
     internal_downsample: int = 1
     search_strategy: str | None = None
     grid: Grid | None = None
@@ -100,6 +103,17 @@ class Study:
             for detector in detectors
         ]
 
+    def conditions(self, task: DetectorTask, plan: MethodPlan) -> Conditions:
+        """What confidences of the task's picks must have been learnt under."""
+        return map_conditions(
+            task.inference,
+            tomo_type=self.tomograms.tomo_type,
+            norm_percentiles=self.tomograms.norm_percentiles,
+            trained_radius_fraction=self.trained_radius_fraction,
+            internal_downsample=plan.internal_downsample,
+            networks=task.detector.networks_per_class,
+        )
+
     def sources(self, data_root: Path, run_names: Iterable[str]) -> list[SourceTomogram]:
         """Tomograms to evaluate on; InputError where one is not there or does not suit the networks."""
         runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(run_names))
@@ -150,7 +164,7 @@ class Campaign:
         for study, inference in self._bars.each(parts, "experiments", total=len(parts)):
             training, tasks = study.training_truths(self.particles), study.tasks(inference)
             detection = {
-                task: self._detection_settings(task, training, study.trained_radius_fraction)
+                task: self._detection_settings(study, task, training)
                 for task in self._bars.each(tasks, "hyperparameters", total=len(tasks))
             }
             self._evaluate(study, inference, detection)
@@ -163,14 +177,23 @@ class Campaign:
                 found.setdefault(task.configuration(plan.method), []).append(task)
         return found
 
+    def is_untuned(self, configuration: Configuration, tasks: Sequence[DetectorTask]) -> bool:
+        """Whether the hyperparameters of any of its detectors are config.py's."""
+        [plan] = [plan for plan in self.plans if plan.method == configuration.method]
+        return any(plan.untuned(task.detector.found_in_training({})) for task in tasks)
+
     def _detection_settings(
-        self, task: DetectorTask, training: Mapping[SourceTomogram, pd.DataFrame], trained_radius_fraction: float
+        self, study: Study, task: DetectorTask, training: Mapping[SourceTomogram, pd.DataFrame]
     ) -> dict[str, DetectionSettings]:
         """Method -> how it finds particles on the detector's maps: as given, or as a search finds best."""
-        detector, trained = task.detector, task.detector.found_in_training()
+        detector = task.detector
+        conditions = {plan.method: study.conditions(task, plan) for plan in self.plans}
         settings = {
             plan.method: DetectionSettings(
-                trained_radius_fraction, plan.method, plan.given(trained), plan.internal_downsample
+                study.trained_radius_fraction,
+                plan.method,
+                plan.given(detector.found_in_training(conditions[plan.method]), conditions[plan.method]),
+                plan.internal_downsample,
             )
             for plan in self.plans
         }
@@ -178,7 +201,9 @@ class Campaign:
             method: self.folder.hyperparameters_dir(task.configuration(method), detector.name) for method in settings
         }
         searches = {
-            folders[plan.method]: SearchSettings(plan.search_strategy, plan.grid, settings[plan.method])
+            folders[plan.method]: SearchSettings(
+                plan.search_strategy, plan.grid, settings[plan.method], conditions[plan.method]
+            )
             for plan in self.plans
             if plan.grid is not None
         }
@@ -195,8 +220,8 @@ class Campaign:
             else:
                 values = settings[method].hyperparameters
                 with finishing(folder, hash_of(values)) as temporary:
-                    given = {"given": {"hyperparameters": {method: values}}}
-                    write_thresholds(temporary / "thresholds.json", given, self.particles)
+                    entry = {"hyperparameters": {method: values}, "calibrated_with": conditions[method]}
+                    write_thresholds(temporary / "thresholds.json", {"given": entry}, self.particles)
         return settings
 
     def _evaluate(self, study: Study, inference: InferenceSettings, detection: Detection) -> None:

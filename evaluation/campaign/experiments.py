@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.thresholds import Hyperparameters
+from detection.conditions import Conditions, found_in_training
 from errors import InputError
 from evaluation.tuning.out_of_fold import unseen_by
 from inference.checkpoints import Description, check_agreement, check_particles, read_description
@@ -83,9 +84,17 @@ class Detector:
     tuning: Mapping[str, Ensemble]
     specialities: tuple[str, ...] | None = None
 
-    def found_in_training(self) -> list[Hyperparameters]:
-        """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for."""
-        found = [one.hyperparameters for one in self.descriptions]
+    @property
+    def networks_per_class(self) -> int:
+        """Whose maps are averaged: of specialists none."""
+        return len(self.ensemble.members) if self.specialities is None else 1
+
+    def found_in_training(self, conditions: Conditions) -> list[Hyperparameters]:
+        """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for.
+
+        Calibrations only where they hold under the conditions (detection.conditions).
+        """
+        found = [found_in_training(one, conditions) for one in self.descriptions]
         if self.specialities is None:
             return found
         return [

@@ -67,6 +67,7 @@ class ExperimentResult:
     position_errors : one row a particle with pairs, rms_z, rms_xy in angstrom
     seconds_per_tomogram : stage -> seconds
     overlays : best tomogram first
+    untuned : the hyperparameters are config.py's, since the networks have none for the method
     """
 
     name: str
@@ -82,6 +83,7 @@ class ExperimentResult:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     fold_scores: Mapping[int, float] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()
+    untuned: bool = False
 
     @property
     def setting(self) -> tuple[str, str, str, str]:

@@ -103,6 +103,7 @@ def _experiment_result(
         curves=_curves(campaign, configuration, tasks),
         fold_scores={folds[name]: score.weighted for name, score in evaluated.scores.items() if name in folds},
         overlays=overlays,
+        untuned=campaign.is_untuned(configuration, tasks),
     )
 
 

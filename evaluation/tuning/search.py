@@ -145,6 +145,7 @@ def write_search(folder: Path, result: SearchResult, score: Score | None) -> Non
         "f4": score.weighted if score else None,
         "f4_mean_over_runs": score.mean_over_runs if score else None,
         "hyperparameters": {grid.method: result.hyperparameters},
+        "calibrated_with": dict(result.settings.conditions),
     }
     write_thresholds(folder / "thresholds.json", {"search": entry}, result.particles)
     with atomic_path(folder / "search_grid.csv") as temporary:
