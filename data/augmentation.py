@@ -27,7 +27,14 @@ MAX_SPREAD = 0.2
 
 
 def augment(
-    image: Tensor, label: Tensor, *, level: str, mode: str, generator: torch.Generator, single_voxels: bool = False
+    image: Tensor,
+    label: Tensor,
+    *,
+    level: str,
+    mode: str,
+    generator: torch.Generator,
+    single_voxels: bool = False,
+    tilt_axis: str = "y",
 ) -> tuple[Tensor, Tensor]:
     """Transform patches with their labels, and with level ``advanced`` change their grey values.
 
@@ -36,10 +43,11 @@ def augment(
     image : (B, 1, Z, Y, X) float of any range; left as it is
     label : (B, Z, Y, X) integer, 0 for background; left as it is
     level : none (both are returned unchanged), base or advanced
-    mode : anisotropic (z is never mixed with x or y), wedge (and no quarter turns) or isotropic
+    mode : anisotropic (the beam is never mixed with the other axes), wedge (and no quarter turns) or isotropic
     generator : CPU generator of everything drawn. The values of noise come from a generator of the image's device
         that is seeded by it: repeatable on one device, not equal between a CPU and a GPU.
     single_voxels : labels are single voxels, to be moved as points
+    tilt_axis : of the data; y and x: the beam is z, z: the beam is y
 
     Returns
     -------
@@ -48,9 +56,9 @@ def augment(
     if level == "none":
         return image, label
     count = len(image)
-    allowed = allowed_orientations(mode, tuple(image.shape[-3:]))
+    allowed = allowed_orientations(mode, tuple(image.shape[-3:]), tilt_axis)
     drawn = [allowed[number] for number in torch.randint(len(allowed), (count,), generator=generator).tolist()]
-    affine = small_affine(count, mode, generator)
+    affine = small_affine(count, mode, generator, tilt_axis)
     image, label = transform_patches(image, label, drawn, affine, single_voxels=single_voxels)
     if level == "advanced":
         change_gamma(image, generator)

@@ -1,6 +1,7 @@
 """Spatial transforms of patches: flips and quarter turns without blurring, small affine maps by interpolation.
 
-``anisotropic`` treats z apart, as the missing wedge does: z is flipped but never mixed with x or y.
+``anisotropic`` treats the beam apart, as the missing wedge does: where the beam is z (tilt axis y or x), z is flipped
+but never mixed with x or y; where it is y (tilt axis z), y is not mixed with x or z.
 ``wedge`` leaves out the quarter turns as well, which turn the missing wedge: flips alone map it onto itself.
 ``isotropic`` treats the three axes alike. A matrix M transforms a patch so that output voxel p shows input voxel M p,
 both counted from the centre of the patch, zyx. Matrices stay on the CPU, so that nothing here makes a GPU wait.
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tta.orientations import ORIENTATIONS, Orientation, apply, inverse
+from tta.orientations import ORIENTATIONS, Orientation, apply, beam_axis, inverse, turned
 
 # Mode -> the group of orientations that it draws from.
 MODES = {"anisotropic": "d4h", "wedge": "d2h", "isotropic": "oh"}
@@ -28,19 +29,22 @@ PLANES_TOGETHER = 32
 
 
 @cache
-def allowed_orientations(mode: str, patch_size_zyx: tuple[int, int, int]) -> tuple[Orientation, ...]:
+def allowed_orientations(
+    mode: str, patch_size_zyx: tuple[int, int, int], tilt_axis: str = "y"
+) -> tuple[Orientation, ...]:
     """All flips and quarter turns that map the patch onto itself and that the mode allows.
 
     Parameters
     ----------
     mode : a key of MODES
     patch_size_zyx : voxels; axes of unequal length are never exchanged
+    tilt_axis : of the data, a name in tta.orientations.TILT_AXES
 
     Returns
     -------
-    16 for an anisotropic patch with Y = X, 8 for wedge.
+    16 for an anisotropic patch whose sides across the beam are equal, 8 for wedge.
     """
-    group = sorted(ORIENTATIONS[MODES[mode]], key=inverse)
+    group = sorted(turned(ORIENTATIONS[MODES[mode]], tilt_axis), key=inverse)
     return tuple(one for one in group if tuple(patch_size_zyx[axis] for axis in one.order) == tuple(patch_size_zyx))
 
 
@@ -52,20 +56,20 @@ def matrix_of(orientation: Orientation) -> Tensor:
     return matrix
 
 
-def small_affine(count: int, mode: str, generator: torch.Generator) -> Tensor:
-    """Random small rotations (about z only, unless isotropic) with isotropic scaling.
+def small_affine(count: int, mode: str, generator: torch.Generator, tilt_axis: str = "y") -> Tensor:
+    """Random small rotations (about the beam only, unless isotropic) with isotropic scaling.
 
     Returns
     -------
     (count, 3, 3) matrices acting on zyx vectors; identity for those not drawn.
     """
-    axes = 3 if mode == "isotropic" else 1
-    angles = torch.deg2rad((2 * torch.rand(count, axes, generator=generator) - 1) * MAX_ROTATION_DEGREES)
+    axes = range(3) if mode == "isotropic" else [beam_axis(tilt_axis)]
+    angles = torch.deg2rad((2 * torch.rand(count, len(axes), generator=generator) - 1) * MAX_ROTATION_DEGREES)
     scale = 1 + (2 * torch.rand(count, generator=generator) - 1) * MAX_SCALE
     drawn = torch.rand(count, generator=generator) < AFFINE_PROBABILITY
     matrix = torch.eye(3).repeat(count, 1, 1)
-    for k in range(axes):
-        i, j = [axis for axis in range(3) if axis != k]
+    for k, about in enumerate(axes):
+        i, j = [axis for axis in range(3) if axis != about]
         turn = torch.eye(3).repeat(count, 1, 1)
         turn[:, i, i] = turn[:, j, j] = torch.cos(angles[:, k])
         turn[:, j, i] = torch.sin(angles[:, k])

@@ -11,8 +11,7 @@ from data.thresholds import Hyperparameters
 from inference.checkpoints import Description
 from inference.settings import InferenceSettings
 from metrics.calibration import KEYWORDS
-from tta.missing_wedge import turned
-from tta.orientations import ORIENTATIONS
+from tta.orientations import ORIENTATIONS, turned
 
 Conditions = Mapping[str, Any]
 

@@ -1,6 +1,7 @@
 """Command-line flags of the inference that the evaluation scripts share, and the settings that they make up."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 
 import config
@@ -9,8 +10,7 @@ from inference.checkpoints import Description
 from inference.device import DEVICES
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.windows import BLEND_MODES
-from tta.missing_wedge import TILT_AXES
-from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS
+from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS, TILT_AXES, beam_axis, turned
 from tta.views import MERGES
 
 NAMED_WINDOWS = ("auto", "train")
@@ -32,8 +32,8 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tilt_axis",
         choices=TILT_AXES,
-        default=config.TILT_AXIS,
-        help="of the data; y and x: the beam is z, z: the beam is y; views are turned with it",
+        help="of the data, for views that turn about the beam: z with y and x, which give the same views; y with z "
+        "(default: as in training)",
     )
     group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
     group.add_argument(
@@ -91,7 +91,7 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         batch_size=args.sw_batch_size,
         tta_group=tta_group,
         tta_merge=args.tta_merge or config.TTA_MERGE,
-        tilt_axis=args.tilt_axis,
+        tilt_axis=_tilt_axis(args, descriptions, tta_group),
         precision=args.precision,
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
@@ -123,6 +123,22 @@ def _tta_group(args: argparse.Namespace, descriptions: Sequence[Description]) ->
         return args.tta_group or "none"
     groups = {DEFAULT_GROUPS[one.augmentation_mode] for one in descriptions}
     return min(groups, key=lambda name: len(ORIENTATIONS[name]))
+
+
+def _tilt_axis(args: argparse.Namespace, descriptions: Sequence[Description], tta_group: str) -> str:
+    """As given, else as in the training of the networks, which agree (check_agreement)."""
+    given, trained = args.tilt_axis, descriptions[0].tilt_axis
+    if given is None:
+        return trained
+    group = ORIENTATIONS[tta_group]
+    if all(turned(group, axis) == group for axis in TILT_AXES):
+        raise InputError(f"--tilt_axis has no effect on the views of {tta_group}; leave it out")
+    if beam_axis(given) != beam_axis(trained):
+        warnings.warn(
+            f"--tilt_axis {given}, but the networks were trained with {trained}: views are turned about another beam",
+            stacklevel=3,
+        )
+    return given
 
 
 def _window(words: Sequence[str]) -> str | tuple[int, int, int]:

@@ -13,6 +13,7 @@ from data.training_volume import SPACING_TOLERANCE
 from errors import InputError
 from models import model_from_description
 from particle_config import PARTICLES, Particle, table_as_dicts, table_from_dicts
+from tta.orientations import beam_axis
 
 KEY = "etfinder"
 # Raised when a field changes its meaning.
@@ -41,6 +42,7 @@ class Description:
     augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
         suit every network
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
+    tilt_axis : of the training tomograms, a name in tta.orientations.TILT_AXES; y in older checkpoints
     calibrated_with : what the calibrations hold for, see detection.conditions; None: not written down
     """
 
@@ -57,6 +59,7 @@ class Description:
     f4: float
     augmentation_mode: str = "anisotropic"
     training_runs: tuple[str, ...] | None = None
+    tilt_axis: str = "y"
     calibrated_with: Mapping[str, Any] | None = None
 
     def as_plain(self) -> dict:
@@ -132,6 +135,7 @@ def check_agreement(paths: Sequence[Path], descriptions: Sequence[Description]) 
             ),
             ("normalisation percentiles", other.norm_percentiles != first.norm_percentiles),
             ("radius fraction", other.radius_fraction != first.radius_fraction),
+            ("tilt axis", beam_axis(other.tilt_axis) != beam_axis(first.tilt_axis)),
             ("output stride", _output_stride(other) != _output_stride(first)),
         ):
             if differ:

@@ -18,8 +18,7 @@ from inference.planning import Plan, Planner
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.sliding_window import sliding_window
 from models.folding import fold_norms
-from tta.missing_wedge import turned
-from tta.orientations import ORIENTATIONS
+from tta.orientations import ORIENTATIONS, turned
 from tta.views import MERGES
 
 # Voxels of the window on which the memory of a network is counted: what a voxel takes is the same in larger ones.

@@ -77,6 +77,7 @@ def settings(**changes):
         "background_fraction": 0.1,
         "augmentation_level": "base",
         "augmentation_mode": "anisotropic",
+        "tilt_axis": "y",
         "mixup_prob": 0.0,
         "precision": "fp32",
         "seed": 1,

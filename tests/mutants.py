@@ -96,6 +96,13 @@ MUTANTS = (
         "test_spatial_transforms.py",
     ),
     Mutant(
+        "augmentation turns about z whatever the tilt axis",
+        "data/spatial_transforms.py",
+        "turned(ORIENTATIONS[MODES[mode]], tilt_axis)",
+        "ORIENTATIONS[MODES[mode]]",
+        "test_spatial_transforms.py",
+    ),
+    Mutant(
         "points outside counted in angstrom",
         "prepare_mask_czi.py",
         "unpainted(tomogram.shape_zyx, picks[p.name] / spacing, radii[p.label])",
@@ -334,6 +341,20 @@ MUTANTS = (
         "np.rint((coordinates_zyx + 0.5) / prediction.stride - 0.5)",
         "np.rint(coordinates_zyx / prediction.stride)",
         "test_detection.py",
+    ),
+    Mutant(
+        "calibrations of other maps are taken",
+        "detection/conditions.py",
+        "if training_conditions(description) == conditions:",
+        "if True:",
+        "test_conditions.py",
+    ),
+    Mutant(
+        "calibrations of other hyperparameters are taken",
+        "evaluation/arguments.py",
+        "if METHODS[method].ranks_alike(one, chosen)",
+        "if chosen",
+        "test_arguments.py",
     ),
     Mutant(
         "calibration from the first point of the grid",

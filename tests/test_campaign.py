@@ -339,7 +339,7 @@ def test_flags_for_one_of_several_methods_are_for_that_one(made):
     args = script.build_parser().parse_args(
         command(made, *BOTH_METHODS, "--fixed_conf_threshold", "0.3", "--fixed_nms_radius_fraction", "0.7")
     )
-    peaks, components = (script.method_plan(args, method).given([])["ribosome"] for method in BOTH_METHODS[1:])
+    peaks, components = (script.method_plan(args, method).given([], {})["ribosome"] for method in BOTH_METHODS[1:])
     assert "conf_threshold" not in peaks and components["conf_threshold"] == 0.3
     assert peaks["nms_radius_fraction"] == components["nms_radius_fraction"] == 0.7
 

@@ -86,6 +86,13 @@ def test_checkpoints_from_before_the_augmentation_mode_was_kept_count_as_anisotr
     assert Description.from_plain(plain).augmentation_mode == "anisotropic"
 
 
+def test_checkpoints_from_before_the_tilt_axis_was_kept_count_as_y():
+    plain = replace(DESCRIPTION, tilt_axis="z").as_plain()
+    assert Description.from_plain(plain).tilt_axis == "z"
+    del plain["tilt_axis"]
+    assert Description.from_plain(plain).tilt_axis == "y"
+
+
 def test_another_particle_table_is_refused_by_name(tmp_path):
     save(tmp_path / "a.ckpt")
     swapped = (*PARTICLES[:3], replace(PARTICLES[3], name="proteasome"), *PARTICLES[4:])

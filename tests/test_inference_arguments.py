@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from inference.arguments import (
     resolve_norm_percentiles,
     resolve_tomo_type,
 )
-from inference.checkpoints import Description
+from inference.checkpoints import Description, check_agreement
 from particle_config import PARTICLES
 
 DESCRIPTION = Description(
@@ -55,7 +56,7 @@ def settings(*words, descriptions=(DESCRIPTION,)):
         (["--blend_mode", "constant"], {"blend_mode": "constant"}),
         (["--max_memory_gb", "2.5"], {"max_memory_gb": 2.5}),
         (["--compile"], {"compile": True}),
-        (["--tilt_axis", "z"], {"tilt_axis": "z"}),
+        (["--tta_group", "d4h", "--tilt_axis", "x"], {"tta_group": "d4h", "tilt_axis": "x"}),
         (["--use_tta"], {"tta_group": "d2h"}),
         (["--tta_group", "d4h"], {"tta_group": "d4h"}),
         (["--tta_group", "none"], {}),
@@ -65,6 +66,24 @@ def settings(*words, descriptions=(DESCRIPTION,)):
 )
 def test_every_flag_sets_what_it_names_and_nothing_else(words, changed):
     assert settings(*words) == replace(settings(), **changed)
+
+
+def test_the_tilt_axis_is_that_of_the_training():
+    upright, lying = DESCRIPTION, replace(DESCRIPTION, tilt_axis="z")
+    assert settings("--use_tta", descriptions=[lying]).tilt_axis == "z"
+    with pytest.warns(UserWarning, match="--tilt_axis z, but the networks were trained with y"):
+        assert settings("--tta_group", "d4h", "--tilt_axis", "z").tilt_axis == "z"
+    with pytest.warns(UserWarning, match="--tilt_axis x, but the networks were trained with z"):
+        settings("--tta_group", "etfinder7", "--tilt_axis", "x", descriptions=[lying])
+    check_agreement([Path("a"), Path("b")], [upright, replace(upright, tilt_axis="x")])
+    with pytest.raises(InputError, match="differ in tilt axis"):
+        check_agreement([Path("a"), Path("b")], [upright, lying])
+
+
+@pytest.mark.parametrize("views", [(), ("--use_tta",), ("--tta_group", "oh"), ("--tta_group", "d2")])
+def test_a_tilt_axis_without_effect_is_refused(views):
+    with pytest.raises(InputError, match="--tilt_axis has no effect on the views of"):
+        settings(*views, "--tilt_axis", "z")
 
 
 def test_without_flags():

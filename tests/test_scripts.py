@@ -208,6 +208,7 @@ def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path):
         ("--use_tta --tta_group d2 --sw_batch_size 3", 4, (32, 64, 64)),
     ],
 )
+@pytest.mark.filterwarnings("ignore:--tilt_axis z, but the networks were trained with y")
 def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, flags, views, window, monkeypatch):
     """What is asked for is what the predictor does; picks are uncertain where there is more than one view."""
     seen = []

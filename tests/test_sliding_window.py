@@ -10,8 +10,7 @@ from inference.sliding_window import sliding_window
 from inference.windows import BLEND_MODES, WindowGrid
 from particle_config import PARTICLES
 from postprocessing import detect
-from tta.missing_wedge import TILT_AXES, turned
-from tta.orientations import ORIENTATIONS, apply
+from tta.orientations import ORIENTATIONS, TILT_AXES, apply, turned
 from tta.views import MERGES, SMALLEST_PROBABILITY, undo
 
 

@@ -17,7 +17,7 @@ from data.spatial_transforms import (
     small_affine,
     transform_patches,
 )
-from tta.orientations import IDENTITY
+from tta.orientations import IDENTITY, ORIENTATIONS, TILT_AXES, turned
 
 
 @pytest.fixture
@@ -39,6 +39,19 @@ def test_number_of_orientations():
     assert all(one.order == (0, 1, 2) for one in allowed_orientations("wedge", (8, 8, 8)))
     assert len(set(allowed_orientations("isotropic", (8, 8, 8)))) == 48
     assert len(allowed_orientations("isotropic", (8, 10, 8))) == 16
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tilt_axis", TILT_AXES)
+def test_augmentation_follows_the_tilt_axis_as_views_do(mode, tilt_axis):
+    """Quarter turns and small rotations are about the beam."""
+    group = turned(ORIENTATIONS[MODES[mode]], tilt_axis)
+    assert set(allowed_orientations(mode, (8, 8, 8), tilt_axis)) == set(group)
+    assert (set(group) == set(ORIENTATIONS[MODES[mode]])) == (tilt_axis != "z" or mode != "anisotropic")
+    affine, beam = small_affine(50, mode, seeded(1), tilt_axis), 1 if tilt_axis == "z" else 0
+    others = [axis for axis in range(3) if axis != beam]
+    assert affine[:, others[0], others[1]].any()
+    assert bool(affine[:, beam, others].any()) == bool(affine[:, others, beam].any()) == (mode == "isotropic")
 
 
 def test_anisotropic_never_mixes_z(always_affine):

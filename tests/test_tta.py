@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from data.spatial_transforms import MODES
-from tta.missing_wedge import FRAMES, TILT_AXES, missing_wedge, turned
+from tta.missing_wedge import missing_wedge
 from tta.moments import RunningMoments
 from tta.orientations import (
     DEFAULT_GROUPS,
+    FRAMES,
     IDENTITY,
     ORIENTATIONS,
     QUARTER_TURN,
+    TILT_AXES,
     apply,
     compose,
     generated,
     inverse,
+    turned,
 )
 from tta.views import MERGES, SMALLEST_PROBABILITY, ViewMerger, undo, undo_box
 

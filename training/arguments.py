@@ -17,6 +17,7 @@ from models.layers import NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
 from postprocessing import METHODS
 from training.settings import WANDB_MODES, Hardware, TrainingSettings
+from tta.orientations import TILT_AXES
 
 # Lightning's strategies that fit: every process holds the whole network.
 STRATEGIES = ("auto", "ddp")
@@ -119,7 +120,14 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--augmentation_mode",
         choices=MODES,
         default=config.AUGMENTATION_MODE,
-        help="anisotropic: z is never mixed with x or y; wedge: nor y with x by quarter turns",
+        help="anisotropic: the beam is never mixed with the other axes; wedge: nor these by quarter turns",
+    )
+    group.add_argument(
+        "--tilt_axis",
+        choices=TILT_AXES,
+        default=config.TILT_AXIS,
+        help="of the tomograms, which augmentation and later views follow; y and x: the beam is z (all that matters "
+        "here), z: the beam is y",
     )
     group.add_argument("--use_mixup", action=SWITCH, default=config.USE_MIXUP, help="blend patches of a batch")
     group.add_argument(
@@ -199,6 +207,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         background_fraction=config.BACKGROUND_FRACTION,
         augmentation_level=args.augmentation_level,
         augmentation_mode=args.augmentation_mode,
+        tilt_axis=args.tilt_axis,
         mixup_prob=_given_or(args.mixup_prob, config.MIXUP_PROB) if args.use_mixup else 0.0,
         precision=args.precision,
         seed=args.seed,

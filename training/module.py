@@ -71,6 +71,7 @@ class DetectionModule(pl.LightningModule):
             batch["label"],
             level=self.settings.augmentation_level,
             mode=self.settings.augmentation_mode,
+            tilt_axis=self.settings.tilt_axis,
             generator=generator,
             single_voxels=single_voxels,
         )

@@ -141,6 +141,7 @@ def _build_module(
         hyperparameters={},
         f4=0.0,
         augmentation_mode=settings.augmentation_mode,
+        tilt_axis=settings.tilt_axis,
         calibrated_with=map_conditions(
             settings.inference,
             tomo_type=source.tomo_types[0],

@@ -41,6 +41,7 @@ class TrainingSettings:
     background_fraction: float
     augmentation_level: str
     augmentation_mode: str
+    tilt_axis: str
     mixup_prob: float
     precision: str
     seed: int

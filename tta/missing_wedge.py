@@ -1,43 +1,14 @@
-"""Where a tilt series measures nothing, and the groups turned to data that lie otherwise in their array.
-
-A tilt series is turned about one axis while the beam stays; the missing wedge lies in the plane across the tilt
-axis, around the beam. Beam and tilt axis are two facts of the data, and the name of the tilt axis stands for both:
-
-y : beam along z, the usual layout
-x : beam along z, the volume turned by 90 degrees in the plane
-z : beam along y, as tilt-series programs write their sections before the volume is turned upright; the file's
-    first axis is then the tilt axis
-"""
+"""Where in Fourier space a tilt series measures nothing; see tta.orientations for beam and tilt axis."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from tta.orientations import IDENTITY, Orientation, X, Y, Z, compose, inverse
-
-# Shows data with that tilt axis in the layout with the beam first, then the tilt axis, then the axis across both.
-# Exchanges of two axes change the hand of the volume, which no group of orientations depends on.
-FRAMES = {
-    "y": IDENTITY,
-    "x": Orientation((Z, X, Y), (False, False, False)),
-    "z": Orientation((Y, Z, X), (False, False, False)),
-}
-TILT_AXES = tuple(FRAMES)
+from tta.orientations import FRAMES
 
 # The border of the wedge is measured: at 45 degrees |k beam| = |k across| must not be missing by rounding.
 BORDER = 1e-9
-
-
-def turned(orientations: Iterable[Orientation], tilt_axis: str) -> tuple[Orientation, ...]:
-    """The orientations written for tilt axis y and beam z, as data with another tilt axis need them; sorted.
-
-    Of the groups only those that single out the beam and turn about it change (d4h, etfinder7), and only where the
-    beam is not along z (tilt axis z): d2, d2h and oh treat the three axes alike, and turns about the beam do not
-    depend on the direction of the tilt axis.
-    """
-    frame = FRAMES[tilt_axis]
-    return tuple(sorted(compose(compose(frame, one), inverse(frame)) for one in orientations))
 
 
 def missing_wedge(shape_zyx: Sequence[int], tilt_range_degrees: float, tilt_axis: str = "y") -> np.ndarray:

@@ -2,10 +2,18 @@
 
 An orientation is a signed axis permutation of a (Z, Y, X) array: output axis k shows input axis ``order[k]``,
 reversed where ``flips[k]``. There are 48. Every group is generated from the few orientations that define it, in
-sorted order, which puts the identity first. They are written for a beam along z and a tilt axis along y;
-tta.missing_wedge turns them for other data.
+sorted order, which puts the identity first. They are written for a beam along z and a tilt axis along y.
+
+A tilt series is turned about one axis while the beam stays; the missing wedge lies in the plane across the tilt
+axis, around the beam. Beam and tilt axis are two facts of the data, and the name of the tilt axis stands for both:
+
+y : beam along z, the usual layout
+x : beam along z, the volume turned by 90 degrees in the plane
+z : beam along y, as tilt-series programs write their sections before the volume is turned upright; the file's
+    first axis is then the tilt axis
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -78,3 +86,28 @@ ORIENTATIONS: dict[str, tuple[Orientation, ...]] = {
 # By the checkpoint's augmentation_mode. Anisotropic training shows quarter turns about z too, but only the views of
 # d2h leave the wedge of the data in its place.
 DEFAULT_GROUPS = {"anisotropic": "d2h", "wedge": "d2h", "isotropic": "oh"}
+
+# Shows data with that tilt axis in the layout with the beam first, then the tilt axis, then the axis across both.
+# Exchanges of two axes change the hand of the volume, which no group of orientations depends on.
+FRAMES = {
+    "y": IDENTITY,
+    "x": Orientation((Z, X, Y), (False, False, False)),
+    "z": Orientation((Y, Z, X), (False, False, False)),
+}
+TILT_AXES = tuple(FRAMES)
+
+
+def beam_axis(tilt_axis: str) -> int:
+    """Index of the array axis along the beam: all that views and augmentation depend on, the same for y and x."""
+    return FRAMES[tilt_axis].order[0]
+
+
+def turned(orientations: Iterable[Orientation], tilt_axis: str) -> tuple[Orientation, ...]:
+    """The orientations written for tilt axis y and beam z, as data with another tilt axis need them; sorted.
+
+    Of the groups only those that single out the beam and turn about it change (d4h, etfinder7), and only where the
+    beam is not along z (tilt axis z): d2, d2h and oh treat the three axes alike, and turns about the beam do not
+    depend on the direction of the tilt axis.
+    """
+    frame = FRAMES[tilt_axis]
+    return tuple(sorted(compose(compose(frame, one), inverse(frame)) for one in orientations))
