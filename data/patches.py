@@ -83,17 +83,26 @@ class BatchIndexSampler(Sampler[int]):
     """The batch numbers of an epoch, continuing where the epoch before ended.
 
     Of ``world_size`` processes that train together, step s of the whole run on process ``rank`` is batch
-    s * world_size + rank: no two processes see the same batch. A resumed run begins at ``first_step``, and its first
-    epoch is the rest of the one that was interrupted.
+    s * world_size + rank: no two processes see the same batch. A resumed run begins at ``first_step`` with batch
+    ``first_batch`` (None: as many processes as now came so far); its first epoch is the rest of the one that was
+    interrupted.
     """
 
-    def __init__(self, batches_per_epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        batches_per_epoch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first_step: int = 0,
+        first_batch: int | None = None,
+    ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} processes")
         self.batches_per_epoch = batches_per_epoch
         self.rank = rank
         self.world_size = world_size
         self.first_step = first_step
+        self.first_batch = first_step * world_size if first_batch is None else first_batch
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -104,7 +113,7 @@ class BatchIndexSampler(Sampler[int]):
         epoch = max(self.epoch, self.first_step // self.batches_per_epoch)
         first = epoch * self.batches_per_epoch
         steps = range(max(first, self.first_step), first + self.batches_per_epoch)
-        return (step * self.world_size + self.rank for step in steps)
+        return (self.first_batch + (step - self.first_step) * self.world_size + self.rank for step in steps)
 
     def __len__(self) -> int:
         """Batches per epoch of this process."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import config
 from errors import InputError
 from inference.checkpoints import Description
-from inference.device import DEVICES
+from inference.device import DEVICES, choose_device, usable_precision
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.windows import BLEND_MODES
 from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS, TILT_AXES, beam_axis, turned
@@ -92,7 +92,7 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         tta_group=tta_group,
         tta_merge=args.tta_merge or config.TTA_MERGE,
         tilt_axis=_tilt_axis(args, descriptions, tta_group),
-        precision=args.precision,
+        precision=usable_precision(args.precision, choose_device(args.device)),
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
     )

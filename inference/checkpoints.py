@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from particle_config import PARTICLES, Particle, table_as_dicts, table_from_dict
 from tta.orientations import beam_axis
 
 KEY = "etfinder"
-# Raised when a field changes its meaning.
+# Raised when a field changes its meaning; newer ones are refused.
 FORMAT = 1
 # Where the LightningModule keeps the network.
 NETWORK_PREFIX = "network."
@@ -68,10 +68,11 @@ class Description:
 
     @classmethod
     def from_plain(cls, values: Mapping) -> "Description":
-        fields = {name: value for name, value in values.items() if name != "format"}
+        known = {field.name for field in fields(cls)}
+        found = {name: value for name, value in values.items() if name in known}  # later versions may add some
         names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs")
-        tuples = {name: tuple(fields[name]) for name in names if fields.get(name) is not None}
-        return cls(**{**fields, **tuples, "particles": table_from_dicts(fields["particles"])})
+        tuples = {name: tuple(found[name]) for name in names if found.get(name) is not None}
+        return cls(**{**found, **tuples, "particles": table_from_dicts(found["particles"])})
 
 
 def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tuple[nn.Module, Description]:
@@ -108,6 +109,12 @@ def _read(path: Path) -> tuple[dict, Description]:
         raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
     if not isinstance(checkpoint, dict) or KEY not in checkpoint:
         raise InputError(f"{path} was not written by train.py: it does not describe its network")
+    written = checkpoint[KEY].get("format", FORMAT)
+    if written > FORMAT:
+        raise InputError(
+            f"{path} is a checkpoint of format {written}, and this version reads formats up to {FORMAT}; "
+            "use the version that wrote it, or a newer one"
+        )
     return checkpoint, Description.from_plain(checkpoint[KEY])
 
 

@@ -8,6 +8,7 @@ import torch
 
 from errors import InputError
 from inference.checkpoints import (
+    FORMAT,
     KEY,
     NETWORK_PREFIX,
     Description,
@@ -91,6 +92,18 @@ def test_checkpoints_from_before_the_tilt_axis_was_kept_count_as_y():
     assert Description.from_plain(plain).tilt_axis == "z"
     del plain["tilt_axis"]
     assert Description.from_plain(plain).tilt_axis == "y"
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path):
+    save(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    checkpoint[KEY] |= {"a_later_field": 1}
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    assert read_description(tmp_path / "a.ckpt") == DESCRIPTION
+    checkpoint[KEY]["format"] = FORMAT + 1
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=rf"a.ckpt is a checkpoint of format {FORMAT + 1}, .* up to {FORMAT};"):
+        load_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_another_particle_table_is_refused_by_name(tmp_path):

@@ -113,6 +113,17 @@ def test_processes_that_train_together_share_the_batches_out():
         BatchIndexSampler(3, 4, 4)
 
 
+def test_a_run_resumed_with_fewer_processes_repeats_no_batch():
+    """Seven steps of four processes, the rest of the epoch of ten by two, the next epoch too."""
+    seen = [step * 4 + rank for step in range(7) for rank in range(4)]
+    samplers = [BatchIndexSampler(10, rank, 2, first_step=7, first_batch=28) for rank in range(2)]
+    for epoch in range(2):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            seen += list(sampler)
+    assert sorted(seen) == list(range(7 * 4 + 13 * 2))
+
+
 def test_a_resumed_run_asks_for_the_rest():
     """From step 7 on: the rest of the second epoch of five, then the third as ever."""
     sampler = BatchIndexSampler(5, rank=1, world_size=2, first_step=7)

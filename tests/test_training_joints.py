@@ -22,6 +22,7 @@ from data.patches import PatchBatches
 from data.phantom.dataset import PhantomSettings, noise_per_pixel
 from data.phantom.tilt_series import Geometry, Microscope, expose, tilt_angles
 from data.training_volume import TrainingVolume
+from errors import InputError
 from losses import build_loss
 from models import build_model
 from particle_config import PARTICLES
@@ -29,7 +30,9 @@ from training.arguments import training_settings, volume_source
 from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
 from training.checkpoint_files import BestCheckpoint
 from training.fold_data import FoldData
-from training.run import _averaging, _build_module
+from training.module import DetectionModule
+from training.run import _averaging, _build_module, train_fold
+from training.settings import Hardware
 
 QUICK = ["--patch_size", "16", "24", "32", "--batch_size", "2", "--precision", "fp32"]
 
@@ -241,3 +244,84 @@ def test_a_training_step_mixes_no_devices(words, flags, monkeypatch):
     module.log = lambda *_, **__: None  # Lightning reads what is logged
     trainer.fit(module, datamodule=data)
     assert trainer.global_step == 2 and next(module.parameters()).device.type == "meta"
+
+
+# --- Several processes, devices and their memory ------------------------------------------------------
+def test_batches_are_counted_over_all_processes(words):
+    """Five steps of four processes, then three of two: a third run begins with batch 26."""
+    _, _, data = parts_of(words)
+    processes = {"global_rank": 0, "world_size": 4}
+    data.trainer = SimpleNamespace(**processes, global_step=5)
+    saved = data.state_dict()
+    assert saved == {"steps_done": 5, "batches_done": 20}
+    data.load_state_dict(saved)
+    data.trainer = SimpleNamespace(**processes | {"world_size": 2}, global_step=8)
+    assert next(iter(data.train_dataloader().sampler)) == 20
+    assert data.state_dict() == {"steps_done": 8, "batches_done": 26}
+    data.load_state_dict({"steps_done": 5})  # of an earlier version
+    assert data.state_dict() == {"steps_done": 8, "batches_done": 16}
+
+
+def broadcasting(monkeypatch, rank, sent):
+    """Of a run of several processes the one of this rank; what the first one sends comes to all."""
+
+    def broadcast(value):
+        sent[:] = [value] if rank == 0 else sent
+        return sent[0]
+
+    trainer = SimpleNamespace(is_global_zero=rank == 0, strategy=SimpleNamespace(broadcast=broadcast))
+    monkeypatch.setattr(DetectionModule, "trainer", trainer)
+
+
+def test_where_validation_fails_all_processes_end(words, monkeypatch):
+    _, module, _ = parts_of(words)
+    sent = []
+    broadcasting(monkeypatch, 0, sent)
+    with mock.patch.object(module, "_validate", side_effect=RuntimeError("no room")), pytest.raises(RuntimeError):
+        module.validation_step({"volume": None}, 0)
+    broadcasting(monkeypatch, 1, sent)
+    with pytest.raises(InputError, match="validation failed in the first process: RuntimeError: no room"):
+        module.validation_step({"volume": None}, 0)
+
+
+@pytest.mark.parametrize(("device", "fastest"), [("cpu", False), ("cuda", True)])
+def test_kernels_are_tried_out_on_a_gpu(words, monkeypatch, tmp_path, device, fastest):
+    class Made(Exception):
+        pass
+
+    def trainer(**options):
+        raise Made(options["benchmark"])
+
+    monkeypatch.setattr(pl, "Trainer", trainer)
+    with pytest.raises(Made, match=str(fastest)):
+        start_fold(words, tmp_path, Hardware(device))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
+def test_out_of_memory_is_one_line_that_says_what_to_lower(words, monkeypatch, tmp_path, error):
+    monkeypatch.setattr(DetectionModule, "training_step", failing(error))
+    with pytest.raises(SystemExit) as stop:
+        start_fold(words, tmp_path, Hardware())
+    assert str(stop.value) == (
+        "error: fold 0: out of memory; lower --batch_size (now 2) or --patch_size (now 16 24 32)"
+    )  # printed, with exit code 1
+
+
+def test_other_errors_stay_what_they_are(words, monkeypatch, tmp_path):
+    monkeypatch.setattr(DetectionModule, "training_step", failing(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        start_fold(words, tmp_path, Hardware())
+
+
+def failing(error):
+    def training_step(self, batch, batch_idx):
+        raise error
+
+    return training_step
+
+
+def start_fold(words, tmp_path, machine):
+    args = train.build_parser().parse_args([*words, "--epochs", "1", "--steps_per_epoch", "1"])
+    source, settings = volume_source(args), training_settings(args)
+    fold, places = train.load_folds(source)[0], {"experiment_dir": tmp_path / "experiment"}
+    return train_fold(fold, source=source, particles=PARTICLES, settings=settings, hardware=machine, **places)

@@ -9,7 +9,7 @@ from data.spatial_transforms import MODES
 from data.training_volume import VolumeSource
 from detection.arguments import Hyperparameter, hyperparameters_of
 from detection.grid import Grid
-from inference.device import DEVICES, choose_device
+from inference.device import DEVICES, choose_device, usable_precision
 from inference.settings import PRECISIONS, InferenceSettings
 from losses import LOSSES
 from models import ENCODERS
@@ -184,6 +184,7 @@ def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:
 
 
 def training_settings(args: argparse.Namespace) -> TrainingSettings:
+    precision = usable_precision(args.precision, choose_device(args.device))
     return TrainingSettings(
         encoder_name=args.encoder_name,
         norm_type=args.norm_type,
@@ -209,7 +210,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         augmentation_mode=args.augmentation_mode,
         tilt_axis=args.tilt_axis,
         mixup_prob=_given_or(args.mixup_prob, config.MIXUP_PROB) if args.use_mixup else 0.0,
-        precision=args.precision,
+        precision=precision,
         seed=args.seed,
         inference=InferenceSettings(
             # The output of networks with instance norm depends on the size of the window.
@@ -218,7 +219,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
             blend_mode=config.BLEND_MODE,
             batch_size=config.VALIDATION_SW_BATCH_SIZE,
             tta_group="none",
-            precision=args.precision,
+            precision=precision,
         ),
         validation_grids=validation_grids(),
         detection_defaults=detection_defaults(),

@@ -41,6 +41,7 @@ class FoldData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.steps_done = 0
+        self.batches_done: int | None = None  # of all processes, before this run was resumed
 
     def train_dataloader(self) -> DataLoader:
         settings = self.settings
@@ -56,6 +57,7 @@ class FoldData(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             first_step=self.steps_done,
+            first_batch=self.batches_done,
         )
         return DataLoader(
             batches,
@@ -70,7 +72,11 @@ class FoldData(pl.LightningDataModule):
         return DataLoader(HeldOutTomogram(self.fold.validation), batch_size=None)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps_done": self.trainer.global_step}
+        steps, processes = self.trainer.global_step, self.trainer.world_size
+        before = self.steps_done * processes if self.batches_done is None else self.batches_done
+        return {"steps_done": steps, "batches_done": before + (steps - self.steps_done) * processes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.steps_done = state_dict["steps_done"]
+        # Earlier versions did not count batches: as if there had been as many processes as now.
+        self.batches_done = state_dict.get("batches_done")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.augmentation import augment, mixup, shift_statistics
 from data.masks import pool_labels
 from data.normalization import standardize
+from errors import InputError
 from inference.checkpoints import KEY, Description
 from inference.predictor import Predictor
 from losses.gradnorm import GradNorm
@@ -116,12 +117,26 @@ class DetectionModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Find the particles of the held-out tomogram with the weights that a checkpoint would save."""
         # One process scores for all: what they decide about checkpoints must be the same.
-        found = self._validate(batch["volume"]) if self.trainer.is_global_zero else None
-        found = self.trainer.strategy.broadcast(found)
+        found = self._validated_for_all(batch["volume"])
         weighted = weighted_f4(found.f4, self._scored_particles())
         self.log_dict({f"f4_{name}": value for name, value in found.f4.items()})
         self.log("f4", weighted)
         self.description = replace(self.description, f4=weighted, hyperparameters=found.hyperparameters)
+
+    def _validated_for_all(self, volume: Tensor) -> ValidationResult:
+        """What the first process finds; where it fails, the others end as well, and do not wait for it for ever."""
+        found = error = None
+        if self.trainer.is_global_zero:
+            try:
+                found = self._validate(volume)
+            except Exception as failure:
+                error = failure
+        found, problem = self.trainer.strategy.broadcast((found, error and f"{type(error).__name__}: {error}"))
+        if error is not None:
+            raise error
+        if problem is not None:
+            raise InputError(f"validation failed in the first process: {problem}")
+        return found
 
     def _validate(self, volume: Tensor) -> ValidationResult:
         prediction = Predictor([self.network], self.settings.inference, self.device)(volume)

@@ -20,6 +20,7 @@ from data.folds import Fold
 from data.training_volume import VolumeSource
 from detection.conditions import map_conditions
 from inference.checkpoints import Description, read_description
+from inference.predictor import is_out_of_memory
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
 from models import build_model
@@ -83,16 +84,32 @@ def train_fold(
             plugins=[AtomicCheckpoints()],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # FoldData deals the batches out
+            # Patches and windows of validation are always of the same size: the fastest kernels are worth a trial.
+            benchmark=hardware.device == "cuda",
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=settings.steps_per_epoch,
         )
-        with _stop_message(experiment_dir / f"fold_{fold.index}-last.ckpt"):
+        with _memory_message(fold.index, settings), _stop_message(experiment_dir / f"fold_{fold.index}-last.ckpt"):
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
         write_result(experiment_dir, result, particles)
     return result
+
+
+@contextmanager
+def _memory_message(fold: int, settings: TrainingSettings) -> Iterator[None]:
+    """A run that does not fit into memory ends with one line that says what to lower, and exit code 1."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.exit(
+            f"error: fold {fold}: out of memory; lower --batch_size (now {settings.batch_size}) or "
+            f"--patch_size (now {' '.join(map(str, settings.patch_size_zyx))})"
+        )
 
 
 @contextmanager
