@@ -2,22 +2,23 @@
 
     python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/public_dataset --use_tta
     python eval_public_czi.py --model_path checkpoints/my_run/fold_0-best-fscore-epoch=9-f4=0.812.ckpt \\
-        --data_root /path/to/czi_dataset --limit_tomos_by_id TS_5_4 --postprocessing_method cc3d
+        --data_root /path/to/public_dataset --limit_tomos_by_id TS_100_1 --postprocessing_method cc3d
     python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/czi_dataset \\
         --hp_search_strategy per_class --output_dir tuned
     python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/public_dataset \\
         --per_class_hp_path tuned/thresholds.json
 
-Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png,
-and scores.json where the runs have picks to compare with; a search also thresholds.json, search_grid.csv and
-search_curves.png. Interrupted? The same command goes on where it stopped. Probability maps are kept in --cache_dir:
+Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png, and
+scores.json, whose score is null where no run has picks to compare with; a search also thresholds.json, search_grid.csv
+and search_curves.png. Interrupted? The same command goes on where it stopped. Probability maps are kept in --cache_dir:
 other thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
 and the exit code is 1; the others are finished.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,7 @@ from evaluation.arguments import (
 from evaluation.finished import TomogramInput, holding
 from evaluation.progress import ProgressBars
 from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
+from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
@@ -106,6 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     else:
         inputs = out_of_fold(sources, truths, ensemble, descriptions)
     check_merge(args, merges=inference.num_views > 1 or any(one.ensemble.merges for one in inputs))
+    uses = training_uses(inputs, dict(zip(paths, descriptions, strict=True)), searched_on=grid is not None)
+    for caution in cautions({name: use for name, use in uses.items() if use.trained_on and len(truths.get(name, ()))}):
+        warnings.warn(caution, stacklevel=2)
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     folder = output_dir(args, paths[0].resolve().parent.name)
     with holding(folder):
@@ -119,9 +124,17 @@ def main(argv: list[str] | None = None) -> None:
             report_search(folder)
         else:
             report_origin(args, descriptions, detection, conditions)
-        options = {"settings": settings, "failures": failures, "force": args.force_rerun}
+        options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
         evaluation = evaluate_runs(inputs, inference, detection, maps, PARTICLES, folder, **options)
-    report(evaluation, folder)
+    report(evaluation, uses, folder)
+
+
+def training_uses(
+    inputs: Sequence[TomogramInput], descriptions: Mapping[Path, Description], *, searched_on: bool
+) -> dict[str, TrainingUse]:
+    """Run name -> what part it had in the training of the networks that predict it."""
+    members = {one.source.name: [descriptions[path] for path in one.ensemble.members] for one in inputs}
+    return {name: training_use(name, of, searched_on=searched_on) for name, of in members.items()}
 
 
 def report_origin(
@@ -146,9 +159,11 @@ def report_search(folder: Path) -> None:
         print(f"search    {folder / name}")
 
 
-def report(evaluation: Evaluation, folder: Path) -> None:
+def report(evaluation: Evaluation, uses: Mapping[str, TrainingUse], folder: Path) -> None:
     if evaluation.score is not None:
         print(f"\n{evaluation.score}\n")
+        for caution in cautions({name: uses[name] for name in evaluation.scored_runs}):
+            print(f"note: {caution}")
         if len(evaluation.scored_runs) < len(evaluation.pictures):
             print(
                 f"scored on the {len(evaluation.scored_runs)} runs that have picks: {', '.join(evaluation.scored_runs)}"

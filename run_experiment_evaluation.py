@@ -19,7 +19,7 @@ import argparse
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +52,7 @@ from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experim
 from evaluation.campaign.folder import CampaignFolder
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.runs import truths_of
+from evaluation.training_use import cautions, training_use
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
 from particle_config import PARTICLES
 
@@ -107,6 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     for study in studies:  # a mistake in the last does not cost the time of the others
         study.sources(args.data_root, truths)
         study.training_truths(PARTICLES)
+    known = training_cautions(studies, truths)
+    for caution in known:
+        warnings.warn(caution, stacklevel=2)
     maps = network_maps(args, PARTICLES)
     folder = CampaignFolder(default_output_dir(args))
     command = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
@@ -117,8 +121,10 @@ def main(argv: list[str] | None = None) -> None:
             folder.forget(campaign.configurations(studies))
         campaign.run(studies)
         results = write_tables(campaign, studies)
-        write_campaign_report(campaign, studies, results, comment=args.comment, command=command)
+        write_campaign_report(campaign, studies, results, comment=args.comment, command=command, notes=known)
     print(f"\n{as_text(results)}\n")
+    for caution in known:
+        print(f"note: {caution}")
     print(f"report    {folder.root / 'report.html'}")
 
 
@@ -180,15 +186,16 @@ def scored_runs(studies: Sequence[Study], args: argparse.Namespace) -> dict[str,
         warnings.warn(
             f"{len(runs) - len(truths)} of {len(runs)} tomograms have no picks and are left out", stacklevel=2
         )
-    chosen = sorted(truths)[: args.limit_final_eval_tomos]
-    for study in studies:
-        if known := study.experiment.trained_on(chosen):
-            warnings.warn(
-                f"{study.experiment.name} was trained on {', '.join(known)}: evaluated on the same, it looks better "
-                "than it is",
-                stacklevel=2,
-            )
-    return {name: truths[name] for name in chosen}
+    return {name: truths[name] for name in sorted(truths)[: args.limit_final_eval_tomos]}
+
+
+def training_cautions(studies: Sequence[Study], run_names: Iterable[str]) -> list[str]:
+    """Sentences about the runs that the experiments know from their training."""
+    return [
+        f"{study.experiment.name}: {caution}"
+        for study in studies
+        for caution in cautions({name: training_use(name, study.experiment.descriptions) for name in run_names})
+    ]
 
 
 if __name__ == "__main__":

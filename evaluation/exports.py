@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.picks import picks_table, read_picks, table_coordinates_zyx, write_picks, write_submission
+from evaluation.training_use import TrainingUse
 from metrics.fbeta import Score
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
@@ -77,15 +78,21 @@ def write_results(
     output_dir: Path,
     picks: pd.DataFrame,
     score: Score | None,
-    scored_runs: Sequence[str],
+    training_uses: Mapping[str, TrainingUse],
     failures: Mapping[str, Exception],
     settings: Mapping[str, Any],
 ) -> None:
-    """submission.csv and scores.json: the score (null without truth), failed runs, and settings (dataclasses)."""
+    """submission.csv and scores.json: the score (null without truth), each run, failed runs, settings (dataclasses)."""
     write_submission(output_dir / "submission.csv", picks)
+    counts = picks["experiment"].value_counts()
+    by_run = score.weighted_per_run.to_dict() if score is not None else {}
     content = {
         "score": score.as_dict() if score is not None else None,
-        "scored_runs": list(scored_runs),
+        "scored_runs": sorted(by_run),
+        "runs": {
+            name: {"picks": int(counts.get(name, 0)), "weighted_f4": by_run.get(name), **asdict(use)}
+            for name, use in training_uses.items()
+        },
         "failed_runs": {name: str(error) for name, error in failures.items()},
         "settings": {name: asdict(one) for name, one in settings.items()},
     }

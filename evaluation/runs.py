@@ -18,6 +18,7 @@ from evaluation.exports import read_run_picks, write_curves, write_results, writ
 from evaluation.finished import TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
+from evaluation.training_use import TrainingUse
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
@@ -186,6 +187,7 @@ def evaluate_runs(
     particles: Sequence[Particle],
     output_dir: Path,
     *,
+    training_uses: Mapping[str, TrainingUse],
     settings: Mapping[str, object],
     failures: Mapping[str, InputError] | None = None,
     force: bool = False,
@@ -194,6 +196,7 @@ def evaluate_runs(
 
     Parameters
     ----------
+    training_uses : run name -> what part it had in training, of every tomogram
     settings : name -> dataclass, all that led to the results, for scores.json
     failures : of runs that could not be opened
 
@@ -219,12 +222,14 @@ def evaluate_runs(
     if not tables:
         raise next(iter(failures.values()))
     picks = pd.concat(tables, ignore_index=True)
+    uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {
         one.source.name: one.truth for one in tomograms if one.truth is not None and one.source.name not in failures
     }
     score = score_of(picks, truths, particles)
-    write_results(output_dir, picks, score, sorted(truths), failures, settings)
-    return Evaluation(picks, score, tuple(sorted(truths)), tuple(pictures), failures)
+    write_results(output_dir, picks, score, uses, failures, settings)
+    scored = tuple(sorted(score.runs)) if score is not None else ()
+    return Evaluation(picks, score, scored, tuple(pictures), failures)
 
 
 def _picture(output_dir: Path, run_name: str) -> Path:

@@ -372,7 +372,7 @@ MUTANTS = (
     ),
     Mutant(
         "networks that were trained on a tomogram search on it",
-        "evaluation/tuning/out_of_fold.py",
+        "evaluation/training_use.py",
         "return run_name in network.training_runs",
         "return False",
         "test_out_of_fold.py",

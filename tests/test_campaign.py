@@ -231,11 +231,15 @@ def test_hyperparameters_are_searched_on_what_a_network_was_not_trained_on(made,
     assert len(evaluated) == 2 * len(EVALUATED)
 
 
-def test_evaluation_on_training_tomograms_is_called_so(made, tmp_path):
+def test_evaluation_on_training_tomograms_is_called_so(made, tmp_path, capsys):
     words = command(made, output=tmp_path, experiments=["df2"])
     words[words.index("--data_root") + 1] = str(made / "data")
-    with pytest.warns(UserWarning, match="df2 was trained on TS_1, TS_2"):
+    with pytest.warns(UserWarning, match="df2: networks were trained on runs named TS_1, TS_2: if these are"):
         run_without_pictures(words)
+    assert capsys.readouterr().out.count("note: df2: networks were trained on runs named TS_1, TS_2") == 1
+    rows = pd.read_csv(tmp_path / "intermediate_results.csv").set_index(["detector", "tomogram"])
+    assert rows["trained_on"].to_dict() == {(f"fold_{k}", f"TS_{n}"): int(n == 2 - k) for k in (0, 1) for n in (1, 2)}
+    assert rows["held_out"].to_dict() == {(f"fold_{k}", f"TS_{n}"): int(n == 1 + k) for k in (0, 1) for n in (1, 2)}
 
 
 # --- Killed -------------------------------------------------------------------------------------------

@@ -123,11 +123,6 @@ def test_the_ensemble_is_tuned_on_every_held_out_tomogram(folder):
     assert all(one.combine is mean_of_maps for one in (ensemble.ensemble, *ensemble.tuning.values()))
 
 
-def test_an_experiment_knows_what_it_was_trained_on(folder):
-    """Fold 0 held out TS_0, on which the network of fold 2 was trained; of other runs nothing is written down."""
-    assert load(folder).trained_on(["TS_0", "TS_2", "TS_9"]) == ["TS_0", "TS_2"]
-
-
 # --- Mistakes -----------------------------------------------------------------------------------------
 def test_a_name_that_is_none(folder):
     (folder.parent / "empty").mkdir()

@@ -25,6 +25,8 @@ from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Predictor
 from particle_config import PARTICLES
 
+# On the data of their training; one test is about that.
+pytestmark = pytest.mark.filterwarnings("ignore:networks were trained on")
 ROOT = Path(__file__).parents[1]
 NAMES = [particle.name for particle in PARTICLES]
 QUICK = ["--epochs", "1", "--steps_per_epoch", "2", "--batch_size", "2", "--patch_size", "32", "32", "32"]
@@ -188,16 +190,44 @@ def test_a_checkpoint_alone_cc3d_and_no_truth(experiment, phantom, tmp_path, cap
             "--postprocessing_method cc3d --fixed_conf_threshold 0.1 --precision fp32".split()
         )
     assert "no picks to compare with" in capsys.readouterr().out
-    assert json.loads((tmp_path / "scores.json").read_text())["score"] is None
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["score"] is None and scores["scored_runs"] == []
+    assert [run_["weighted_f4"] for run_ in scores["runs"].values()] == [None]
 
 
-def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path):
-    name = find_runs(phantom, tomo_type="denoised")[1].name
-    eval_public_czi.main(
-        f"--model_path {experiment} --data_root {phantom} --output_dir {tmp_path} "
-        f"--limit_tomos_by_id {name} --sw_batch_size 2 --blend_mode constant".split()
+def test_a_run_whose_picks_are_empty_is_not_called_scored(experiment, training_tree, tmp_path, capsys):
+    """Its picks are in no score; without any other run there is none."""
+    first, second = find_runs(training_tree, tomo_type="denoised")
+    words = (
+        f"--model_path {experiment} --data_root {training_tree} --cache_dir {tmp_path / 'cache'} --output_dir".split()
     )
-    assert json.loads((tmp_path / "scores.json").read_text())["scored_runs"] == [name]
+    for number, (run_, scored) in enumerate(((second, [first.name]), (first, []))):
+        for path in run_.picks_dir.glob("*.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "points": []}))
+        eval_public_czi.main([*words, str(tmp_path / str(number))])
+        scores = json.loads((tmp_path / str(number) / "scores.json").read_text())
+        assert scores["scored_runs"] == scored and (scores["score"] is None) == (not scored)
+        printed = capsys.readouterr().out
+        assert (f"scored on the 1 runs that have picks: {first.name}" in printed) == bool(scored)
+    assert "no picks to compare with" in printed
+
+
+def test_training_layout_and_a_choice_of_runs(experiment, phantom, tmp_path, capsys):
+    """The network of fold 0 was trained on the second run, and chosen on the first."""
+    held_out, name = (run_.name for run_ in find_runs(phantom, tomo_type="denoised"))
+    common = f"--model_path {experiment} --data_root {phantom} --sw_batch_size 2 --blend_mode constant"
+    with pytest.warns(UserWarning, match=f"networks were trained on runs named {name}: if these are the same"):
+        eval_public_czi.main(f"{common} --output_dir {tmp_path / 'one'} --limit_tomos_by_id {name}".split())
+    scores = json.loads((tmp_path / "one" / "scores.json").read_text())
+    assert scores["scored_runs"] == [name] == list(scores["runs"])
+    use = {"networks": 1, "trained_on": 1, "held_out": 0, "searched_on": False}
+    picks = len(pd.read_csv(tmp_path / "one" / "submission.csv"))
+    assert scores["runs"][name] == {"picks": picks, "weighted_f4": scores["score"]["mean_over_runs_f4"], **use}
+    assert f"note: networks were trained on runs named {name}" in capsys.readouterr().out
+    eval_public_czi.main(f"{common} --output_dir {tmp_path / 'other'} --limit_tomos_by_id {held_out}".split())
+    assert f"note: runs named {held_out} were held out in training" in capsys.readouterr().out
+    run_ = json.loads((tmp_path / "other" / "scores.json").read_text())["runs"][held_out]
+    assert (run_["trained_on"], run_["held_out"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +378,8 @@ def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path
     entry = json.loads((tuned / "thresholds.json").read_text())["search"]
     held_out = [run_.name for run_ in find_runs(phantom, tomo_type="denoised")]
     assert entry["strategy"] == strategy and entry["runs"] == held_out
+    uses = json.loads((tuned / "scores.json").read_text())["runs"]
+    assert all(one["searched_on"] and one["networks"] == one["held_out"] == 1 for one in uses.values()) and uses
     assert entry["f4"] == json.loads((tuned / "scores.json").read_text())["score"]["weighted_f4"]
     grid = pd.read_csv(tuned / "search_grid.csv")
     assert set(grid["particle"]) == {*NAMES, "all"} and grid["f4_pooled"].between(0, 1).all()

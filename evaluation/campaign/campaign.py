@@ -25,6 +25,7 @@ from evaluation.campaign.folder import CampaignFolder
 from evaluation.finished import TomogramInput, finishing
 from evaluation.progress import ProgressBars
 from evaluation.runs import Outcome, Output, TomogramTask, evaluate_tomograms
+from evaluation.training_use import training_use
 from evaluation.tuning.search import search_hyperparameters
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
@@ -262,7 +263,7 @@ class Campaign:
         for task, by_method in detection.items():
             for configuration in map(task.configuration, by_method):
                 picks = self.folder.picks(configuration, task.detector.name, [name], self.particles)
-                self._rows.append(
-                    intermediate_row(configuration, task.detector.name, picks, self.truths[name], self.particles)
-                )
+                row = intermediate_row(configuration, task.detector.name, picks, self.truths[name], self.particles)
+                use = training_use(name, task.detector.descriptions)
+                self._rows.append({**row, "trained_on": use.trained_on, "held_out": use.held_out})
         self.folder.write_table("intermediate_results.csv", pd.DataFrame(self._rows))

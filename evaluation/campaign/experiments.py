@@ -16,7 +16,7 @@ from typing import Any
 from data.thresholds import Hyperparameters
 from detection.conditions import Conditions, found_in_training
 from errors import InputError
-from evaluation.tuning.out_of_fold import unseen_by
+from evaluation.training_use import unseen_by
 from inference.checkpoints import Description, check_agreement, check_particles, read_description
 from inference.ensembles import Ensemble, mean_of_maps, specialists_map
 from particle_config import Particle
@@ -55,10 +55,6 @@ class Experiment:
     folds: tuple[TrainedFold, ...]
     descriptions: tuple[Description, ...]
     arguments: Mapping[str, Any]
-
-    def trained_on(self, run_names: Sequence[str]) -> list[str]:
-        """Those of the runs that some of its networks were trained on."""
-        return [name for name in run_names if len(unseen_by(name, self.descriptions)) < len(self.folds)]
 
     def generalists_unseen_by(self, run_name: str) -> tuple[Path, ...]:
         """The generalists that were not trained on the run."""

@@ -101,6 +101,7 @@ class CampaignResults:
     experiments : in any order; no two of the same setting
     facts : what -> value, such as data root, device and versions
     commands : the lines that led here, training included where it is known
+    notes : sentences to stand below the ranking
     """
 
     title: str
@@ -110,6 +111,7 @@ class CampaignResults:
     experiments: Sequence[ExperimentResult]
     facts: Mapping[str, str]
     commands: Sequence[str]
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         settings = [experiment.setting for experiment in self.experiments]

@@ -45,9 +45,18 @@ def write_tables(campaign: Campaign, studies: Sequence[Study]) -> list[Evaluated
 
 
 def write_campaign_report(
-    campaign: Campaign, studies: Sequence[Study], results: Sequence[Evaluated], *, comment: str, command: str
+    campaign: Campaign,
+    studies: Sequence[Study],
+    results: Sequence[Evaluated],
+    *,
+    comment: str,
+    command: str,
+    notes: Sequence[str] = (),
 ) -> None:
-    """report.html, with pictures of the best and the worst tomogram of each experiment's best configuration."""
+    """report.html, with pictures of the best and the worst tomogram of each experiment's best configuration.
+
+    ``notes``: sentences to stand below the ranking.
+    """
     tasks = campaign.configurations(studies)
     by_name = {study.experiment.name: study for study in studies}
     pictured = {one.configuration.experiment: one for one in reversed(ranked(results))}.values()
@@ -75,6 +84,7 @@ def write_campaign_report(
         experiments=experiments,
         facts=facts,
         commands=[command],
+        notes=notes,
     )
     write_report(campaign.folder.root / "report.html", content)
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from errors import InputError
 from evaluation.finished import TomogramInput
+from evaluation.training_use import unseen_by
 from inference.checkpoints import Description
 from inference.ensembles import Ensemble
 from inference.tomograms import SourceTomogram
@@ -61,16 +62,3 @@ def out_of_fold(
         for source, members in unseen.items()
         if members
     ]
-
-
-def unseen_by(run_name: str, descriptions: Sequence[Description]) -> tuple[int, ...]:
-    """Indices of the networks that did not train on the run."""
-    held_out = {one.validation_run for one in descriptions}
-    return tuple(i for i, one in enumerate(descriptions) if not _trained_on(run_name, one, held_out))
-
-
-def _trained_on(run_name: str, network: Description, held_out: set[str]) -> bool:
-    if network.training_runs is not None:
-        return run_name in network.training_runs
-    # Without that list: what one fold holds out, all others were trained on.
-    return run_name in held_out and run_name != network.validation_run
