@@ -2,14 +2,18 @@
 
     python train.py --data_root /path/to/czi_dataset --fold 0 --comment first_run
     python train.py --encoder_name resnet34 --patch_size 128 128 128 --epochs 50 --run_specific_folds 0 1 2
+    python train.py --experiment_name my_run --fold 0 & python train.py --experiment_name my_run --fold 1
     python train.py --resume_from_checkpoint checkpoints/my_run/fold_0-last.ckpt --epochs 100
 
-Leave-one-out folds over the runs sorted by name. Each fold writes into checkpoints/{encoder}_{comment}_{time}/:
-the best checkpoint by weighted F4 on the held-out tomogram, the best one for every particle, the last one, and
-metrics and learning curves; args.json and thresholds.json describe the experiment.
+Leave-one-out folds over the runs sorted by name. Each fold writes into checkpoints/{encoder}_{comment}_{time}/ or
+checkpoints/{experiment_name}/ (folds started one by one are one experiment then): the best checkpoint by weighted F4 on
+the held-out tomogram, the best one for every particle, the last one, and metrics and learning curves; args.json and
+thresholds.json describe the experiment.
 """
 
 import argparse
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -18,7 +22,7 @@ from tqdm import tqdm
 from command_line import run_script
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
-from data.training_volume import VolumeSource, check_same_spacing
+from data.training_volume import Labels, VolumeSource, check_same_spacing
 from errors import InputError
 from particle_config import PARTICLES
 from training.argument_checks import check_arguments
@@ -29,31 +33,35 @@ from training.arguments import (
     add_model_arguments,
     add_output_arguments,
     add_process_arguments,
+    complete_arguments,
     hardware,
+    resolved_arguments,
     training_settings,
     volume_source,
 )
 from training.checkpoint_files import newest_state
 from training.experiment import (
+    automatic_name,
     check_resumable,
     check_same_arguments,
+    check_same_runs,
     experiment_of,
     finished_folds,
     forget_result,
+    holding_fold,
     open_experiment,
     share_run_id,
 )
 from training.run import train_fold
 
-# What may differ between the tasks of one job array,
-FOLD_FLAGS = ("fold", "run_specific_folds")
-# and between a run and its continuation: how long, how fast, where.
-MAY_CHANGE = (
-    *FOLD_FLAGS,
-    *("resume_from_checkpoint", "epochs", "lr", "data_root", "mask_dir", "output_dir", "comment", "wandb_mode"),
-    *("device", "devices", "num_nodes", "strategy", "num_workers", "cache_dir"),
-    *("max_memory_gb", "disable_cache"),  # flags of earlier versions, which changed no weight
+# What changes no network: which folds, where, and how fast. Of the data and masks the content is compared.
+ANYWHERE = (
+    *("fold", "run_specific_folds", "resume_from_checkpoint", "experiment_name", "comment", "output_dir", "wandb_mode"),
+    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs"),
+    *("max_memory_gb", "disable_cache"),  # flags of earlier versions
 )
+# What may differ between a run and its continuation.
+MAY_CHANGE = (*ANYWHERE, "epochs", "lr", "devices", "num_nodes")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,48 +81,72 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
     source, settings, machine = volume_source(args), training_settings(args), hardware(args)
-    runs = [run.name for run in source.runs()]
-    resumed = args.resume_from_checkpoint
-    resumed_fold = None if resumed is None else check_resumable(resumed, settings, source.tomo_types[0], runs)
-    indices = chosen_folds(args, len(runs), resumed_fold)
-    folds = load_folds(source)
-    check_patch_fits([folds[0].validation, *folds[0].training], settings.patch_size_zyx)
+    labels = read_labels(source)
+    check_patch_fits(labels, settings.patch_size_zyx)
+    resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}
+    resumed_fold = None if resumed is None else check_resumable(resumed, settings, source.tomo_types[0], list(runs))
+    indices = scored_folds(chosen_folds(args, len(runs), resumed_fold), labels, all_wanted=wanted_folds(args) is None)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
-    experiment_dir = experiment_of_run(args, resumed_fold)
+    experiment_dir = experiment_folder(args)
+    check = functools.partial(check_experiment, experiment_dir, args, runs)
+    check()
+    report_data(source, labels)
+    folds = load_folds(source, labels)
+    open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check)
     say(f"experiment {experiment_dir}")
     for index in indices:
-        if index in finished_folds(experiment_dir):
-            say(f"fold {index}: finished before")
-            continue
-        fold = folds[index]
-        say(f"fold {index}: {len(fold.training)} training tomograms, held out {fold.validation.run_name}")
-        train_fold(
-            fold,
-            source=source,
-            particles=PARTICLES,
-            settings=settings,
-            hardware=machine,
-            experiment_dir=experiment_dir,
-            wandb_mode=args.wandb_mode,
-            resume_from=resumed if index == resumed_fold else newest_state(experiment_dir, index),
-        )
+        with holding_fold(experiment_dir, index):
+            if index == resumed_fold:
+                forget_result(experiment_dir, index)
+            elif index in finished_folds(experiment_dir):
+                say(f"fold {index}: finished before")
+                continue
+            fold = folds[index]
+            say(f"fold {index}: {len(fold.training)} training tomograms, held out {fold.validation.run_name}")
+            train_fold(
+                fold,
+                source=source,
+                particles=PARTICLES,
+                settings=settings,
+                hardware=machine,
+                experiment_dir=experiment_dir,
+                wandb_mode=args.wandb_mode,
+                resume_from=resumed if index == resumed_fold else newest_state(experiment_dir, index),
+            )
     report(experiment_dir, indices)
 
 
-def experiment_of_run(args: argparse.Namespace, resumed_fold: int | None) -> Path:
-    """The folder of a new experiment, or that of the resumed checkpoint, whose fold then counts as unfinished."""
-    if resumed_fold is None:
-        return open_experiment(args.output_dir, args.encoder_name, args.comment, vars(args), FOLD_FLAGS)
-    folder = experiment_of(args.resume_from_checkpoint)
-    check_same_arguments(folder, vars(args), MAY_CHANGE, "resume with the same")
-    forget_result(folder, resumed_fold)
-    return folder
+def experiment_folder(args: argparse.Namespace) -> Path:
+    """That of the resumed checkpoint, of the name given, or of a new experiment."""
+    if args.resume_from_checkpoint is not None:
+        return experiment_of(args.resume_from_checkpoint)
+    return args.output_dir / (args.experiment_name or automatic_name(args.encoder_name, args.comment))
+
+
+def check_experiment(folder: Path, args: argparse.Namespace, runs: Mapping[str, str]) -> None:
+    """InputError where the folder holds an experiment of other arguments, or on other runs."""
+    arguments, defaults = resolved_arguments(args), build_parser().parse_args([])
+    if args.resume_from_checkpoint is not None:
+        may_differ, advice = MAY_CHANGE, "resume with the same"
+    else:
+        other = "--comment" if args.experiment_name is None else "--experiment_name"
+        may_differ, advice = ANYWHERE, f"give this run another {other}"
+    check_same_arguments(
+        *(folder, arguments, may_differ, advice),
+        complete=functools.partial(complete_arguments, defaults=defaults),
+        constants=arguments.keys() - vars(defaults).keys(),
+    )
+    check_same_runs(folder, runs, args.data_root)
+
+
+def wanted_folds(args: argparse.Namespace) -> list[int] | None:
+    return args.run_specific_folds if args.fold is None else [args.fold]
 
 
 def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None) -> list[int]:
     """Indices of the folds to run, the resumed one first."""
-    wanted = args.run_specific_folds if args.fold is None else [args.fold]
+    wanted = wanted_folds(args)
     for index in wanted or ():
         if not 0 <= index < count:
             raise InputError(f"fold {index} does not exist: {args.data_root} gives folds 0 to {count - 1}")
@@ -126,13 +158,67 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
     return [resumed_fold, *(index for index in indices if index != resumed_fold)]
 
 
-def load_folds(source: VolumeSource) -> list[Fold]:
+def scored_folds(indices: list[int], labels: Sequence[Labels], *, all_wanted: bool) -> list[int]:
+    """The folds that have points to train on and points to be scored by.
+
+    Where all are wanted, those that cannot be scored are left out with a line; where they were named, InputError.
+    """
+    scored = []
+    for index in indices:
+        held_out = labels[index]
+        if not any(one.points > one.outside for one in labels if one is not held_out):
+            raise InputError(
+                f"fold {index}: its training runs have no point inside their tomograms; "
+                "check their picks and --voxel_spacing"
+            )
+        if any(p.score_weight > 0 and len(held_out.centres_zyx_voxels.get(p.label, ())) for p in PARTICLES):
+            scored.append(index)
+            continue
+        problem = f"fold {index} holds out {held_out.run_name}, which has no points to be scored by"
+        if not all_wanted:
+            raise InputError(f"{problem}; choose other folds")
+        say(f"{problem}: left out")
+    if not scored:
+        raise InputError("no run has points of a particle that is scored; check the picks")
+    return scored
+
+
+def read_labels(source: VolumeSource) -> list[Labels]:
+    """What the picks of all runs say: mistakes in them are found before tomograms are read."""
+    labels = [source.labels(run) for run in _with_bar(source.runs(), "picks and masks")]
+    check_same_spacing(labels)
+    return labels
+
+
+def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
+    """One line for each thing about the data that the user should know of."""
+    for lacking, names in grouped(source.left_out()).items():
+        say(f"left out, without a {lacking}: {', '.join(names)} (folds count the other {len(labels)} runs)")
+    for reason, names in grouped({one.run_name: one.painted_since for one in labels if one.painted_since}).items():
+        say(f"mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
+    for one in labels:
+        if one.outside:
+            say(
+                f"{one.run_name}: {one.outside} of {one.points} points lie outside of the tomogram; "
+                "are --voxel_spacing and the picks right?"
+            )
+
+
+def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Run -> reason, turned round."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return names
+
+
+def load_folds(source: VolumeSource, labels: Sequence[Labels]) -> list[Fold]:
     """All folds, with their tomograms ready to be cut."""
-    runs = source.runs()
-    silent = True if rank_zero_only.rank else None  # None: without a terminal
-    volumes = [source.load(run) for run in tqdm(runs, desc="reading", unit="run", disable=silent)]
-    check_same_spacing(volumes)
-    return leave_one_out(volumes)
+    return leave_one_out([source.load(one.run, one) for one in _with_bar(labels, "reading")])
+
+
+def _with_bar(items: Sequence, text: str) -> tqdm:
+    return tqdm(items, desc=text, unit="run", disable=True if rank_zero_only.rank else None)  # None: without a terminal
 
 
 @rank_zero_only

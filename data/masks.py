@@ -174,6 +174,8 @@ def difference(path: Path, record: Mapping) -> str | None:
         found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "nobody knows what"  # of an earlier version, which kept no record
+    if not isinstance(found, dict):
+        return "nobody knows what"
     if found == record:
         return None
     words = [word for name, word in INGREDIENTS.items() if found.get(name) != record[name]]

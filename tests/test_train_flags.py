@@ -1,13 +1,20 @@
 """Every flag of train.py reaches what trains; what contradicts itself is refused with one line."""
 
 import dataclasses
+import json
 
 import pytest
 
 import train
 from errors import InputError
 from training.argument_checks import check_arguments
-from training.arguments import hardware, training_settings, volume_source
+from training.arguments import (
+    complete_arguments,
+    hardware,
+    resolved_arguments,
+    training_settings,
+    volume_source,
+)
 
 # One case for every flag: words that differ from the defaults, and the plain value that they must change.
 CASES = {
@@ -48,7 +55,10 @@ CASES = {
     "--voxel_spacing": (["7"], "voxel_spacing_angstrom", 7.0),
 }
 # What the flags of the experiment as a whole do is tested where experiments are run.
-ELSEWHERE = {"--resume_from_checkpoint", "--comment", "--output_dir", "--fold", "--run_specific_folds", "--wandb_mode"}
+ELSEWHERE = {
+    *("--resume_from_checkpoint", "--comment", "--experiment_name", "--output_dir", "--fold", "--run_specific_folds"),
+    "--wandb_mode",
+}
 
 
 def plain_values(words):
@@ -78,9 +88,71 @@ def test_single_voxels_get_heavy_weights_unless_told_otherwise():
     assert plain_values(["--single_pixel_mask", "--class_loss_weights", *"1234567"])["class_loss_weights"][1] == 2
 
 
+def test_single_voxels_are_trained_by_cross_entropy_unless_told_otherwise():
+    assert plain_values([])["loss_type"] == "ce_tversky"
+    assert plain_values(["--single_pixel_mask"])["loss_type"] == "ce"
+    assert plain_values(["--single_pixel_mask", "--loss_type", "ce_tversky"])["loss_type"] == "ce_tversky"
+
+
+# --- args.json ----------------------------------------------------------------------------------------
+def resolved(words):
+    """What args.json of a run with these words holds."""
+    return json.loads(json.dumps(resolved_arguments(train.build_parser().parse_args(words)), default=str))
+
+
+@pytest.mark.parametrize("flag", [flag for flag in CASES if flag.removeprefix("--") not in train.ANYWHERE])
+def test_what_changes_the_networks_is_written_down(flag):
+    words, default = [flag, *CASES[flag][0]], resolved([])
+    changed = {name for name, value in resolved(words).items() if value != default[name]}
+    assert changed - set(train.ANYWHERE)
+
+
+@pytest.mark.parametrize(
+    ("constant", "name", "value"),
+    [
+        ("WEIGHT_DECAY", "weight_decay", 0.5),
+        ("GRADIENT_CLIP", "gradient_clip", 7.0),
+        ("WARMUP_STEPS", "warmup_steps", 3),
+        ("EMA_DECAY", "ema_decay", 0.5),
+        ("SWA_START_FRACTION", "swa_start_fraction", 0.5),
+        ("BACKGROUND_FRACTION", "background_fraction", 0.5),
+        ("NMS_RADIUS_FRACTION", "nms_radius_fraction", 0.5),
+        ("SW_OVERLAP", "validation_overlap", 0.5),
+        ("GRADNORM_LR", "gradnorm_lr", 0.5),
+    ],
+)
+def test_what_config_gave_is_written_down(monkeypatch, constant, name, value):
+    words = ["--use_gradnorm"]
+    assert resolved(words)[name] not in (None, value)
+    monkeypatch.setattr(f"config.{constant}", value)
+    assert resolved(words)[name] == value
+
+
+def test_clip_range_and_class_weights_are_written_down():
+    assert resolved([])["norm_percentiles"] == [0.5, 99.5] and resolved([])["class_loss_weights"][:2] == [1.0, 20.0]
+    assert resolved(["--disable_global_norm"])["norm_percentiles"] is None
+
+
+@pytest.mark.parametrize("words", [[], ["--single_pixel_mask", "--radius_fraction", "0.4"], ["--disable_global_norm"]])
+def test_arguments_of_earlier_versions_are_completed(words):
+    """They kept the flags as given; what is complete stays as it is."""
+    parser = train.build_parser()
+    earlier = json.loads(json.dumps(vars(parser.parse_args(words)), default=str))
+    del earlier["experiment_name"]
+    defaults, expected = parser.parse_args([]), resolved(words)
+    for saved in (earlier, expected):
+        completed = complete_arguments(saved, defaults)
+        assert json.loads(json.dumps(completed, default=str)) == expected
+    assert complete_arguments({**expected, "weight_decay": 0.5}, defaults)["weight_decay"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        ("--single_pixel_mask --use_gradnorm", "which ce is not"),
+        ("--experiment_name a/b", "without slashes"),
+        ("--experiment_name a --comment b", "give one of them"),
+        ("--experiment_name a --resume_from_checkpoint b/fold_0-last.ckpt", "not of the experiment a"),
         ("--use_swa --use_ema", "exclude each other"),
         ("--fold 0 --run_specific_folds 1", "exclude each other"),
         ("--use_gradnorm --loss_type focal", "ce_tversky"),

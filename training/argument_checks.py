@@ -11,6 +11,8 @@ from errors import InputError
 from losses import HYBRID_LOSSES
 from models import nearest_patch_size
 from particle_config import PARTICLES
+from training.arguments import loss_type
+from training.experiment import experiment_of
 
 ABOVE_ZERO = ("epochs", "steps_per_epoch", "batch_size", "lr", "devices", "num_nodes", "gradnorm_lr")
 
@@ -29,6 +31,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--seed must be from 0 to 2147483647, got {args.seed}")
     if "/" in args.comment or "\\" in args.comment:
         raise InputError(f"--comment becomes part of a folder's name and must not hold a slash, got {args.comment}")
+    _check_experiment_name(args)
     _check_weights(args.class_loss_weights)
     _check_exclusive(args)
     _check_devices(args)
@@ -39,6 +42,19 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--patch_size {_words(patch_size)} does not fit {args.encoder_name}; "
             f"the nearest that does: {_words(nearest)}"
         )
+
+
+def _check_experiment_name(args: argparse.Namespace) -> None:
+    name = args.experiment_name
+    if name is None:
+        return
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise InputError(f"--experiment_name is the name of a folder in --output_dir, without slashes, got {name!r}")
+    if args.comment:
+        raise InputError("--comment is part of the name that --experiment_name replaces; give one of them")
+    resumed = args.resume_from_checkpoint
+    if resumed is not None and experiment_of(resumed).resolve().name != name:
+        raise InputError(f"--resume_from_checkpoint {resumed} is not of the experiment {name}; leave out one of them")
 
 
 def _check_weights(weights: list[float] | None) -> None:
@@ -63,9 +79,9 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         raise InputError("--use_mixup blends patches of a batch and needs --batch_size 2 or more")
     if args.gradnorm_lr is not None and not args.use_gradnorm:
         raise InputError("--gradnorm_lr has no effect without --use_gradnorm; give both or neither")
-    if args.use_gradnorm and args.loss_type not in HYBRID_LOSSES:
+    if args.use_gradnorm and loss_type(args) not in HYBRID_LOSSES:
         raise InputError(
-            f"--use_gradnorm balances the terms of a hybrid loss, which {args.loss_type} is not; "
+            f"--use_gradnorm balances the terms of a hybrid loss, which {loss_type(args)} is not; "
             f"use --loss_type {' or '.join(HYBRID_LOSSES)}"
         )
     if args.disable_global_norm and args.norm_percentiles is not None:

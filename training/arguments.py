@@ -1,7 +1,10 @@
 """The command line of training: its flags, and the settings that come of them."""
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import config
 from data.augmentation import LEVELS
@@ -22,6 +25,14 @@ from tta.orientations import TILT_AXES
 # Lightning's strategies that fit: every process holds the whole network.
 STRATEGIES = ("auto", "ddp")
 SWITCH = argparse.BooleanOptionalAction
+# What TrainingSettings has about the search for thresholds in validation: of no weight in the network.
+OF_VALIDATION = ("inference", "validation_grids", "detection_defaults")
+# Fields of TrainingSettings that args.json holds under the name of their flag.
+FLAG_OF_FIELD = {
+    "patch_size_zyx": "patch_size",
+    "learning_rate": "lr",
+    "gradnorm_learning_rate": "gradnorm_lr",
+}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +99,11 @@ def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("loss function")
-    group.add_argument("--loss_type", choices=LOSSES, default=config.LOSS_TYPE, help="training loss")
+    group.add_argument(
+        "--loss_type",
+        choices=LOSSES,
+        help=f"training loss (default: {config.LOSS_TYPE}; {config.SINGLE_VOXEL_LOSS_TYPE} for single voxels)",
+    )
     group.add_argument(
         "--class_loss_weights",
         type=float,
@@ -102,7 +117,12 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data and augmentation")
     group.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="training tree")
-    group.add_argument("--mask_dir", type=Path, help="output_dir of prepare_mask_czi.py (default: data_root/mask)")
+    group.add_argument(
+        "--mask_dir",
+        type=Path,
+        help="output_dir of prepare_mask_czi.py; runs without a mask there are left out "
+        "(default: data_root/mask, where what is missing or outdated is painted from the picks)",
+    )
     group.add_argument(
         "--training_tomo_types",
         nargs="+",
@@ -154,6 +174,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("logging and output")
     group.add_argument("--comment", default="", help="part of the experiment's name, here and in W&B")
+    group.add_argument(
+        "--experiment_name",
+        metavar="NAME",
+        help="of the folder, so that folds started one by one are one experiment (default: encoder, comment and time)",
+    )
     group.add_argument("--output_dir", type=Path, default=config.OUTPUT_ROOT / "checkpoints", help="of all experiments")
     group.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
     group.add_argument(
@@ -172,6 +197,7 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
         tomo_types=_validated_first(args.training_tomo_types),
         radius_fraction=0.0 if args.single_pixel_mask else args.radius_fraction,
         norm_percentiles=None if args.disable_global_norm else tuple(percentiles),
+        masks_given=args.mask_dir is not None,
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
         cache_dir=args.cache_dir,
@@ -202,7 +228,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         ema_decay=config.EMA_DECAY,
         swa_start_fraction=config.SWA_START_FRACTION,
         swa_rate_fraction=config.SWA_RATE_FRACTION,
-        loss_type=args.loss_type,
+        loss_type=loss_type(args),
         class_loss_weights=_class_loss_weights(args),
         gradnorm_learning_rate=_given_or(args.gradnorm_lr, config.GRADNORM_LR) if args.use_gradnorm else None,
         background_fraction=config.BACKGROUND_FRACTION,
@@ -243,6 +269,41 @@ def validation_grids() -> tuple[Grid, ...]:
 def detection_defaults() -> dict[str, dict[str, float]]:
     """Method -> keyword -> value."""
     return {method: {row.keyword: row.default_for(method) for row in hyperparameters_of(method)} for method in METHODS}
+
+
+def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """For args.json: every flag with the value in effect, and what config.py and particle_config.py add."""
+    source, settings = volume_source(args), training_settings(args)
+    values = {
+        field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in OF_VALIDATION
+    }
+    return {
+        **vars(args),
+        **{FLAG_OF_FIELD.get(name, name): value for name, value in values.items()},
+        **{f"validation_{name}": getattr(settings.inference, name) for name in ("window", "overlap", "blend_mode")},
+        "use_ema": settings.averaging == "ema",
+        "data_root": source.data_root.resolve(),
+        "mask_dir": args.mask_dir and args.mask_dir.resolve(),
+        "training_tomo_types": source.tomo_types,
+        "radius_fraction": source.radius_fraction,
+        "norm_percentiles": source.norm_percentiles,
+        "particles": [[p.name, p.label, p.radius_angstrom, p.score_weight] for p in PARTICLES],
+    }
+
+
+def complete_arguments(saved: Mapping[str, Any], defaults: argparse.Namespace) -> dict[str, Any]:
+    """What args.json says, as resolved_arguments would now.
+
+    Earlier versions kept the flags as they were given: the others count as the defaults of today.
+    """
+    flags = {name: saved.get(name, default) for name, default in vars(defaults).items()}
+    flags |= {"data_root": Path(flags["data_root"]), "mask_dir": None}
+    resolved = resolved_arguments(argparse.Namespace(**flags))
+    return {**resolved, **{name: value for name, value in saved.items() if name not in flags}}
+
+
+def loss_type(args: argparse.Namespace) -> str:
+    return args.loss_type or (config.SINGLE_VOXEL_LOSS_TYPE if args.single_pixel_mask else config.LOSS_TYPE)
 
 
 def hardware(args: argparse.Namespace) -> Hardware:

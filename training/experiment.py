@@ -3,17 +3,20 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities import rank_zero_only
 
 from data.files import atomic_path
 from data.thresholds import write_thresholds
+from data.training_volume import check_same_content
 from errors import InputError
 from inference.checkpoints import read_description
 from particle_config import Particle
@@ -21,6 +24,8 @@ from training.settings import TrainingSettings
 
 # All processes of a run write into one folder; those that it starts itself learn its name by this variable.
 RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
+# Processes that cut patches outlive a training that was killed by five seconds, and its lock with them.
+LOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -39,30 +44,77 @@ def fold_dir(experiment_dir: Path, fold: int) -> Path:
     return experiment_dir / f"fold_{fold}"
 
 
-def open_experiment(
-    root: Path, encoder_name: str, comment: str, arguments: Mapping[str, Any], ignored: Sequence[str] = ()
-) -> Path:
-    """The folder named after encoder, comment and run, with the arguments of the run in it.
+def automatic_name(encoder_name: str, comment: str) -> str:
+    """Encoder, comment and time, or the id of a SLURM job: the tasks of an array share it, a requeued job keeps it."""
+    return "_".join([encoder_name, *([comment] if comment else []), _run_id()])
 
-    A SLURM job names it by its id: the tasks of a job array share it, and a requeued job finds it again.
-    Raises InputError where it holds an experiment of other arguments (but for those ``ignored``).
+
+def open_experiment(folder: Path, arguments: Mapping[str, Any], check: Callable[[], None]) -> None:
+    """Write down the arguments of a new experiment, or ``check`` them against those that are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # of two that start at once, one is the second
+        check()
+        if not (folder / "args.json").is_file():
+            _write_json(folder / "args.json", arguments)
+
+
+def check_same_arguments(
+    folder: Path,
+    arguments: Mapping[str, Any],
+    ignored: Sequence[str],
+    advice: str,
+    complete: Callable[[dict], Mapping[str, Any]] = dict,
+    constants: Collection[str] = (),
+) -> None:
+    """InputError when the experiment in a folder was started with other arguments, but for those ``ignored``.
+
+    ``complete`` adds to arguments that were read what earlier versions did not write; ``constants`` are those that are
+    no flags.
     """
-    folder = root / "_".join([encoder_name, *([comment] if comment else []), _run_id()])
-    if not (folder / "args.json").is_file():
-        _write_json(folder / "args.json", arguments)
-    check_same_arguments(folder, arguments, ignored, "give this run another --comment")
-    return folder
-
-
-def check_same_arguments(folder: Path, arguments: Mapping[str, Any], ignored: Sequence[str], advice: str) -> None:
-    """InputError when the experiment in a folder was started with other arguments, but for those ``ignored``."""
     path = folder / "args.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(dict(arguments), default=str))
+    before, now = _as_json(complete(json.loads(path.read_text(encoding="utf-8")))), _as_json(arguments)
     for name in sorted({*now, *before} - set(ignored)):
         if now.get(name) != before.get(name):
-            raise InputError(f"{folder} is of a run with --{name} {before.get(name)}, not {now.get(name)}; {advice}")
+            what = f"{name} in config.py or particle_config.py:" if name in constants else f"--{name}"
+            raise InputError(f"{folder} is of a run with {what} {before.get(name)}, not {now.get(name)}; {advice}")
+
+
+def check_same_runs(folder: Path, runs: Mapping[str, str], data_root: Path) -> None:
+    """InputError when the experiment in a folder was started on other runs (name -> data.training_volume.run_content).
+
+    Experiments of earlier versions do not say on which.
+    """
+    path = folder / "args.json"
+    before = json.loads(path.read_text(encoding="utf-8")).get("runs") if path.is_file() else None
+    if before is not None:
+        advice = "give the --data_root that it was started on, or start another experiment"
+        check_same_content(before, runs, f"{data_root} is not what {folder} was trained on", advice)
+
+
+@contextmanager
+def holding_fold(experiment_dir: Path, fold: int) -> Iterator[None]:
+    """Keep a fold for this run until the block ends; InputError when another one trains it.
+
+    The lock goes with the process that holds it, however that ends.
+    """
+    if rank_zero_only.rank:  # the first process holds it for all
+        yield
+        return
+    folder = fold_dir(experiment_dir, fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process is training fold {fold} of {experiment_dir}; wait for it, or choose another fold or name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run_id() -> str:
@@ -132,6 +184,10 @@ def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_
     if steps >= settings.total_steps and saved.fold in finished_folds(experiment_of(path)):
         raise InputError(f"{this} has {steps} steps behind it; for more, give --epochs above {settings.epochs}")
     return saved.fold
+
+
+def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(content), default=str))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
