@@ -158,6 +158,8 @@ def training_root(experiment: Experiment, args: argparse.Namespace) -> Path:
             f"{experiment.name} was trained on {root}, which is not there; "
             "say where its training data is by --training_data_root"
         )
+    if args.training_data_root is None:
+        experiment.check_training_data(root, PARTICLES)
     return root
 
 

@@ -36,6 +36,7 @@ class Mutant:
 
 TRAINING, EVALUATION = "test_training_joints.py", "test_evaluation_joints.py"
 CHECKPOINT = "test_files_to_checkpoint.py"
+LOSS, FOLDER = "test_training.py", "test_experiment_folder.py"
 
 MUTANTS = (
     # --- Training data ---
@@ -56,15 +57,15 @@ MUTANTS = (
     Mutant(
         "particle centres in angstrom",
         "data/training_volume.py",
-        "picks[particle.name] / first.voxel_spacing_angstrom",
-        "picks[particle.name]",
+        "picks[p.name] / spacing",
+        "picks[p.name]",
         "test_training_volume.py",
     ),
     Mutant(
         "particle centres in x, y, z",
         "data/training_volume.py",
-        "picks[particle.name] / first.voxel_spacing_angstrom",
-        "picks[particle.name][:, ::-1] / first.voxel_spacing_angstrom",
+        "picks[p.name] / spacing",
+        "picks[p.name][:, ::-1] / spacing",
         "test_training_volume.py",
     ),
     Mutant(
@@ -123,7 +124,59 @@ MUTANTS = (
         "hash_of([str(tomogram.path.resolve())])",
         "test_tomogram_cache.py",
     ),
+    Mutant(
+        "outdated masks taken as they are",
+        "data/training_volume.py",
+        "if other is None or np.array_equal(mask, make_mask(**made_from)):",
+        "if True:",
+        "test_training_volume.py",
+    ),
+    Mutant(
+        "given masks of other picks painted anew",
+        "data/training_volume.py",
+        "            if self.masks_given:\n                raise\n",
+        "",
+        "test_training_volume.py",
+    ),
     # --- Training ---
+    Mutant("a diverged loss in the end forgiven", "training/callbacks.py", "DIVERGED = 5.0", "DIVERGED = 5e9", LOSS),
+    Mutant(
+        "weights that are no numbers saved",
+        "training/callbacks.py",
+        "bool(torch.isfinite(weight).all())",
+        "True",
+        LOSS,
+    ),
+    Mutant(
+        "single voxels trained by the loss of spheres",
+        "training/arguments.py",
+        "config.SINGLE_VOXEL_LOSS_TYPE if args.single_pixel_mask else config.LOSS_TYPE",
+        "config.LOSS_TYPE",
+        "test_train_flags.py",
+    ),
+    Mutant(
+        "constants of config.py not compared",
+        "training/arguments.py",
+        "for name, value in saved.items() if name not in flags",
+        "for name, value in saved.items() if name == 'runs'",
+        FOLDER,
+    ),
+    Mutant(
+        "an experiment goes on with other runs", "training/experiment.py", "if before is not None:", "if False:", FOLDER
+    ),
+    Mutant(
+        "a fold trained twice at a time", "training/experiment.py", "        lock.acquire()", "        pass", FOLDER
+    ),
+    Mutant(
+        "a held-out run without scored points validated on", "train.py", "p.score_weight > 0 and len(", "len(", FOLDER
+    ),
+    Mutant(
+        "a campaign tuned on any training data",
+        "run_experiment_evaluation.py",
+        "experiment.check_training_data(root, PARTICLES)",
+        "pass",
+        "test_experiments.py",
+    ),
     Mutant(
         "Tversky of every patch by itself", "losses/tversky.py", "over = (0, 2, 3, 4)", "over = (2, 3, 4)", TRAINING
     ),

@@ -1,16 +1,22 @@
 """Experiments on disk, and what each strategy makes of them: which networks, and what they may be tuned on."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tiny_campaign
 import torch
 
+import train
 from errors import InputError
 from evaluation.campaign.experiments import STRATEGIES, load_experiment
 from inference.checkpoints import KEY, Description
 from inference.ensembles import mean_of_maps, specialists_map
 from particle_config import PARTICLES, table_as_dicts
+from run_experiment_evaluation import training_root
+from training.arguments import resolved_arguments, volume_source
 
 NAMES = [particle.name for particle in PARTICLES]
 
@@ -121,6 +127,50 @@ def test_the_ensemble_is_tuned_on_every_held_out_tomogram(folder):
         "TS_2": ["fold_2"],
     }
     assert all(one.combine is mean_of_maps for one in (ensemble.ensemble, *ensemble.tuning.values()))
+
+
+# --- The data it was trained on -----------------------------------------------------------------------
+def trained_on_tiny_data(tmp_path, folder, **changes):
+    """An experiment that was trained on two runs of noise."""
+    for seed, name in enumerate(tiny_campaign.TRAINING):
+        tiny_campaign.write_run(tmp_path / "data", name, seed)
+    args = train.build_parser().parse_args(["--data_root", str(tmp_path / "data")])
+    runs = {labels.run_name: labels.content for labels in train.read_labels(volume_source(args))}
+    arguments = {**resolved_arguments(args), "runs": runs, **changes}
+    (folder / "args.json").write_text(json.dumps(arguments, default=str))
+    return load(folder)
+
+
+def test_training_data_is_known_by_its_content_wherever_it_lies(tmp_path, folder):
+    experiment = trained_on_tiny_data(tmp_path, folder)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    tiny_campaign.write_run(tmp_path / "moved", "TS_3", 3)  # a run that has come since takes nothing away
+    experiment.check_training_data(tmp_path / "moved", PARTICLES)
+    for seed, name in enumerate(tiny_campaign.TRAINING):
+        tiny_campaign.write_run(tmp_path / "other", name, seed + 7)
+    advice = "say where its training data is by --training_data_root"
+    with pytest.raises(InputError, match=rf"df1 was trained on: it has other picks, .* of run TS_1, TS_2; {advice}"):
+        experiment.check_training_data(tmp_path / "other", PARTICLES)
+    shutil.rmtree(tmp_path / "moved" / "train" / "static" / "ExperimentRuns" / "TS_2")
+    with pytest.raises(InputError, match="it has no run TS_2"):
+        experiment.check_training_data(tmp_path / "moved", PARTICLES)
+
+
+def test_a_campaign_refuses_other_training_data(tmp_path, folder):
+    """Unless the user says that it is the right one."""
+    changes = {"runs": dict.fromkeys(tiny_campaign.TRAINING, "0123")}
+    experiment = trained_on_tiny_data(tmp_path, folder, **changes)
+    with pytest.raises(InputError, match="is not what df1 was trained on"):
+        training_root(experiment, SimpleNamespace(training_data_root=None))
+    said = SimpleNamespace(training_data_root=tmp_path / "data")
+    assert training_root(experiment, said) == tmp_path / "data"
+
+
+def test_a_relative_data_root_of_an_earlier_version_is_said(tmp_path, folder, monkeypatch):
+    (tmp_path / "phantom").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"df1 was trained on phantom, taken as \S+/phantom; .*--training_data_root"):
+        training_root(load(folder), SimpleNamespace(training_data_root=None))
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.czi import find_runs
+from data.picks import read_run_picks
 from data.thresholds import Hyperparameters
+from data.tomogram import open_tomogram
+from data.training_volume import check_same_content, run_content
 from detection.conditions import Conditions, found_in_training
 from errors import InputError
 from evaluation.training_use import unseen_by
@@ -55,6 +59,34 @@ class Experiment:
     folds: tuple[TrainedFold, ...]
     descriptions: tuple[Description, ...]
     arguments: Mapping[str, Any]
+
+    def check_training_data(self, data_root: Path, particles: Sequence[Particle]) -> None:
+        """InputError when a data root does not hold what the networks were trained on.
+
+        Those of earlier versions do not say what it was; a relative path of theirs gives a warning.
+        """
+        arguments = self.arguments
+        if "runs" not in arguments:
+            if not data_root.is_absolute():
+                text = f"{self.name} was trained on {data_root}, taken as {data_root.resolve()}"
+                warnings.warn(f"{text}; if that is another data set, give --training_data_root", stacklevel=2)
+            return
+        tomo_type = arguments["training_tomo_types"][0]
+        runs = {run.name: run for run in find_runs(data_root, tomo_type=tomo_type, split="train")}
+        now = {
+            name: run_content(
+                read_run_picks(runs[name].picks_dir, particles),
+                open_tomogram(
+                    runs[name].tomogram_path(tomo_type), voxel_spacing_angstrom=arguments.get("voxel_spacing")
+                ),
+            )
+            for name in arguments["runs"]
+            if name in runs
+        }
+        check_same_content(
+            *(arguments["runs"], now, f"{data_root} is not what {self.name} was trained on"),
+            "say where its training data is by --training_data_root",
+        )
 
     def generalists_unseen_by(self, run_name: str) -> tuple[Path, ...]:
         """The generalists that were not trained on the run."""
