@@ -100,10 +100,16 @@ def test_a_slurm_job_that_was_preempted_goes_on_from_its_last_checkpoint(phantom
 
 
 def test_the_tasks_of_a_job_array_share_an_experiment(phantom, tmp_path):
-    words = ["--data_root", phantom, "--output_dir", tmp_path / "out", "--cache_dir", tmp_path / "cache", *TINY]
-    words += ["--epochs", 1, "--steps_per_epoch", 1]
+    """Each with the cache of its node, and as many processes as there are cores."""
+    words = ["--data_root", phantom, "--output_dir", tmp_path / "out", *TINY, "--epochs", 1, "--steps_per_epoch", 1]
     array = {**SLURM, "SLURM_ARRAY_JOB_ID": "99"}
-    tasks = [start([*words, "--fold", k], **{**array, "SLURM_JOB_ID": str(100 + k)}) for k in (0, 1)]
+    tasks = [
+        start(
+            [*words, "--fold", k, "--cache_dir", tmp_path / f"cache_{k}", "--num_workers", k],
+            **{**array, "SLURM_JOB_ID": str(100 + k)},
+        )
+        for k in (0, 1)
+    ]
     for task in tasks:
         finish(task)
     [experiment] = (tmp_path / "out").iterdir()

@@ -1,5 +1,6 @@
 """prepare_mask_czi.py on tiny trees."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ def test_masks_table_and_pictures(tmp_path, capsys):
     folder = tmp_path / "mask" / "segmentations_0.5"
     names = [f"TS_{k}.{kind}" for k in (1, 2) for kind in ("json", "npy", "png")]
     assert sorted(path.name for path in folder.iterdir()) == names
+    record = json.loads((folder / "TS_1.json").read_text())
+    assert record["shape_zyx"] == list(SHAPE) and record["voxel_spacing_angstrom"] == 10.0
+    assert record["radius_fraction"] == 0.5 and record["particles"][3] == ["ribosome", 4, 150.0]
     mask = np.load(folder / "TS_1.npy")
     assert (mask.shape, mask.dtype) == (SHAPE, np.uint8)
     assert mask[4, 5, 6] == 1
