@@ -181,6 +181,16 @@ def test_the_data_root_is_known_by_its_content(tmp_path, trained, monkeypatch):
     assert trained == [(0, "TS_1"), (1, "TS_2")]
 
 
+def test_a_checkpoint_goes_on_with_the_runs_that_it_was_trained_on(tmp_path, trained):
+    """Also where args.json is of an earlier version: fold 0 held out TS_1 and was trained on TS_2 alone."""
+    checkpoint = tmp_path / "out" / "one" / "fold_0-last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    tiny_campaign.write_checkpoint(checkpoint, 0, seed=0)
+    with pytest.raises(InputError, match=r"last.ckpt was trained on other runs: TS_3; give the same --data_root"):
+        start(tmp_path, "--output_stride", 1, "--resume_from_checkpoint", checkpoint)
+    assert trained == []
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

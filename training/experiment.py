@@ -177,6 +177,10 @@ def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_
         raise InputError(f"{this} was validated on {saved.tomo_types[0]} tomograms, not on {tomo_type}")
     if saved.fold >= len(run_names) or run_names[saved.fold] != saved.validation_run:
         raise InputError(f"{this} held out {saved.validation_run}, which is not fold {saved.fold} of this data root")
+    others = set(run_names) - {saved.validation_run}
+    if saved.training_runs is not None and set(saved.training_runs) != others:
+        changed = ", ".join(sorted(set(saved.training_runs) ^ others))
+        raise InputError(f"{this} was trained on other runs: {changed}; give the same --data_root and --mask_dir")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if "optimizer_states" not in checkpoint:
         raise InputError(f"{this} holds the weights alone; resume from {path.parent / f'fold_{saved.fold}-last.ckpt'}")
