@@ -1,7 +1,8 @@
 """What confidences hold for: maps that are made and searched like those that they were learnt on.
 
-A calibration turns scores into confidences. Other views, an average of several networks, another kind of tomogram, a
-coarser map or other hyperparameters give other scores to the same candidates, so that it does not hold for them.
+A calibration turns scores into confidences. Other views, another kind of tomogram, a coarser map or other
+hyperparameters give other scores to the same candidates, so that it does not hold for them. For the mean over several
+networks it does (BENCHMARKS.md), and must: each tomogram with truth is one that most of them were trained on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,10 +32,9 @@ def map_conditions(
     """
     views = ORIENTATIONS[inference.tta_group]
     return {
-        "networks": networks,
         "views": inference.tta_group,
         "beam": "z" if turned(views, inference.tilt_axis) == views else "y",
-        "merge": inference.tta_merge if networks * len(views) > 1 else "none",
+        "merge": inference.tta_merge if networks * len(views) > 1 else "probability",
         "tomo_type": tomo_type,
         "norm_percentiles": None if norm_percentiles is None else list(norm_percentiles),
         "radius_fraction": trained_radius_fraction,

@@ -83,6 +83,7 @@ def test_a_report_with_views_and_without(made):
     )
     script.main(words)
     report = (made / "report" / "report.html").read_text()
+    assert report.count("untuned") == 2, "neither its checkpoints nor a search have hyperparameters"
     assert "a &lt;comment&gt;" in report and "run_experiment_evaluation.py" in report and "d2h" in report
     summary = pd.read_csv(made / "report" / "comparison_summary.csv")
     assert set(summary["views"]) == {"d2h", "none"} and set(summary["folds"]) == {2}

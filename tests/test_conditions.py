@@ -28,7 +28,7 @@ def test_they_come_back_from_json():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"networks": 4}, "networks 1, not 4"),
+        ({"networks": 4, "inference": replace(INFERENCE, tta_merge="logit")}, "merge probability, not logit"),
         ({"tomo_type": "wbp"}, "tomo type denoised, not wbp"),
         ({"norm_percentiles": (5.0, 95.0)}, "norm percentiles [0.5, 99.5], not [5.0, 95.0]"),
         ({"norm_percentiles": None}, "None"),
@@ -50,6 +50,7 @@ def test_a_calibration_does_not_hold_for_other_maps(changes, named, written_down
 def test_what_changes_no_score_changes_no_conditions():
     """The tilt axis without views, or with those that do not depend on it; of windows and precision nobody asks."""
     assert conditions(replace(INFERENCE, tilt_axis="z", tta_merge="logit", precision="bf16")) == conditions()
+    assert conditions(networks=4) == conditions()
     turned = [conditions(replace(INFERENCE, tta_group="d4h", tilt_axis=axis)) for axis in "yxz"]
     assert turned[0] == turned[1] != turned[2]
     merged = [conditions(replace(INFERENCE, tta_group="d2", tta_merge=merge)) for merge in ("logit", "probability")]

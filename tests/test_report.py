@@ -145,6 +145,11 @@ def test_it_is_well_formed_and_says_everything(results, page):
     assert {anchor[1:] for anchor in anchors} == set(ids)
 
 
+def test_a_row_with_hyperparameters_of_nobody_says_so(undrawn):
+    page = render(campaign(experiment("tuned"), experiment("other", untuned=True)))
+    assert page.count(", untuned</small>") == 1
+
+
 def test_names_are_text_and_never_markup(page):
     assert "<b>" not in page
     assert Reader(page).text.count(NASTY) > 5
