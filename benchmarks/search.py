@@ -17,12 +17,12 @@ import torch
 import config
 from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres, take_turns
 from command_line import run_script
+from detection.arguments import HYPERPARAMETERS
 from detection.evidence import gather_evidence
 from detection.grid import PER_CLASS, Grid
 from detection.proposals import DetectionSettings, propose
 from detection.search_result import choose
 from detection.search_settings import SearchSettings
-from evaluation.arguments import HYPERPARAMETERS
 from inference.device import DEVICES, choose_device
 from inference.predictor import Prediction
 from particle_config import PARTICLES

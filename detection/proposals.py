@@ -74,6 +74,7 @@ class Proposals:
     particles : the particle table
     radii_voxels : particle name -> radius_voxels and trained_radius_voxels, as postprocessing.selection takes them
     candidates : particle name -> values of the method's structural keywords -> Candidates
+    lowest_score : candidates with less were not sought, where the method has a threshold on the score
     """
 
     run_name: str
@@ -82,6 +83,7 @@ class Proposals:
     particles: tuple[Particle, ...]
     radii_voxels: Mapping[str, Mapping[str, float]]
     candidates: Mapping[str, Mapping[tuple[float, ...], Candidates]]
+    lowest_score: float
 
     def of(self, name: str, values: Mapping[str, float]) -> Candidates:
         """Those of a particle for the structural keywords among these hyperparameters."""
@@ -147,7 +149,7 @@ def propose(
         p.name: radii_voxels(p, voxel_spacing_angstrom, settings.trained_radius_fraction, voxel_width=voxel_width)
         for p in particles
     }
-    return Proposals(run_name, voxel_spacing_angstrom, settings.method, tuple(particles), radii, found)
+    return Proposals(run_name, voxel_spacing_angstrom, settings.method, tuple(particles), radii, found, floor)
 
 
 def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.DataFrame:
@@ -156,10 +158,16 @@ def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.D
     Parameters
     ----------
     hyperparameters : their structural values must be among those proposed
+
+    Raises
+    ------
+    ValueError : a threshold lies below the scores that were sought
     """
     method, tables = METHODS[proposals.method], []
     for particle in proposals.particles:
         values = hyperparameters[particle.name]
+        if method.score_keyword and values[method.score_keyword] < proposals.lowest_score:
+            raise ValueError(f"{particle.name}: no candidates were sought below {proposals.lowest_score}, got {values}")
         proposed = proposals.of(particle.name, values)
         kept = selected(
             proposed.detections,

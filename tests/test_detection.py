@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from detection.arguments import HYPERPARAMETERS
 from detection.proposals import (
     LOWEST_SCORE,
     DetectionSettings,
@@ -15,7 +16,6 @@ from detection.proposals import (
     threshold_curves,
     uncertainty_at,
 )
-from evaluation.arguments import HYPERPARAMETERS
 from inference.predictor import Prediction
 from metrics.fbeta import score_picks
 from particle_config import PARTICLES
@@ -97,6 +97,14 @@ def test_candidates_go_down_to_the_lowest_threshold_of_all_particles():
     values[PARTICLES[-1].name] = {"peak_threshold": 0.0001, "nms_radius_fraction": 0.5}
     picks = picks_of(Prediction(probability, None, 1), DetectionSettings(0.5, "peak_local_max_gpu", values))
     assert picks["particle_type"].tolist() == [PARTICLES[-1].name] and picks["score"].iloc[0] < LOWEST_SCORE
+
+
+def test_no_threshold_goes_below_what_was_sought(prediction):
+    proposals = proposals_of(prediction, settings("peak_local_max_gpu", peak_threshold=0.5))
+    assert proposals.lowest_score == LOWEST_SCORE
+    accept(proposals, settings("peak_local_max_gpu", peak_threshold=LOWEST_SCORE).hyperparameters)
+    with pytest.raises(ValueError, match="no candidates were sought below"):
+        accept(proposals, settings("peak_local_max_gpu", peak_threshold=0.019).hyperparameters)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.4, 0.6, 0.75])

@@ -7,8 +7,8 @@ from one_class import find
 from torch.nn import functional
 
 from data.masks import make_mask
+from detection.arguments import HYPERPARAMETERS
 from errors import InputError
-from evaluation.arguments import HYPERPARAMETERS
 from particle_config import PARTICLES
 from postprocessing import METHODS, candidates, detect, radii_voxels
 from postprocessing.detections import Detections

@@ -46,6 +46,7 @@ CASES = {
     "--training_tomo_types": (["wbp", "denoised"], "tomo_types", ("denoised", "wbp")),
     "--augmentation_level": (["advanced"], "augmentation_level", "advanced"),
     "--augmentation_mode": (["isotropic"], "augmentation_mode", "isotropic"),
+    "--tilt_axis": (["z"], "tilt_axis", "z"),
     "--use_mixup": ([], "mixup_prob", 0.5),
     "--mixup_prob": (["0.25", "--use_mixup"], "mixup_prob", 0.25),
     "--norm_percentiles": (["1", "90"], "norm_percentiles", (1, 90)),
