@@ -72,7 +72,11 @@ NUM_WORKERS = 2  # processes that cut patches for a GPU
 WANDB_MODE = "disabled"
 
 # --- Validation and inference -------------------------------------------------------------------------
-INFERENCE_WINDOW = "auto"  # the largest that pays and fits into memory
+INFERENCE_WINDOW = "auto"  # the largest that pays within --max_memory_gb
+# What windows may take, in 10^9 bytes. Fixed, so that results do not depend on what happens to be free: as much as a
+# laptop with 16 GB has to spare, or a GPU with 12 GB. Where less is free, windows are smaller, and a line says so.
+CPU_MEMORY_GB = 8.0
+GPU_MEMORY_GB = 10.0
 VALIDATION_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram; fixed: scores must not depend on free memory
 SW_OVERLAP = 0.25  # share of the window
 # Voxels; of larger windows a smaller share is enough: 20 voxels from where it ends, a trained deepfinder2 predicts as

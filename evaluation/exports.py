@@ -81,8 +81,9 @@ def write_results(
     training_uses: Mapping[str, TrainingUse],
     failures: Mapping[str, Exception],
     settings: Mapping[str, Any],
+    windows_zyx: Mapping[str, Sequence[Sequence[int]]],
 ) -> None:
-    """submission.csv and scores.json: the score (null without truth), each run, failed runs, settings (dataclasses)."""
+    """submission.csv and scores.json: score (null without truth), runs, failed runs, settings (dataclasses), windows."""
     write_submission(output_dir / "submission.csv", picks)
     counts = picks["experiment"].value_counts()
     by_run = score.weighted_per_run.to_dict() if score is not None else {}
@@ -95,6 +96,7 @@ def write_results(
         },
         "failed_runs": {name: str(error) for name, error in failures.items()},
         "settings": {name: asdict(one) for name, one in settings.items()},
+        "windows_zyx": windows_zyx,
     }
     with atomic_path(output_dir / "scores.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -94,7 +94,7 @@ def holding(root: Path, *, temporary: Sequence[str] = TEMPORARY) -> Iterator[Non
 
 
 @contextmanager
-def finishing(folder: Path, key: str, **notes: float) -> Iterator[Path]:
+def finishing(folder: Path, key: str, **notes: object) -> Iterator[Path]:
     """A folder to fill, which becomes ``folder`` as a whole when the block ends well."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
@@ -102,7 +102,7 @@ def finishing(folder: Path, key: str, **notes: float) -> Iterator[Path]:
         mark_finished(temporary, key, **notes)
 
 
-def mark_finished(folder: Path, key: str, **notes: float) -> None:
+def mark_finished(folder: Path, key: str, **notes: object) -> None:
     """Say that the folder's results are complete; ``notes`` are plain values to be read back."""
     with atomic_path(folder / FINISHED) as temporary:
         temporary.write_text(json.dumps({"key": key, **notes}) + "\n", encoding="utf-8")

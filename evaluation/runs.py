@@ -46,11 +46,18 @@ class TomogramTask:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of an output once its files are written; ``seconds`` of detection, None when it was found done."""
+    """What is known of an output once its files are written.
+
+    Attributes
+    ----------
+    windows_zyx : in which networks took the tomogram, voxels; each size once
+    seconds : of detection, None when it was found done
+    """
 
     run_name: str
     output: Output
     picks: int
+    windows_zyx: Sequence[Sequence[int]]
     seconds: float | None
 
 
@@ -86,7 +93,7 @@ def find_particles(
     for output in task.outputs:
         done = None if force else _notes(output, task, maps, particles)
         if done is not None:
-            records.append(Record(one.source.name, output, done["picks"], None))
+            records.append(Record(one.source.name, output, done["picks"], done["windows_zyx"], None))
             continue
         if prediction is None:
             prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
@@ -101,10 +108,11 @@ def find_particles(
             _draw(output.picture, one, picks, particles)
         # Anew: where memory ran out, the map is that of other windows.
         key = _key(output, task, maps, particles)
-        with finishing(output.picks_dir, key, picks=len(picks)) as folder:
+        windows = maps.windows(one.ensemble, one.source, task.inference)
+        with finishing(output.picks_dir, key, picks=len(picks), windows_zyx=windows) as folder:
             write_run_picks(folder, one.source.name, picks, particles)
             write_curves(folder, curves)
-        records.append(Record(one.source.name, output, len(picks), seconds))
+        records.append(Record(one.source.name, output, len(picks), windows, seconds))
     return records
 
 
@@ -204,7 +212,7 @@ def evaluate_runs(
     ------
     InputError : no tomogram could be read; what is wrong with the first.
     """
-    bars, failures, tables, pictures = ProgressBars(), dict(failures or {}), [], []
+    bars, failures, tables, pictures, windows = ProgressBars(), dict(failures or {}), [], [], {}
     tasks = [
         TomogramTask(one, inference, (Output(output_dir / "picks" / name, detection, _picture(output_dir, name)),))
         for one in tomograms
@@ -218,6 +226,7 @@ def evaluate_runs(
         [record] = outcome.records
         tables.append(read_run_picks(record.output.picks_dir, record.run_name, particles))
         pictures.append(record.output.picture)
+        windows[record.run_name] = record.windows_zyx
         bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
     if not tables:
         raise next(iter(failures.values()))
@@ -227,7 +236,7 @@ def evaluate_runs(
         one.source.name: one.truth for one in tomograms if one.truth is not None and one.source.name not in failures
     }
     score = score_of(picks, truths, particles)
-    write_results(output_dir, picks, score, uses, failures, settings)
+    write_results(output_dir, picks, score, uses, failures, settings, windows)
     scored = tuple(sorted(score.runs)) if score is not None else ()
     return Evaluation(picks, score, scored, tuple(pictures), failures)
 

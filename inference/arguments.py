@@ -41,7 +41,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="W",
         default=[config.INFERENCE_WINDOW],
-        help="auto: the largest that pays and fits into memory; train: as in training; or D H W in voxels",
+        help="auto: the largest that pays within --max_memory_gb; train: as in training; or D H W in voxels",
     )
     group.add_argument(
         "--sw_overlap",
@@ -60,7 +60,8 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max_memory_gb",
         type=float,
-        help="that windows may take of the device that computes (default: a GPU's free memory, half of a CPU's)",
+        help="that windows may take of the device that computes, besides what is taken before; less where less is free "
+        f"(default: {config.CPU_MEMORY_GB:g} on a CPU, {config.GPU_MEMORY_GB:g} on a GPU)",
     )
     group.add_argument("--compile", action="store_true", help="networks as CUDA graphs, made in a minute or two (GPU)")
     group.add_argument(
@@ -82,6 +83,7 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
     """The settings for networks of those descriptions; InputError for flags out of range or without effect."""
     _check_ranges(args)
     tta_group = _tta_group(args, descriptions)
+    on_gpu = choose_device(args.device).type == "cuda"
     return InferenceSettings(
         window=_window(args.inference_window),
         overlap=config.SW_OVERLAP if args.sw_overlap is None else args.sw_overlap,
@@ -95,6 +97,7 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         precision=usable_precision(args.precision, choose_device(args.device)),
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
+        default_memory_gb=config.GPU_MEMORY_GB if on_gpu else config.CPU_MEMORY_GB,
     )
 
 

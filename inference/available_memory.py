@@ -1,11 +1,10 @@
-"""How much memory this process takes, and how much it may still take."""
+"""How much main memory this process may still take."""
 
 import math
 import os
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
-STATM = Path("/proc/self/statm")
 CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # Version 2 and version 1 of Linux control groups: folder, file of the limit, file of what is used.
@@ -18,14 +17,6 @@ def available_memory_bytes() -> int:
     Outside of Linux half of the machine's memory is taken as free, and 8 GB where even that is unknown.
     """
     return int(min(_free_on_machine(), _left_to_control_group()))
-
-
-def resident_memory_bytes() -> int:
-    """What this process holds in main memory; where the system does not say, the 0.5 GB that torch takes by itself."""
-    try:
-        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return int(0.5e9)
 
 
 def _free_on_machine() -> float:

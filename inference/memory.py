@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from inference.available_memory import available_memory_bytes, resident_memory_bytes
+from inference.available_memory import available_memory_bytes
 from inference.windows import WindowGrid
 
 # What allocators, reordered weights and workspaces of convolutions take on top of the tensors. The workspaces of cuDNN
@@ -22,6 +22,8 @@ ALLOWANCE = {"cpu": 1.1, "cuda": 1.3}
 FIXED_BYTES = 128 * 2**20
 # Of main memory and voxel of a tomogram while the next is read: grey values, normalised values, percentiles.
 READING_BYTES = 12
+# Of what main memory has free windows leave a rest to others.
+FREE_SHARE = 0.85
 FLOAT = 4
 
 
@@ -98,18 +100,9 @@ def predicted_bytes(
     return int(maps + inputs + ALLOWANCE[device] * working + FIXED_BYTES)
 
 
-def memory_limit_bytes(device: torch.device, max_memory_gb: float | None, volume_voxels: int) -> int:
-    """Memory that a prediction may take on top of what is taken already.
-
-    On a GPU what is free there, on a CPU half of what the machine has free; or what is left of ``max_memory_gb``, which
-    is for the whole process (of a GPU: for its tensors). On a CPU the next tomogram is being read at the same time.
-    """
+def free_memory_bytes(device: torch.device, volume_voxels: int) -> int:
+    """What windows may take now: of a CPU beside the tomogram that is read at the same time, of a GPU beside theirs."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + cached
-        taken, reading = torch.cuda.memory_allocated(device), 0
-    else:
-        free, taken, reading = available_memory_bytes() / 2, resident_memory_bytes(), READING_BYTES * volume_voxels
-    if max_memory_gb is not None:
-        free = max_memory_gb * 1e9 - taken
-    return int(free - reading)
+        return torch.cuda.mem_get_info(device)[0] + cached - FLOAT * volume_voxels
+    return int(FREE_SHARE * available_memory_bytes()) - READING_BYTES * volume_voxels

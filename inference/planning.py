@@ -63,6 +63,13 @@ class Planner:
         )
         return [self._plan(shape_zyx, [width for width, _ in zyx]) for _, _, zyx in ranked]
 
+    def batches(self, plan: Plan) -> Iterator[Plan]:
+        """The same windows in ever smaller batches, which do not change the result."""
+        size = plan.batch_size
+        while size:
+            yield Plan(plan.grid, size)
+            size //= 2
+
     def smaller(self, plan: Plan) -> Plan | None:
         """Half the batch, where there is one, else windows halved along the longest side; None if there is no half."""
         grid = plan.grid

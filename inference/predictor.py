@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from errors import InputError
 from inference.compilation import compiled
-from inference.memory import NetworkCost, memory_limit_bytes, network_cost, predicted_bytes
+from inference.memory import NetworkCost, free_memory_bytes, network_cost, predicted_bytes
 from inference.planning import Plan, Planner
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.sliding_window import sliding_window
@@ -87,11 +87,46 @@ class Predictor:
         return self.plan_for(shape_zyx).grid.window_zyx
 
     def plan_for(self, shape_zyx: Sequence[int]) -> Plan:
-        """The windows of a tomogram of that shape; chosen once, by the memory that there is then."""
+        """The windows of a tomogram of that shape; chosen once, whatever memory is free.
+
+        Raises
+        ------
+        InputError : --max_memory_gb is too low for the windows asked for, or for any.
+        """
         shape = tuple(shape_zyx)
         if shape not in self._plans:
             self._plans[shape] = self._chosen_plan(shape)
         return self._plans[shape]
+
+    def use_window(self, shape_zyx: Sequence[int], window_zyx: Sequence[int]) -> None:
+        """Take windows of that size for tomograms of that shape from now on."""
+        if self.window_for(shape_zyx) != tuple(window_zyx):
+            self._plans[tuple(shape_zyx)] = self._planner.plan(shape_zyx, window_zyx)
+
+    def fit(self, shape_zyx: Sequence[int]) -> None:
+        """Change to smaller batches or windows, with a warning, where those of :meth:`plan_for` do not fit now.
+
+        Raises
+        ------
+        InputError : nothing fits into the memory that is free.
+        """
+        shape, plan = tuple(shape_zyx), self.plan_for(shape_zyx)
+        free = free_memory_bytes(self.device, math.prod(shape))
+        if self.predicted_bytes(plan) <= free:
+            return
+        smaller = next((one for one in self._smaller(plan) if self.predicted_bytes(one) <= free), None)
+        if smaller is None:
+            raise InputError(
+                f"{self._needs(shape, [plan, *self._smaller(plan)])}, {max(0, free) / 1e9:.2f} GB are free; "
+                "use fewer views, or a machine with more memory"
+            )
+        if smaller.grid.window_zyx != plan.grid.window_zyx:
+            warnings.warn(
+                f"windows of {smaller} voxels, not {plan}, since {free / 1e9:.2f} GB are free: probabilities differ a "
+                "little from those on a machine with more memory",
+                stacklevel=2,
+            )
+        self._plans[shape] = smaller
 
     @torch.inference_mode()
     def __call__(
@@ -158,23 +193,35 @@ class Predictor:
         return trained if window == "train" else window
 
     def _chosen_plan(self, shape: tuple[int, ...]) -> Plan:
-        """The best of the plans that fits; a window that was asked for is taken unless a limit was given, too."""
+        """The best of those within the limit; a window that was asked for is taken unless a limit was given, too."""
         limit_gb = self.settings.max_memory_gb
-        if self._window == "auto":
-            plans = self._planner.plans(shape)
-        else:
-            plans = [self._planner.plan(shape, self._window)]
-            if limit_gb is None:
-                return plans[0]
-        limit = memory_limit_bytes(self.device, limit_gb, math.prod(shape))
-        needed = [self.predicted_bytes(plan) for plan in plans]
-        for plan, bytes_ in zip(plans, needed, strict=True):
-            if bytes_ <= limit:
+        if self._window != "auto" and limit_gb is None:
+            return self._planner.plan(shape, self._window)
+        limit = 1e9 * (self.settings.default_memory_gb if limit_gb is None else limit_gb)
+        plans = self._planner.plans(shape) if self._window == "auto" else [self._planner.plan(shape, self._window)]
+        plans = [batch for plan in plans for batch in self._planner.batches(plan)]
+        for plan in plans:
+            if self.predicted_bytes(plan) <= limit:
                 return plan
-        raise InputError(
-            f"a tomogram of {' x '.join(map(str, shape))} voxels needs {min(needed) / 1e9:.2f} GB of memory, "
-            f"{max(0, limit) / 1e9:.2f} GB are there; raise --max_memory_gb, or use fewer views or smaller windows"
-        )
+        if limit_gb is not None:
+            raise InputError(
+                f"{self._needs(shape, plans)}; raise --max_memory_gb, or use fewer views or smaller windows"
+            )
+        return min(plans, key=self.predicted_bytes)
+
+    def _smaller(self, plan: Plan) -> Iterator[Plan]:
+        """What to change to where a plan does not fit, best first."""
+        yield from self._planner.batches(plan)
+        if self._window == "auto":
+            for other in self._planner.plans(plan.grid.shape_zyx):
+                yield from self._planner.batches(other)
+        else:
+            while plan := self._planner.smaller(plan):
+                yield plan
+
+    def _needs(self, shape: Sequence[int], plans: Sequence[Plan]) -> str:
+        least = min(map(self.predicted_bytes, plans))
+        return f"a tomogram of {' x '.join(map(str, shape))} voxels needs {least / 1e9:.2f} GB of memory"
 
     def predicted_bytes(self, plan: Plan) -> int:
         """Memory that a tomogram cut so takes on top of what is taken before."""

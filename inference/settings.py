@@ -17,7 +17,8 @@ class InferenceSettings:
     Attributes
     ----------
     window : voxels Z Y X, shrunk to the tomogram, then up to what the networks take; ``train``: as in training;
-        ``auto``: the largest that pays and fits into memory, for networks whose output depends on it as in training
+        ``auto``: the largest that pays within the memory named below, for networks whose output depends on it as in
+        training
     overlap : share of the window's side
     blend_mode : gaussian or constant
     batch_size : views of windows per call; None: one on a CPU, on a GPU as many as keep it busy
@@ -28,7 +29,9 @@ class InferenceSettings:
     tta_merge : of views and networks, a name in tta.views.MERGES
     tilt_axis : of the data, a name in tta.missing_wedge.TILT_AXES
     compile : networks to CUDA graphs
-    max_memory_gb : of the device that computes; None: what is free on a GPU, half of that on a CPU
+    max_memory_gb : that windows may take of the device that computes, on top of what is taken before, in 10^9 bytes
+    default_memory_gb : the same where no limit is given; not what is free, so that the window and with it the map are
+        the same on every machine that has as much. More is taken where even the smallest windows need it.
     """
 
     window: str | Sides
@@ -43,6 +46,7 @@ class InferenceSettings:
     tilt_axis: str = "y"
     compile: bool = False
     max_memory_gb: float | None = None
+    default_memory_gb: float = 8.0
 
     @property
     def num_views(self) -> int:

@@ -339,11 +339,25 @@ MUTANTS = (
         "test_network_maps.py",
     ),
     Mutant(
-        "window record without the shape",
+        "window in use without the shape",
         "inference/maps/network_maps.py",
-        "self._architectures[checkpoint], tuple(shape_zyx)]",
-        "self._architectures[checkpoint]]",
+        "self._architectures[checkpoint], inference, tuple(shape_zyx)",
+        "self._architectures[checkpoint], inference",
         "test_network_maps.py",
+    ),
+    Mutant(
+        "maps of the networks before memory ran out stay in the mean",
+        "inference/maps/network_maps.py",
+        "            if self.keys(ensemble, source, inference) == keys:\n                return prediction",
+        "            return prediction",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "windows that do not fit are taken",
+        "inference/predictor.py",
+        "        if self.predicted_bytes(plan) <= free:\n            return\n",
+        "        return\n",
+        "test_predictor.py",
     ),
     Mutant(
         "memory of a blended map without its variance",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from inference import memory
-from inference.memory import memory_limit_bytes, network_cost, predicted_bytes
+from inference.memory import free_memory_bytes, network_cost, predicted_bytes
 from inference.windows import WindowGrid
 from models import build_model
 
@@ -70,20 +70,28 @@ def test_memory_is_maps_windows_and_network():
     assert predicted(coarse) == pytest.approx(plain - 7 * 4 * voxels * 7 / 8)
 
 
-def test_the_limit_leaves_room_for_what_is_there_and_for_reading(monkeypatch):
+def test_what_is_free_leaves_room_for_others_and_for_reading(monkeypatch):
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 20 * 10**9)
-    monkeypatch.setattr(memory, "resident_memory_bytes", lambda: 10**9)
-    assert memory_limit_bytes(CPU, None, 10**8) == 10 * 10**9 - 12 * 10**8
-    assert memory_limit_bytes(CPU, 4.0, 10**8) == 3 * 10**9 - 12 * 10**8
+    assert free_memory_bytes(CPU, 10**8) == 17 * 10**9 - 12 * 10**8
+
+
+def test_a_gpu_has_what_its_allocator_holds_and_needs_room_for_the_tomogram(monkeypatch):
+    for name, value in (("memory_reserved", 7), ("memory_allocated", 4), ("mem_get_info", (10, 12))):
+        scaled = tuple(one * 10**9 for one in value) if name == "mem_get_info" else value * 10**9
+        monkeypatch.setattr(torch.cuda, name, lambda _, scaled=scaled: scaled)
+    assert free_memory_bytes(torch.device("cuda"), 10**8) == 13 * 10**9 - 4 * 10**8
 
 
 MEASURED = """
 from pathlib import Path
 import numpy as np, torch
-from inference.memory import network_cost, resident_memory_bytes
 from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from models import build_model
+
+def status(name):
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
+    return int(line.split()[1]) * 1024
 
 def predictor(window):
     networks = [build_model("deepfinder2", num_classes=7) for _ in range(2)]
@@ -94,10 +102,9 @@ predictor((48, 48, 48))(np.zeros((48, 48, 48), np.float32))  # what torch loads 
 one, volume = predictor((96, 160, 160)), np.random.default_rng(0).random((96, 160, 160), dtype=np.float32)
 plan = one.plan_for(volume.shape)
 print(one.predicted_bytes(plan))
-before = resident_memory_bytes()
+before = status("VmRSS")
 one(volume)
-[peak] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-print(int(peak.split()[1]) * 1024 - before)
+print(status("VmHWM") - before)
 """
 
 

@@ -1,6 +1,7 @@
 """Maps of single networks: read once, made once, kept under all that they depend on."""
 
-import json
+import math
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -11,9 +12,11 @@ import torch
 import inference.maps.network_maps
 from data.czi import find_runs
 from errors import InputError
+from inference.checkpoints import load_checkpoint
 from inference.ensembles import Ensemble, mean_of_maps
 from inference.maps.map_store import SUFFIX, MapStore
-from inference.maps.network_maps import WINDOWS, NetworkMaps
+from inference.maps.network_maps import NetworkMaps
+from inference.planning import Planner
 from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings
@@ -141,44 +144,65 @@ def test_a_map_is_that_of_its_files_normalisation_and_device(ensemble, sources, 
 
 
 # --- Windows ------------------------------------------------------------------------------------------
-def test_windows_stay_as_they_were_first_chosen(ensemble, sources, tmp_path):
-    """The memory that is free then may be another when the command goes on."""
-    auto, shape = replace(INFERENCE, window="auto"), sources[0].tomogram.shape_zyx
-    combined(maps(tmp_path), ensemble, sources[0], auto)
-    [record] = (tmp_path / "maps" / WINDOWS).iterdir()  # both networks are of one architecture
-    before = maps(tmp_path).key(ensemble.members[0], sources[0], auto)
-    record.write_text("[16, 16, 32]")
-    assert maps(tmp_path).window(ensemble.members[0], auto, shape) == (16, 16, 32)
-    assert maps(tmp_path).key(ensemble.members[0], sources[0], auto) != before
-    record.write_text("[16, 16")  # damaged: chosen again
-    assert maps(tmp_path).window(ensemble.members[0], auto, shape) == (24, 32, 32)
-    record.write_text("[16, 16, 32]")
-    assert maps(tmp_path).window(ensemble.members[0], auto, (16, 16, 40)) == (16, 16, 40)  # of another shape
-    maps(tmp_path).window(ensemble.members[0], replace(auto, max_memory_gb=50.0), shape)
-    windows = sorted(json.loads(path.read_text()) for path in record.parent.iterdir())
-    assert windows == [[16, 16, 32], [16, 16, 40], [24, 32, 32]]  # with other memory they are chosen anew
+def test_windows_and_keys_do_not_depend_on_what_is_free(ensemble, sources, tmp_path, monkeypatch):
+    """Of a machine with little memory they do, when maps must be made, and of what there is nothing is made again."""
+    monkeypatch.setattr(Predictor, "predicted_bytes", lambda self, plan: 10**9 * math.prod(plan.grid.window_zyx))
+    monkeypatch.setattr(Planner, "plans", lambda self, shape: [self.plan(shape, (24, side, 32)) for side in (32, 16)])
+    auto = replace(INFERENCE, window="auto", default_memory_gb=24 * 32 * 32.0)
+    keys, windows = [], []
+    for free in (64, 24, 0.6):
+        monkeypatch.setattr("inference.predictor.free_memory_bytes", lambda *_, free=free: free * 10**9 * 24 * 32 * 32)
+        these = maps(tmp_path / str(free))
+        with pytest.warns(UserWarning, match="windows of 24 x 16 x 32") if free < 1 else nullcontext():
+            combined(these, ensemble, sources[0], auto)
+        keys.append(these.keys(ensemble, sources[0], auto))
+        windows.append(these.windows(ensemble, sources[0], auto))
+    assert keys[0] == keys[1] != keys[2]
+    assert windows == [((24, 32, 32),), ((24, 32, 32),), ((24, 16, 32),)]
+    again = maps(tmp_path / "0.6")
+    with pytest.warns(UserWarning, match="windows of 24 x 16 x 32"):
+        combined(again, ensemble, sources[0], auto)
+    assert len(again.timings.read()) == 2 and again.keys(ensemble, sources[0], auto) == keys[2]
 
 
-def test_where_memory_runs_out_the_map_is_that_of_the_smaller_window(ensemble, sources, tmp_path, monkeypatch):
-    """It is stored as such, and the next tomograms of that shape begin with it."""
-    predict = Predictor._predict
+def test_a_limit_makes_windows_smaller_before_networks_run(ensemble, sources, tmp_path):
+    """Whatever the process holds already; as low as the least that any window needs."""
+    auto, path = replace(INFERENCE, window="auto"), ensemble.members[0]
+    predictor = Predictor([load_checkpoint(path)[0]], auto, torch.device("cpu"))
+    shape = (200, 200, 200)
+    least = min(map(predictor.predicted_bytes, predictor._planner.plans(shape)))
+    limited = replace(auto, max_memory_gb=least / 1e9)
+    assert maps(tmp_path).window(path, limited, shape) != maps(tmp_path).window(path, auto, shape)
+    with pytest.raises(InputError, match="--max_memory_gb"):
+        maps(tmp_path).window(path, replace(auto, max_memory_gb=least / 1e9 - 1e-3), shape)
+    roomy = replace(auto, max_memory_gb=50.0)
+    assert maps(tmp_path).key(path, sources[0], roomy) == maps(tmp_path).key(path, sources[0], auto)
+
+
+def test_where_memory_runs_out_all_maps_are_those_of_the_smaller_window(ensemble, sources, tmp_path, monkeypatch):
+    """Stored as such, of the networks before, too; the next tomograms of that shape begin with it."""
+    predict, calls = Predictor._predict, []
 
     def with_little_memory(self, volume, plan, progress):
-        if plan.grid.window_zyx[1] > 16:
+        calls.append(plan.grid.window_zyx)
+        if len(calls) > 1 and plan.grid.window_zyx[1] > 16:  # from the second network on
             raise MemoryError
         return predict(self, volume, plan, progress)
 
     auto, these = replace(INFERENCE, window="auto"), maps(tmp_path)
-    before = these.key(ensemble.members[0], sources[0], auto)
+    before = these.keys(ensemble, sources[0], auto)
     monkeypatch.setattr(Predictor, "_predict", with_little_memory)
     with pytest.warns(UserWarning, match="out of memory"):
-        combined(these, ensemble, sources[0], auto)
-    key = these.key(ensemble.members[0], sources[0], auto)
-    window = these.window(ensemble.members[0], auto, sources[0].tomogram.shape_zyx)
-    assert key != before and window[1] <= 16 and (tmp_path / "maps" / f"{sources[0].name}-{key}{SUFFIX}").is_file()
+        found = combined(these, ensemble, sources[0], auto)
+    keys, [window] = these.keys(ensemble, sources[0], auto), these.windows(ensemble, sources[0], auto)
+    assert not set(keys) & set(before) and window[1] <= 16 and calls[0] == (24, 32, 32)
+    assert all((tmp_path / "maps" / f"{sources[0].name}-{key}{SUFFIX}").is_file() for key in keys)
+    calls.clear()
     combined(these, ensemble, sources[1], auto)  # without another retreat
-    asked_for = maps(tmp_path).key(ensemble.members[0], sources[0], replace(INFERENCE, window=window))
-    assert asked_for == key
+    assert calls == [window] * 2
+    asked_for = replace(INFERENCE, window=window)
+    assert maps(tmp_path).keys(ensemble, sources[0], asked_for) == keys
+    assert torch.equal(combined(maps(tmp_path), ensemble, sources[0], asked_for).probability, found.probability)
 
 
 # --- Networks -----------------------------------------------------------------------------------------
@@ -194,9 +218,9 @@ def test_a_network_that_diverged_is_named(ensemble, sources, tmp_path):
 
 
 def test_networks_stay_ready_until_there_is_no_room(ensemble, monkeypatch, tmp_path):
-    these, shape = maps(tmp_path), (24, 32, 32)
-    first = these._predictor(ensemble.members[0], INFERENCE, shape)
-    assert these._predictor(ensemble.members[0], INFERENCE, shape) is first
+    these = maps(tmp_path)
+    first = these._predictor(ensemble.members[0], INFERENCE)
+    assert these._predictor(ensemble.members[0], INFERENCE) is first
     monkeypatch.setattr(inference.maps.network_maps, "RESIDENT_BYTES", 0)
-    these._predictor(ensemble.members[1], INFERENCE, shape)
-    assert these._predictor(ensemble.members[0], INFERENCE, shape) is not first
+    these._predictor(ensemble.members[1], INFERENCE)
+    assert these._predictor(ensemble.members[0], INFERENCE) is not first

@@ -153,25 +153,81 @@ def test_automatic_is_the_whole_tomogram_where_it_fits():
     assert predictor.window_for((20, 100, 90)) == (24, 104, 96)
 
 
-def test_automatic_fits_into_what_memory_there_is(monkeypatch):
-    """Ever less of it: ever smaller windows; in the end an error that says how much is needed."""
-    network = build_model("deepfinder2", num_classes=3)
-    windows = []
+def with_free(monkeypatch, bytes_):
+    monkeypatch.setattr("inference.predictor.free_memory_bytes", lambda *_: int(bytes_))
+
+
+def test_the_window_is_the_same_whatever_memory_is_free(monkeypatch):
+    """Of a tomogram of full size; where less is free than it takes, a smaller one, with a word."""
+    network, shape = build_model("deepfinder2", num_classes=7), (184, 630, 630)
+    for settings, window in ((with_settings(window="auto"), (184, 256, 632)), (SETTINGS, (32, 32, 32))):
+        for free in (60e9, 20e9, 10e9):
+            with_free(monkeypatch, free)
+            predictor = Predictor([network], settings, CPU)
+            predictor.fit(shape)
+            assert predictor.window_for(shape) == window
+    predictor = Predictor([network], with_settings(window="auto"), CPU)
+    with_free(monkeypatch, 5e9)
+    with pytest.warns(UserWarning, match="windows of 184 x 136 x 632 voxels, not 184 x 256 x 632, since 5.00 GB"):
+        predictor.fit(shape)
+    assert predictor.window_for(shape) == (184, 136, 632)
+    with_free(monkeypatch, 60e9)
+    predictor.fit(shape)
+    assert predictor.window_for(shape) == (184, 136, 632)  # as for the tomograms before
+
+
+def test_less_memory_means_smaller_windows_until_nothing_fits(monkeypatch):
+    """Asked for or free; in the end an error that says how much is needed."""
+    network, shape = build_model("deepfinder2", num_classes=3), (96, 160, 160)
+    auto = with_settings(window="auto")
+    asked_for, free = [], []
     for limit in (1e9, 3.1e8, 2.5e8, 2.1e8):
-        monkeypatch.setattr("inference.predictor.memory_limit_bytes", lambda *_, limit=limit: limit)
-        windows.append(Predictor([network], with_settings(window="auto"), CPU).window_for((96, 160, 160)))
+        asked_for.append(Predictor([network], with_settings(window="auto", max_memory_gb=limit / 1e9), CPU))
+        free.append(Predictor([network], auto, CPU))
+        with_free(monkeypatch, limit)
+        with pytest.warns(UserWarning, match="GB are free") if limit < 1e9 else nullcontext():
+            free[-1].fit(shape)
+    windows = [predictor.window_for(shape) for predictor in asked_for]
+    assert windows == [predictor.window_for(shape) for predictor in free]
     voxels = [np.prod(window) for window in windows]
     assert windows[0] == (96, 160, 160) and voxels == sorted(set(voxels), reverse=True)
-    monkeypatch.setattr("inference.predictor.memory_limit_bytes", lambda *_: 10**7)
-    with pytest.raises(InputError, match=r"needs 0\.\d\d GB .*--max_memory_gb"):
-        Predictor([network], with_settings(window="auto"), CPU).window_for((96, 160, 160))
+    with pytest.raises(InputError, match=r"needs 0\.\d\d GB .*raise --max_memory_gb"):
+        Predictor([network], with_settings(window="auto", max_memory_gb=0.01), CPU).window_for(shape)
+    with_free(monkeypatch, 1e7)
+    with pytest.raises(InputError, match=r"needs 0\.\d\d GB of memory, 0\.01 GB are free"):
+        Predictor([network], auto, CPU).fit(shape)
 
 
-def test_windows_of_a_given_size_are_held_to_a_limit_that_is_given():
+def test_more_than_the_default_is_taken_where_the_smallest_windows_need_it():
     network = build_model("deepfinder2", num_classes=3)
-    assert Predictor([network], SETTINGS, CPU).window_for((64, 64, 64)) == (32, 32, 32)
+    predictor = Predictor([network], with_settings(window="auto", default_memory_gb=0.01), CPU)
+    plans = predictor._planner.plans((96, 160, 160))
+    assert predictor.plan_for((96, 160, 160)) == min(plans, key=predictor.predicted_bytes)
+
+
+def test_batches_give_way_before_windows(monkeypatch):
+    """A batch changes no value: neither its size nor the memory for it decides about the window."""
+    network, shape = build_model("deepfinder2", num_classes=3), (96, 160, 160)
+    one, four = (
+        Predictor([network], with_settings(window="auto", batch_size=size, max_memory_gb=1.0, tta_group="d2h"), CPU)
+        for size in (1, 4)
+    )
+    assert one.window_for(shape) == four.window_for(shape) == (96, 160, 160)
+    assert four.plan_for(shape).batch_size == 2
+    with_free(monkeypatch, 0.6e9)
+    four.fit(shape)
+    assert four.window_for(shape) == (96, 160, 160) and four.plan_for(shape).batch_size == 1
+
+
+def test_windows_of_a_given_size_are_held_to_a_limit_that_is_given(monkeypatch):
+    network = build_model("deepfinder2", num_classes=3)
+    predictor = Predictor([network], SETTINGS, CPU)
+    assert predictor.window_for((64, 64, 64)) == (32, 32, 32)
     with pytest.raises(InputError, match="--max_memory_gb"):
         Predictor([network], with_settings(max_memory_gb=1e-3), CPU).window_for((64, 64, 64))
+    with_free(monkeypatch, predictor.predicted_bytes(predictor.plan_for((64, 64, 64))) - 1)
+    with pytest.warns(UserWarning, match="windows of 16 x 32 x 32 voxels, not 32 x 32 x 32"):
+        predictor.fit((64, 64, 64))
 
 
 @pytest.mark.parametrize(("norm_type", "window"), [("batch", (64, 64, 64)), ("instance", (32, 16, 24))])

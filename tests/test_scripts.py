@@ -257,7 +257,9 @@ def test_windows_and_views_from_the_command_line(experiment, phantom, tmp_path, 
     assert seen == [(views, window)] * 2
     table = pd.read_csv(tmp_path / "submission.csv")
     assert len(table) and (table["uncertainty"].notna() == (views > 1)).all()
-    settings = json.loads((tmp_path / "scores.json").read_text())["settings"]["inference"]
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["windows_zyx"] == {name: [list(window)] for name in set(table["experiment"])}
+    settings = scores["settings"]["inference"]
     assert ("train" if "train" in flags else "auto" if views == 4 else list(window)) == settings["window"]
 
 
@@ -309,6 +311,7 @@ def test_an_evaluation_goes_on_where_it_stopped(experiment, phantom, tmp_path, n
     finished = contents(tmp_path / "out")
     eval_public_czi.main(words)
     assert networks_run == names and contents(tmp_path / "out") == finished
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["windows_zyx"]) == len(names)
     eval_public_czi.main([*words, "--fixed_plm_gpu_peak_thresh", "0.01"])
     assert networks_run == names and first.stat().st_ino != before
     eval_public_czi.main([*words, "--force_rerun"])

@@ -1,6 +1,5 @@
 """The map of one network on one tomogram: from the store, else made now; no tomogram is read in vain, or twice."""
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 
 from data.content_hash import content_hash, hash_of
-from data.files import atomic_path
 from errors import InputError
 from inference.checkpoints import load_checkpoint, read_description
 from inference.ensembles import Ensemble
@@ -26,9 +24,7 @@ from tta.views import MERGES
 # Part of every key: count up when the same ingredients would give another map, or another kind of file.
 FORMAT = 3
 # Settings that a map does not depend on; of the window the one that is used counts, not what was asked for.
-WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "window", "trained_window_zyx")
-# Below the store's folder: the windows that were used for tomograms of a shape.
-WINDOWS = "windows"
+WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "default_memory_gb", "window", "trained_window_zyx")
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
 RESIDENT_BYTES = 4e9
 
@@ -62,8 +58,8 @@ class NetworkMaps:
         self._made: set[str] = set()
         self._keys: dict[tuple, str] = {}
         self._architectures: dict[Path, dict] = {}
-        self._windows: dict[Path, Sides] = {}
-        self._ready: OrderedDict[tuple[Path, InferenceSettings, Sides], tuple[Predictor, int]] = OrderedDict()
+        self._windows: dict[tuple, Sides] = {}
+        self._ready: OrderedDict[tuple[Path, InferenceSettings], tuple[Predictor, int]] = OrderedDict()
 
     def key(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> str:
         """32 hex digits of all that the map depends on: contents of the files, settings, and the window in use.
@@ -101,41 +97,42 @@ class NetworkMaps:
         """The map of all members together; ``progress`` is told of voxels that go through a network."""
         one = _of_one_network(inference)
         maps = [partial(self._map, member, source, one, progress) for member in ensemble.members]
-        return ensemble.combine(maps, inference.tta_merge)
+        while True:
+            keys = self.keys(ensemble, source, inference)
+            prediction = ensemble.combine(maps, inference.tta_merge)
+            if self.keys(ensemble, source, inference) == keys:
+                return prediction
+            del prediction  # on the way memory ran out: all members once more, in the same window
 
     def window(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> Sides:
-        """The window in which the network takes tomograms of that shape.
+        """The window in which the network takes tomograms of that shape, the same for all of its architecture.
 
-        Chosen once by the memory that is free then and written down, so that a command that goes on later, and other
-        networks of the same architecture, use the same.
+        It does not depend on the memory that is free, unless a map was made where less was free than the window needs.
         """
-        record = self._window_record(checkpoint, inference, shape_zyx)
-        if record not in self._windows:
-            try:
-                depth, height, width = map(int, json.loads(record.read_text(encoding="utf-8")))
-                self._windows[record] = depth, height, width
-            except (FileNotFoundError, TypeError, ValueError):  # none, or damaged
-                predictor = self._predictor(checkpoint, inference, shape_zyx)
-                self._write_window(record, predictor.window_for(shape_zyx))
-        return self._windows[record]
+        inference = _of_one_network(inference)
+        used_by = self._used_by(checkpoint, inference, shape_zyx)
+        if used_by not in self._windows:
+            self._windows[used_by] = self._predictor(checkpoint, inference).window_for(shape_zyx)
+        return self._windows[used_by]
 
-    def _window_record(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> Path:
+    def windows(self, ensemble: Ensemble, source: SourceTomogram, inference: InferenceSettings) -> tuple[Sides, ...]:
+        """Those of all members, each size once."""
+        shape = source.tomogram.shape_zyx
+        return tuple(dict.fromkeys(self.window(member, inference, shape) for member in ensemble.members))
+
+    def _used_by(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> tuple:
         if checkpoint not in self._architectures:
-            self._architectures[checkpoint] = dict(read_description(checkpoint).architecture)
-        ingredients = [asdict(inference), self.device.type, self._architectures[checkpoint], tuple(shape_zyx)]
-        return self._store.folder / WINDOWS / f"{hash_of(ingredients)}.json"
-
-    def _write_window(self, record: Path, window_zyx: Sides) -> None:
-        with atomic_path(record) as temporary:
-            temporary.write_text(json.dumps(window_zyx), encoding="utf-8")
-        self._windows[record] = tuple(window_zyx)
-        self._keys.clear()  # they hold the window
+            self._architectures[checkpoint] = hash_of(read_description(checkpoint).architecture)
+        return self._architectures[checkpoint], inference, tuple(shape_zyx)
 
     def _map(
         self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings, progress: Progress
     ) -> Prediction:
         """Of one network, rounded as the store rounds it."""
         key = self.key(checkpoint, source, inference)
+        if self._must_make(key) or not self._store.holds(source.name, key):
+            self._fitting(checkpoint, source, inference)
+            key = self.key(checkpoint, source, inference)
 
         def make() -> tuple[str, Prediction]:
             return self._make(checkpoint, source, inference, progress)
@@ -146,13 +143,29 @@ class NetworkMaps:
         self._made.add(key)
         return prediction
 
+    def _fitting(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> Predictor:
+        """The network, in windows that fit into the memory that is left beside the tomogram."""
+        shape = source.voxels()[1].shape
+        predictor = self._predictor(checkpoint, inference)
+        predictor.use_window(shape, self.window(checkpoint, inference, shape))
+        predictor.fit(shape)
+        self._note_window(predictor, checkpoint, inference, shape)
+        return predictor
+
+    def _note_window(
+        self, predictor: Predictor, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides
+    ) -> None:
+        used_by, window = self._used_by(checkpoint, inference, shape_zyx), predictor.window_for(shape_zyx)
+        if self._windows[used_by] != window:
+            self._windows[used_by] = window
+            self._keys.clear()  # they hold the window
+
     def _make(
         self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings, progress: Progress
     ) -> tuple[str, Prediction]:
         """The map and its key: where memory ran out, it is that of a smaller window."""
+        predictor = self._fitting(checkpoint, source, inference)
         _, volume = source.voxels()
-        window = self.window(checkpoint, inference, volume.shape)
-        predictor = self._predictor(checkpoint, replace(inference, window=window), volume.shape)
         begin = time.perf_counter()
         prediction = predictor(volume, progress)
         if self.device.type == "cuda":
@@ -163,9 +176,7 @@ class NetworkMaps:
                 f"{checkpoint}: its probabilities on {source.name} are not numbers; the training diverged (use another "
                 "checkpoint), or the grey values are too large for --precision"
             )
-        used = predictor.window_for(volume.shape)
-        if used != window:
-            self._write_window(self._window_record(checkpoint, inference, volume.shape), used)
+        self._note_window(predictor, checkpoint, inference, volume.shape)
         key = self.key(checkpoint, source, inference)
         self.timings.write(work="network", key=key, seconds=seconds)
         return key, prediction
@@ -173,9 +184,9 @@ class NetworkMaps:
     def _must_make(self, key: str) -> bool:
         return self._remake and key not in self._made
 
-    def _predictor(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> Predictor:
+    def _predictor(self, checkpoint: Path, inference: InferenceSettings) -> Predictor:
         """Those used last stay ready."""
-        known = checkpoint, inference, tuple(shape_zyx)
+        known = checkpoint, inference
         ready = self._ready.pop(known, None)
         if ready is None:
             network, _ = load_checkpoint(checkpoint, self._particles)
