@@ -8,8 +8,9 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from errors import InputError
+from postprocessing import class_voxels
 from postprocessing.ball_means import BallMeans
-from postprocessing.class_voxels import voxels_above
+from postprocessing.class_voxels import flat_voxels_above, tiles, voxels_above, warn_of_diffuse_map
 from postprocessing.detections import Detections, no_detections
 
 # Side in bandwidths of the bins in which paths go on as one: half of what scikit-learn's bin_seeding uses. More paths
@@ -19,6 +20,10 @@ BIN_FRACTION = 0.5
 STOP_FRACTION = 1e-3
 MAX_STEPS = 300
 SCORE_PERCENTILE = 90
+# What a tile of a map with very many voxels sees around itself: so far a path may lead into it.
+HALO_BANDWIDTHS = 4
+# Voxels of such a map for which the nearest mode is looked up at a time.
+CHUNK_VOXELS = 2**20
 
 
 def candidates(
@@ -47,12 +52,53 @@ def candidates(
     bandwidth = cluster_radius_fraction * trained_radius_voxels
     if not bandwidth > 0:
         raise InputError(f"cluster_radius_fraction must be above 0, got {cluster_radius_fraction}")
-    voxels = voxels_above(probability, conf_threshold)
-    if len(voxels) == 0:
+    flat = flat_voxels_above(probability, conf_threshold)
+    if len(flat) == 0:
         return no_detections()
-    modes, cluster = mean_shift(voxels, bandwidth)
-    sizes, scores = sizes_and_scores(cluster, probability[tuple(voxels.T)].float(), len(modes))
+    if len(flat) > class_voxels.BLOCK_VOXELS:
+        warn_of_diffuse_map(len(flat), conf_threshold)
+        modes, cluster = _mean_shift_in_tiles(probability, conf_threshold, flat, bandwidth)
+        sizes, scores = _sizes_and_scores_of_many(cluster, probability.reshape(-1)[flat].float(), len(modes))
+    else:
+        modes, cluster = mean_shift(torch.stack(torch.unravel_index(flat, probability.shape), dim=1), bandwidth)
+        sizes, scores = sizes_and_scores(cluster, probability.reshape(-1)[flat].float(), len(modes))
     return Detections(modes, scores, sizes.astype(float))[sizes > 0]
+
+
+def _mean_shift_in_tiles(
+    probability: Tensor, threshold: float, flat_voxels: Tensor, bandwidth: float
+) -> tuple[np.ndarray, Tensor]:
+    """As :func:`mean_shift`, and (N,) int32: modes are those of the tiles in which they lie."""
+    ends, numbers, side = [], [], BIN_FRACTION * bandwidth
+    for core, around in tiles(probability.shape, math.ceil(HALO_BANDWIDTHS * bandwidth)):
+        voxels = voxels_above(probability[around], threshold)
+        if len(voxels) == 0:
+            continue
+        paths = voxels[Bins(voxels, side).first]
+        found, number = _follow_paths(paths, BallMeans(voxels, bandwidth), side)
+        found = found.cpu().numpy() + [sides.start for sides in around]
+        nearest = np.rint(found)
+        inside = np.all([(s.start <= n) & (n < s.stop) for s, n in zip(core, nearest.T, strict=True)], axis=0)
+        ends.append(found[inside])
+        numbers.append(number.cpu().numpy()[inside])
+    modes = _merge(np.concatenate(ends), np.concatenate(numbers), bandwidth)
+    tree, shape = KDTree(modes), probability.shape
+    cluster = torch.empty(len(flat_voxels), dtype=torch.int32)
+    for part, to in zip(flat_voxels.split(CHUNK_VOXELS), cluster.split(CHUNK_VOXELS), strict=True):
+        to.copy_(torch.from_numpy(tree.query(torch.stack(torch.unravel_index(part, shape), dim=1).cpu().numpy())[1]))
+    return modes, cluster.to(probability.device)
+
+
+def _sizes_and_scores_of_many(cluster: Tensor, values: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`sizes_and_scores`, some clusters at a time, each of them whole."""
+    sizes = torch.bincount(cluster, minlength=count)
+    group = (sizes.cumsum(0) - 1) // class_voxels.BLOCK_VOXELS
+    parts = []
+    for number in range(int(group[-1]) + 1):
+        [first, *_], length = (group == number).nonzero().flatten().tolist() or [0], int((group == number).sum())
+        of_group = (cluster >= first) & (cluster < first + length)
+        parts.append(sizes_and_scores(cluster[of_group].long() - first, values[of_group], length))
+    return tuple(np.concatenate(one) for one in zip(*parts, strict=True))
 
 
 def mean_shift(

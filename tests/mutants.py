@@ -353,6 +353,13 @@ MUTANTS = (
         "test_network_maps.py",
     ),
     Mutant(
+        "a part that reaches into another tile is two",
+        "postprocessing/watershed.py",
+        "numbers.setdefault(places[part], count + len(numbers) if numbers else number)",
+        "numbers.setdefault((places[part], core[0].start), count + len(numbers) if numbers else number)",
+        "test_postprocessing.py",
+    ),
+    Mutant(
         "windows that do not fit are taken",
         "inference/predictor.py",
         "        if self.predicted_bytes(plan) <= free:\n            return\n",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from one_class import find
+from scipy.spatial import cKDTree
 from torch.nn import functional
 
 from data.masks import make_mask
@@ -13,6 +14,11 @@ from particle_config import PARTICLES
 from postprocessing import METHODS, candidates, detect, radii_voxels
 from postprocessing.detections import Detections
 from postprocessing.selection import selected
+
+STRUCTURE = {
+    "watershed": {"conf_threshold": 0.5, "cluster_radius_fraction": 0.5, "vol_frac_threshold": 0.0},
+    "meanshift": {"conf_threshold": 0.5, "cluster_radius_fraction": 1.2, "min_cluster_vol_frac": 0.0},
+}
 
 
 def defaults(method):
@@ -282,3 +288,23 @@ def test_a_gpu_finds_the_same(method):
         assert found.coordinates_zyx == pytest.approx(theirs[name].coordinates_zyx, abs=1e-3)
         assert found.scores == pytest.approx(theirs[name].scores, abs=1e-5)
         assert np.array_equal(found.sizes, theirs[name].sizes)
+
+
+# --- Maps with very many voxels of a class ------------------------------------------------------------
+@pytest.mark.parametrize("method", ["watershed", "meanshift"])
+def test_particles_that_all_touch_are_found_tile_by_tile(method, monkeypatch):
+    """A lattice of spheres in one piece: those at the border of tiles are neither lost nor found twice."""
+    places = np.arange(6, 60, 11)
+    centres = np.stack(np.meshgrid(places, places, places, indexing="ij"), -1).reshape(-1, 3)
+    grid = np.stack(np.indices((66, 66, 66)), -1)
+    volume = torch.from_numpy(0.9 * (cKDTree(centres).query(grid)[0] <= 6.0)).float()
+    options = {"radius_voxels": 12.0, "trained_radius_voxels": 6.0, "nms_radius_fraction": 0.0, **STRUCTURE[method]}
+    whole = find(volume, method, **options)
+    monkeypatch.setattr("postprocessing.class_voxels.BLOCK_VOXELS", 20_000)
+    monkeypatch.setattr("postprocessing.class_voxels.TILE_SIDE", 24)
+    with pytest.warns(UserWarning, match="0.1 million voxels .* the map is diffuse"):
+        tiled = find(volume, method, **options)
+    for found in (whole, tiled):
+        assert len(found) == len(centres) and found.sizes.sum() == int((volume > 0.5).sum())
+        assert cKDTree(found.coordinates_zyx).query(centres)[0].max() < 0.8
+        np.testing.assert_allclose(found.scores, 0.9, rtol=1e-6)

@@ -235,7 +235,7 @@ def test_no_voxel_is_lost_and_parts_hang_together():
     mask = ndimage.gaussian_filter(rng.standard_normal((30, 32, 34)), 2) > 0.02
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
     for number in range(1, count + 1):
-        parts = divide(labels == number, 4.0)
+        parts, _ = divide(labels == number, 4.0)
         assert np.array_equal(parts > 0, labels == number)
         for part in range(1, parts.max() + 1):
             assert ndimage.label(parts == part, np.ones((3, 3, 3)))[1] == 1
