@@ -10,12 +10,14 @@
 
 Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png, and
 scores.json, whose score is null where no run has picks to compare with; a search also thresholds.json, search_grid.csv
-and search_curves.png. Interrupted? The same command goes on where it stopped. Probability maps are kept in --cache_dir:
-other thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
+and search_curves.png. Interrupted? The same command goes on where it stopped; run_parameters.json says which it was,
+and results of other flags, runs or networks need another --output_dir. Probability maps are kept in --cache_dir: other
+thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
 and the exit code is 1; the others are finished.
 """
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from command_line import run_script
+from data.content_hash import content_hash
 from data.czi import find_runs
 from detection.conditions import (
     Conditions,
@@ -42,15 +45,26 @@ from evaluation.arguments import (
     is_untuned,
     network_maps,
     output_dir,
+    parameters,
     resolve_hyperparameters,
     resolve_internal_downsample,
     resolve_radius_fraction,
     search_grid,
     tomogram_settings,
 )
-from evaluation.finished import TomogramInput, holding
+from evaluation.finished import TomogramInput
+from evaluation.ownership import Command, owned
 from evaluation.progress import ProgressBars
-from evaluation.runs import Evaluation, evaluate_runs, open_sources, truths_of
+from evaluation.runs import (
+    RESULTS,
+    TEMPORARY,
+    Evaluation,
+    evaluate_runs,
+    open_sources,
+    remove_other_runs,
+    remove_summaries,
+    truths_of,
+)
 from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
@@ -113,13 +127,19 @@ def main(argv: list[str] | None = None) -> None:
         warnings.warn(caution, stacklevel=2)
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     folder = output_dir(args, paths[0].resolve().parent.name)
-    with holding(folder):
+    line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
+    command = Command(line, parameters(args, absolute=True), {path.name: content_hash(path) for path in paths})
+    with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
+        if gone := remove_other_runs(folder, [*uses, *failures]):
+            print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(runs)} tomograms, {len(paths)} network{'s' * (len(paths) > 1)}, results in {folder}")
         if grid is not None:
             settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, conditions)
             found = search_hyperparameters(
                 inputs, {folder: search}, inference, maps, PARTICLES, ProgressBars(), force=args.force_rerun
             )
+            if found[folder].seconds is not None:
+                remove_summaries(folder)
             settings["detection"] = detection = replace(detection, hyperparameters=found[folder].hyperparameters)
             report_search(folder)
         else:

@@ -27,6 +27,7 @@ import pandas as pd
 
 import config
 from command_line import run_script
+from data.content_hash import content_hash
 from data.czi import find_runs
 from errors import InputError
 from evaluation.arguments import (
@@ -50,6 +51,7 @@ from evaluation.campaign.campaign import Campaign, MethodPlan, Study
 from evaluation.campaign.comparison import as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment
 from evaluation.campaign.folder import CampaignFolder
+from evaluation.ownership import Command
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.runs import truths_of
 from evaluation.training_use import cautions, training_use
@@ -113,15 +115,15 @@ def main(argv: list[str] | None = None) -> None:
         warnings.warn(caution, stacklevel=2)
     maps = network_maps(args, PARTICLES)
     folder = CampaignFolder(default_output_dir(args))
-    command = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    with folder.opened(parameters(args), command=command):
+    line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
+    with folder.owned(Command(line, parameters(args, absolute=True), networks_of(studies)), anew=args.force_rerun):
+        if gone := folder.remove_other_runs(truths):
+            print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
-        if args.force_rerun:
-            folder.forget(campaign.configurations(studies))
         campaign.run(studies)
         results = write_tables(campaign, studies)
-        write_campaign_report(campaign, studies, results, comment=args.comment, command=command, notes=known)
+        write_campaign_report(campaign, studies, results, comment=args.comment, command=line, notes=known)
     print(f"\n{as_text(results)}\n")
     for caution in known:
         print(f"note: {caution}")
@@ -130,6 +132,17 @@ def main(argv: list[str] | None = None) -> None:
 
 def default_output_dir(args: argparse.Namespace) -> Path:
     return output_dir(args, "campaign", *([args.comment] if args.comment else []))
+
+
+def networks_of(studies: Sequence[Study]) -> dict[str, str]:
+    """Experiment and file name -> content hash of every checkpoint that is used."""
+    return {
+        f"{study.experiment.name}/{path.name}": content_hash(path)
+        for study in studies
+        for detectors in study.detectors.values()
+        for detector in detectors
+        for path in detector.ensemble.members
+    }
 
 
 def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -> Study:

@@ -110,7 +110,7 @@ def one_run(row: str, seed: int, seconds_per_step: float, args: argparse.Namespa
     results = folder / "results"
     run_beside_others(
         *(args.jobs, "eval_public_czi.py", "--model_path", experiment),
-        *("--data_root", args.public_root, "--output_dir", results),
+        *("--data_root", args.public_root, "--output_dir", results, "--force_rerun"),
     )
     score = json.loads((results / "scores.json").read_text())["score"]
     return {

@@ -46,8 +46,17 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
 
 def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str) -> None:
     """Where results and maps are kept."""
-    group.add_argument("--output_dir", type=Path, help=f"default: {default_output_dir}")
-    group.add_argument("--force_rerun", action="store_true", help="do all again, the networks' maps too")
+    group.add_argument(
+        "--output_dir",
+        type=Path,
+        help=f"of one command: other flags (also another choice of runs) or networks are refused "
+        f"(default: {default_output_dir})",
+    )
+    group.add_argument(
+        "--force_rerun",
+        action="store_true",
+        help="replace the results in the folder, of other flags or networks too; do all again, the networks' maps too",
+    )
     group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of probability maps, in maps/")
     group.add_argument(
         "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
@@ -85,15 +94,16 @@ def network_maps(args: argparse.Namespace, particles: Sequence[Particle]) -> Net
     return NetworkMaps(store, device, particles=particles, remake=args.force_rerun)
 
 
-def parameters(args: argparse.Namespace) -> dict:
-    """The flags that the results depend on, as plain values."""
+def parameters(args: argparse.Namespace, *, absolute: bool) -> dict:
+    """The flags that the results depend on, as plain values; paths as typed or absolute."""
     kept = {name: value for name, value in vars(args).items() if name not in WITHOUT_EFFECT}
-    return json.loads(json.dumps(kept, default=str))
+    return json.loads(json.dumps(kept, default=lambda path: str(path.resolve() if absolute else path)))
 
 
 def output_dir(args: argparse.Namespace, *names: str) -> Path:
     """As given, else a folder that is the same for the same flags, so that a command given again goes on."""
-    return args.output_dir or config.OUTPUT_ROOT / "results" / "_".join([*names, hash_of(parameters(args))[:8]])
+    typed = hash_of(parameters(args, absolute=False))[:8]
+    return args.output_dir or config.OUTPUT_ROOT / "results" / "_".join([*names, typed])
 
 
 def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_methods: bool = False) -> None:

@@ -23,8 +23,6 @@ from particle_config import Particle
 FORMAT = 3
 # In a folder that is finished: the key, and what its maker wrote down.
 FINISHED = ".finished.json"
-# Where an evaluation leaves temporary files when it is killed.
-TEMPORARY = (".*.partial", "picks/.*.partial", "overlays/.*.partial")
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def result_key(
 
 
 @contextmanager
-def holding(root: Path, *, temporary: Sequence[str] = TEMPORARY) -> Iterator[None]:
+def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
     """Keep a folder of results for this process; temporary files of one that was killed are removed first.
 
     Parameters

@@ -1,9 +1,10 @@
 """The unit of work, one tomogram: its map, the picks found on it, their files; and the loop over all tomograms."""
 
 import math
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from data.picks import table_coordinates_zyx, truth_table
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
 from errors import InputError
 from evaluation.exports import read_run_picks, write_curves, write_results, write_run_picks
-from evaluation.finished import TomogramInput, finished_notes, finishing, result_key
+from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
 from evaluation.training_use import TrainingUse
@@ -24,6 +25,11 @@ from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
 from metrics.fbeta import Score, check_references, score_picks
 from particle_config import Particle
+
+# What an evaluation writes, and where it leaves temporary files when it is killed.
+SUMMARIES = ("submission.csv", "scores.json")
+RESULTS = (*SUMMARIES, "picks", "overlays", "thresholds.json", "search_grid.csv", "search_curves.png", FINISHED)
+TEMPORARY = (".*.partial", "picks/.*.partial", "overlays/.*.partial")
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,8 @@ def evaluate_runs(
             bars.say(f"{outcome.source.name}: {outcome.error}")
             continue
         [record] = outcome.records
+        if record.seconds is not None:
+            remove_summaries(output_dir)
         tables.append(read_run_picks(record.output.picks_dir, record.run_name, particles))
         pictures.append(record.output.picture)
         windows[record.run_name] = record.windows_zyx
@@ -239,6 +247,25 @@ def evaluate_runs(
     write_results(output_dir, picks, score, uses, failures, settings, windows)
     scored = tuple(sorted(score.runs)) if score is not None else ()
     return Evaluation(picks, score, scored, tuple(pictures), failures)
+
+
+def remove_summaries(output_dir: Path) -> None:
+    """Of what is done anew the summaries of before are no longer right, should this process be stopped."""
+    for name in SUMMARIES:
+        (output_dir / name).unlink(missing_ok=True)
+
+
+def remove_other_runs(output_dir: Path, run_names: Iterable[str]) -> list[str]:
+    """Remove picks and pictures of runs that are no longer there; their names."""
+    wanted = set(run_names)
+    others = [
+        path
+        for path in [*output_dir.glob("picks/*"), *output_dir.glob("overlays/*.png")]
+        if path.name.removesuffix(".png") not in wanted
+    ]
+    for path in others:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return sorted({path.name.removesuffix(".png") for path in others})
 
 
 def _picture(output_dir: Path, run_name: str) -> Path:

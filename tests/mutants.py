@@ -495,6 +495,13 @@ MUTANTS = (
         "test_thresholds.py",
     ),
     Mutant(
+        "results of other networks go on",
+        "evaluation/ownership.py",
+        "if networks.get(name) != command.networks.get(name):",
+        "if False:",
+        "test_ownership.py",
+    ),
+    Mutant(
         "training data read with the evaluated spacing",
         "run_experiment_evaluation.py",
         'replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"))',

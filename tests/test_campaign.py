@@ -171,10 +171,25 @@ def test_a_network_that_was_trained_anew_is_run_anew(finished, made, networks_ru
     assert not networks_run  # a copy is the same
     checkpoint = next((tmp_path / "checkpoints" / "df1").glob("fold_1-best-fscore-*"))
     write_checkpoint(checkpoint, 1, seed=77)
-    untouched = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("fold_0/picks/*/*.json")}
-    run_without_pictures(words)
+    before = tables(tmp_path / "out")
+    with pytest.raises(InputError, match=rf"other networks: df1/{checkpoint.name} has changed since; give another"):
+        run_without_pictures(words)
+    assert tables(tmp_path / "out") == before and not networks_run
+    run_without_pictures([*words, "--output_dir", str(tmp_path / "other")])
     assert set(networks_run) == {(checkpoint, name) for name in EVALUATED}
-    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+    fold_0 = {name: content for name, content in tables(tmp_path / "other").items() if "/fold_0/" in name}
+    assert fold_0 and fold_0.items() <= before.items()
+
+
+def test_a_tomogram_that_is_gone_leaves_no_results(made, tmp_path):
+    shutil.copytree(made / "public", tmp_path / "public")
+    words = command(made, output=tmp_path / "out", experiments=["df1"])
+    words[words.index("--data_root") + 1] = str(tmp_path / "public")
+    run_without_pictures(words)
+    shutil.rmtree(tmp_path / "public" / "train" / "static" / "ExperimentRuns" / EVALUATED[1])
+    run_without_pictures(words)
+    assert {path.name for path in (tmp_path / "out").rglob("picks/*")} == {EVALUATED[0]}
+    assert pd.read_csv(tmp_path / "out" / "comparison_summary.csv")["tomograms"].tolist() == [1]
 
 
 def test_without_room_for_maps_the_results_are_the_same(finished, made, tmp_path):

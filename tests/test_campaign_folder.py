@@ -1,18 +1,19 @@
-"""The folder of a campaign: held by one process, of one set of parameters, finished piece by piece."""
+"""The folder of a campaign: held by one command, finished piece by piece."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data.picks import picks_table
-from errors import InputError
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.folder import CampaignFolder
 from evaluation.exports import write_run_picks
 from evaluation.finished import FINISHED, finished_notes, finishing, mark_finished
+from evaluation.ownership import Command
 from inference.maps.timings import Timings
 from particle_config import PARTICLES
 
+COMMAND = Command("python run_experiment_evaluation.py", {}, {})
 CONFIGURATION = Configuration("df1", "best_single", "cc3d", "d2h")
 
 
@@ -21,45 +22,36 @@ def folder(tmp_path):
     return CampaignFolder(tmp_path / "campaign")
 
 
-def test_the_first_parameter_that_differs_is_named(folder):
-    with folder.opened({"use_tta": True, "fixed": None, "names": ["a", "b"]}, command="x"):
-        pass
-    with folder.opened({"use_tta": True, "fixed": None, "names": ["a", "b"]}, command="y"):
-        pass
-    with (
-        pytest.raises(InputError, match=r"--fixed not given, not 0\.5; give another --output_dir"),
-        folder.opened({"use_tta": True, "fixed": 0.5, "names": ["a"]}, command="x"),
-    ):
-        pass
-
-
-def test_one_campaign_at_a_time(folder):
-    with (
-        folder.opened({}, command=""),
-        pytest.raises(InputError, match="another process is at work"),
-        CampaignFolder(folder.root).opened({}, command=""),
-    ):
-        pass
-    with folder.opened({}, command=""):
-        pass
-
-
 def test_temporary_files_of_a_killed_process_are_removed(folder):
     temporary = folder.picks_dir(CONFIGURATION, "fold_0", "TS_1").with_name(".TS_1.abc.partial")
     foreign = folder.root / "checkpoints" / ".fold_0-last.ckpt.abc.partial"
     for path in (temporary, foreign):
         path.mkdir(parents=True)
-    with folder.opened({}, command=""):
+    with folder.owned(COMMAND):
         assert not temporary.exists() and foreign.exists()  # the latter is of another command, perhaps at work
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(InputError, match="choose another --output_dir"),
-        CampaignFolder(tmp_path / "file").opened({}, command=""),
-    ):
-        pass
+def test_runs_that_are_gone_leave_no_picks(folder):
+    with folder.owned(COMMAND):
+        for name in ("TS_1", "TS_2"):
+            folder.picks_dir(CONFIGURATION, "fold_0", name).mkdir(parents=True)
+        picture = folder.detector_dir(CONFIGURATION, "fold_0") / "overlays" / "TS_2.jpg"
+        picture.parent.mkdir()
+        picture.write_text("")
+    assert folder.remove_other_runs(["TS_1", "TS_3"]) == ["TS_2"]
+    assert folder.picks_dir(CONFIGURATION, "fold_0", "TS_1").is_dir() and not picture.exists()
+    assert not folder.picks_dir(CONFIGURATION, "fold_0", "TS_2").exists()
+
+
+def test_all_configurations_are_replaced_and_nothing_else(folder):
+    with folder.owned(COMMAND):
+        folder.picks_dir(CONFIGURATION, "fold_0", "TS_1").mkdir(parents=True)
+        (folder.root / "checkpoints" / "df1_a-b-c").mkdir(parents=True)
+        folder.write_table("comparison_summary.csv", pd.DataFrame())
+    with folder.owned(COMMAND, anew=True):
+        assert not (folder.root / CONFIGURATION.folder).exists()
+        assert not (folder.root / "comparison_summary.csv").exists()
+        assert (folder.root / "checkpoints" / "df1_a-b-c").is_dir()
 
 
 def test_finished_as_a_whole_and_from_the_same(tmp_path):

@@ -285,7 +285,8 @@ def networks_run(monkeypatch):
 
 
 def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.json") if path.is_file()}
+    paths = [path for path in folder.rglob("*.json") if path.name != "run_parameters.json"]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
 
 
 def test_an_evaluation_goes_on_where_it_stopped(experiment, phantom, tmp_path, networks_run, monkeypatch, capsys):
@@ -312,10 +313,51 @@ def test_an_evaluation_goes_on_where_it_stopped(experiment, phantom, tmp_path, n
     eval_public_czi.main(words)
     assert networks_run == names and contents(tmp_path / "out") == finished
     assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["windows_zyx"]) == len(names)
-    eval_public_czi.main([*words, "--fixed_plm_gpu_peak_thresh", "0.01"])
-    assert networks_run == names and first.stat().st_ino != before
+    others = [*words, "--fixed_plm_gpu_peak_thresh", "0.01"]
+    with pytest.raises(InputError, match=r"--fixed_plm_gpu_peak_thresh not given, not 0\.01; give"):
+        eval_public_czi.main(others)
+    with pytest.raises(InputError, match="--limit_tomos_by_id not given, not"):
+        eval_public_czi.main([*words, "--limit_tomos_by_id", names[0]])
+    assert contents(tmp_path / "out") == finished
+    eval_public_czi.main([*others, "--output_dir", str(tmp_path / "other")])
+    assert networks_run == names
     eval_public_czi.main([*words, "--force_rerun"])
     assert networks_run == 2 * names and contents(tmp_path / "out") == finished
+
+
+def test_results_of_a_run_that_is_gone_or_of_a_search_do_not_stay(ensemble, training_tree, tmp_path, capsys):
+    first, second = find_runs(training_tree, tomo_type="denoised")
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    words = f"--model_path {ensemble} --data_root {training_tree} --output_dir {out} --cache_dir {cache}".split()
+    eval_public_czi.main(words)
+    shutil.rmtree(second.tomogram_path("denoised").parents[1])
+    eval_public_czi.main(words)
+    assert f"removed the results of {second.name}" in capsys.readouterr().out
+    assert [path.name for path in (out / "picks").iterdir()] == [first.name]
+    assert [path.name for path in (out / "overlays").iterdir()] == [f"{first.name}.png"]
+    (out / "thresholds.json").write_text("{}")  # as of a search
+    eval_public_czi.main([*words, "--use_tta", "--force_rerun"])
+    assert not (out / "thresholds.json").exists() and (out / "scores.json").is_file()
+
+
+def test_stopped_in_doing_it_anew_leaves_no_score_of_before(experiment, training_tree, tmp_path, monkeypatch):
+    """The truth of the first run was corrected."""
+    words = f"--model_path {experiment} --data_root {training_tree} --output_dir {tmp_path / 'out'}".split()
+    words += ["--cache_dir", str(tmp_path / "cache")]
+    eval_public_czi.main(words)
+    path = find_runs(training_tree, tomo_type="denoised")[0].picks_dir / "ribosome.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "points": content["points"][1:]}))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("evaluation.runs.score_of", stop)
+        eval_public_czi.main(words)
+    assert not (tmp_path / "out" / "scores.json").exists() and not (tmp_path / "out" / "submission.csv").exists()
+    eval_public_czi.main(words)
+    assert (tmp_path / "out" / "scores.json").is_file()
 
 
 @pytest.mark.parametrize("broken", ["voxels", "header"])
@@ -391,8 +433,9 @@ def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path
     for fold, name in enumerate(held_out):
         [checkpoint] = ensemble.glob(f"fold_{fold}-best-fscore-*.ckpt")
         later = ["--per_class_hp_path", str(tuned / "thresholds.json"), "--limit_tomos_by_id", name, *method]
-        eval_public_czi.main(["--model_path", str(checkpoint), "--output_dir", str(again), *common, *later])
-        expected = pd.read_csv(again / "submission.csv").drop(columns="id")
+        out = again / str(fold)
+        eval_public_czi.main(["--model_path", str(checkpoint), "--output_dir", str(out), *common, *later])
+        expected = pd.read_csv(out / "submission.csv").drop(columns="id")
         rows = found[found["experiment"] == name].drop(columns="id").reset_index(drop=True)
         pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
 

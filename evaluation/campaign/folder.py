@@ -2,23 +2,28 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from data.files import atomic_path
-from errors import InputError
 from evaluation.campaign.configuration import Configuration
+from evaluation.campaign.experiments import STRATEGIES
 from evaluation.exports import read_run_picks
-from evaluation.finished import holding
+from evaluation.ownership import Command, owned
 from inference.maps.timings import Timings
 from particle_config import Particle
 
-PARAMETERS = "run_parameters.json"
+# Tables and report of all that is finished.
+SUMMARIES = (
+    *("report.html", "comparison_summary.csv", "comparison_summary_by_particle.csv", "per_tomogram_scores.csv"),
+    *("intermediate_results.csv", "failures.csv"),
+)
+# All that a campaign writes.
+RESULTS = (*SUMMARIES, "timings.jsonl", *(f"*/{strategy}-*-*" for strategy in STRATEGIES))
 # Where a campaign leaves temporary files when it is killed: among its tables and below its configurations.
 TEMPORARY = (".*.partial", "*/*-*-*/**/.*.partial")
 
@@ -31,42 +36,28 @@ class CampaignFolder:
 
     root: Path
 
-    @contextmanager
-    def opened(self, parameters: Mapping[str, Any], *, command: str) -> Iterator[None]:
-        """Hold the folder for a campaign with these parameters (plain values) until the block ends.
+    def owned(self, command: Command, *, anew: bool = False) -> AbstractContextManager[None]:
+        """Hold the folder for a campaign, see evaluation.ownership.owned."""
+        return owned(self.root, command, results=RESULTS, temporary=TEMPORARY, anew=anew)
 
-        Raises
-        ------
-        InputError : another process is at work here, or the folder is of a campaign with other parameters.
-        """
-        with holding(self.root, temporary=TEMPORARY):
-            self._check_parameters(parameters)
-            with atomic_path(self.root / PARAMETERS) as temporary:
-                content = {"command": command, "parameters": parameters}
-                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            yield
+    def remove_summaries(self) -> None:
+        """Of what is done anew the tables of before are no longer right, should this process be stopped."""
+        for name in SUMMARIES:
+            (self.root / name).unlink(missing_ok=True)
 
-    def _check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        path = self.root / PARAMETERS
-        if not path.is_file():
-            return
-        before = json.loads(path.read_text(encoding="utf-8"))["parameters"]
-        for name in {**parameters, **before}:
-            if before.get(name) != parameters.get(name):
-                raise InputError(
-                    f"{self.root} is of a campaign with --{name} {_as_typed(before.get(name))}, not "
-                    f"{_as_typed(parameters.get(name))}; give another --output_dir"
-                )
+    def remove_other_runs(self, run_names: Iterable[str]) -> list[str]:
+        """Remove picks of runs that are no longer there, and all pictures, which are drawn again; the runs' names."""
+        for folder in self.root.glob("*/*-*-*/*/overlays"):
+            shutil.rmtree(folder)
+        wanted = set(run_names)
+        others = [folder for folder in self.root.glob("*/*-*-*/*/picks/*") if folder.name not in wanted]
+        for folder in others:
+            shutil.rmtree(folder)
+        return sorted({folder.name for folder in others})
 
     @property
     def timings(self) -> Timings:
         return Timings(self.root / "timings.jsonl")
-
-    def forget(self, configurations: Iterable[Configuration]) -> None:
-        """Remove what is finished."""
-        for configuration in configurations:
-            shutil.rmtree(self.root / configuration.folder, ignore_errors=True)
-        self.timings.path.unlink(missing_ok=True)
 
     def detector_dir(self, configuration: Configuration, detector: str) -> Path:
         return self.root / configuration.folder / detector
@@ -94,9 +85,3 @@ class CampaignFolder:
         """A CSV in the root, the same bytes for the same values."""
         with atomic_path(self.root / name) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
-
-
-def _as_typed(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "not given" if value is None else str(value)

@@ -1,0 +1,104 @@
+"""A folder of results belongs to one command: what lies in it is of the same flags and the same networks."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.files import atomic_path
+from errors import InputError
+from evaluation.finished import holding
+
+PARAMETERS = "run_parameters.json"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What led to results.
+
+    Attributes
+    ----------
+    line : as it was typed
+    parameters : the flags that the results depend on, as plain values; paths are absolute
+    networks : name -> content hash of each checkpoint
+    """
+
+    line: str
+    parameters: Mapping[str, Any]
+    networks: Mapping[str, str]
+
+
+@contextmanager
+def owned(
+    root: Path, command: Command, *, results: Sequence[str], temporary: Sequence[str], anew: bool = False
+) -> Iterator[None]:
+    """Hold the folder for a command until the block ends; PARAMETERS in it says which.
+
+    Parameters
+    ----------
+    results, temporary : patterns below the folder, of what such a command writes and of what a killed one leaves
+    anew : remove the results that are there, whichever flags and networks of the same script they are of
+
+    Raises
+    ------
+    InputError : another process is at work here, or the folder holds results of something else.
+    """
+    with holding(root, temporary=temporary):
+        there = [path for pattern in results for path in root.glob(pattern)]
+        if there:
+            _check(root, command, anew)
+        if anew:
+            for path in there:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        with atomic_path(root / PARAMETERS) as temporary_path:
+            content = {"command": command.line, "parameters": command.parameters, "networks": command.networks}
+            temporary_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        yield
+
+
+def _check(root: Path, command: Command, anew: bool) -> None:
+    """InputError unless what lies in the folder is of the command, or may be removed for it."""
+    try:
+        before = json.loads((root / PARAMETERS).read_text(encoding="utf-8"))
+        script, parameters, networks = _script(before["command"]), before["parameters"], before.get("networks")
+    except (OSError, ValueError, KeyError, IndexError):
+        raise InputError(
+            f"{root} holds results, and no {PARAMETERS} that says of which command; give another --output_dir"
+        ) from None
+    if script != _script(command.line):
+        raise InputError(f"{root} holds results of {script}; give another --output_dir")
+    if anew:
+        return
+    advice = "give another --output_dir, or --force_rerun to replace them"
+    for name in {**command.parameters, **parameters}:
+        if not _same(parameters.get(name), command.parameters.get(name)):
+            raise InputError(
+                f"{root} holds results with --{name} {_as_typed(parameters.get(name))}, not "
+                f"{_as_typed(command.parameters.get(name))}; {advice}"
+            )
+    if networks is None:  # of an earlier version
+        return
+    for name in sorted({*networks, *command.networks}):
+        if networks.get(name) != command.networks.get(name):
+            how = "is new" if name not in networks else "is gone" if name not in command.networks else "has changed"
+            raise InputError(f"{root} holds results of other networks: {name} {how} since; {advice}")
+
+
+def _script(line: str) -> str:
+    return shlex.split(line)[1]
+
+
+def _same(before: Any, now: Any) -> bool:
+    """A path that an earlier version wrote down as typed is the same where it leads to the same from here."""
+    are_texts = isinstance(before, str) and isinstance(now, str)
+    return before == now or (are_texts and Path(now).is_absolute() and str(Path(before).resolve()) == now)
+
+
+def _as_typed(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "not given" if value is None else str(value)
