@@ -83,7 +83,7 @@ def write_results(
     settings: Mapping[str, Any],
     windows_zyx: Mapping[str, Sequence[Sequence[int]]],
 ) -> None:
-    """submission.csv and scores.json: score (null without truth), runs, failed runs, settings (dataclasses), windows."""
+    """submission.csv and scores.json: score (null without truth), runs, failures, settings (dataclasses), windows."""
     write_submission(output_dir / "submission.csv", picks)
     counts = picks["experiment"].value_counts()
     by_run = score.weighted_per_run.to_dict() if score is not None else {}
