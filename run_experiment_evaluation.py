@@ -7,7 +7,10 @@
         --postprocessing_method peak_local_max_gpu meanshift --hp_search_strategy global --use_tta --compare_tta
 
 Every strategy is combined with every method. Interrupted? The same command goes on where it stopped. Probability maps
-are kept in --cache_dir: other thresholds, methods and ensembles of the same networks cost next to nothing.
+are kept in --cache_dir: other thresholds, methods and ensembles of the same networks cost next to nothing. What fails
+(a network that diverged, a tomogram that cannot be read) is named at the end and in failures.csv, and the exit code is
+1; the rest is finished. A tomogram that failed everywhere is left out for all configurations; a configuration that
+lacks any other is not ranked.
 
 Writes into --output_dir: report.html, comparison_summary.csv (ranked by the official score),
 comparison_summary_by_particle.csv, per_tomogram_scores.csv, intermediate_results.csv, run_parameters.json,
@@ -48,9 +51,9 @@ from evaluation.arguments import (
     tomogram_settings,
 )
 from evaluation.campaign.campaign import Campaign, MethodPlan, Study
-from evaluation.campaign.comparison import as_text
+from evaluation.campaign.comparison import Evaluated, as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment
-from evaluation.campaign.folder import CampaignFolder
+from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
 from evaluation.ownership import Command
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.runs import truths_of
@@ -122,12 +125,25 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
         campaign.run(studies)
-        results = write_tables(campaign, studies)
-        write_campaign_report(campaign, studies, results, comment=args.comment, command=line, notes=known)
-    print(f"\n{as_text(results)}\n")
-    for caution in known:
-        print(f"note: {caution}")
-    print(f"report    {folder.root / 'report.html'}")
+        results, notes = write_tables(campaign, studies), [*campaign.notes(), *known]
+        if results:
+            write_campaign_report(campaign, studies, results, comment=args.comment, command=line, notes=notes)
+    report(results, notes, folder)
+    if campaign.failures:
+        text = f"{len(campaign.failures)} failed, see {folder.root / FAILURES_TABLE}; the same command tries them again"
+        print(text, file=sys.stderr)
+        sys.exit(1)
+
+
+def report(results: Sequence[Evaluated], notes: Sequence[str], folder: CampaignFolder) -> None:
+    if results:
+        print(f"\n{as_text(results)}\n")
+    for note in notes:
+        print(f"note: {note}")
+    if results:
+        print(f"report    {folder.root / 'report.html'}")
+    else:
+        print("no configuration has all tomograms: there is nothing to rank", file=sys.stderr)
 
 
 def default_output_dir(args: argparse.Namespace) -> Path:

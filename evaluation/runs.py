@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from data.czi import Run
 from data.picks import table_coordinates_zyx, truth_table
@@ -21,6 +22,7 @@ from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
 from evaluation.training_use import TrainingUse
 from inference.maps.network_maps import NetworkMaps
+from inference.predictor import Prediction
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
 from metrics.fbeta import Score, check_references, score_picks
@@ -29,6 +31,8 @@ from particle_config import Particle
 # What an evaluation writes, and where it leaves temporary files when it is killed.
 SUMMARIES = ("submission.csv", "scores.json")
 RESULTS = (*SUMMARIES, "picks", "overlays", "thresholds.json", "search_grid.csv", "search_curves.png", FINISHED)
+# What ends the work on one tomogram, or with one network, and not that on the others.
+FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
 TEMPORARY = (".*.partial", "picks/.*.partial", "overlays/.*.partial")
 
 
@@ -52,29 +56,30 @@ class TomogramTask:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of an output once its files are written.
+    """What is known of an output once its files are written, or why there are none.
 
     Attributes
     ----------
     windows_zyx : in which networks took the tomogram, voxels; each size once
-    seconds : of detection, None when it was found done
+    seconds : of detection; None when it was found done
+    error : one of FAILURES
     """
 
     run_name: str
     output: Output
-    picks: int
-    windows_zyx: Sequence[Sequence[int]]
-    seconds: float | None
+    picks: int = 0
+    windows_zyx: Sequence[Sequence[int]] = ()
+    seconds: float | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tomogram with the records of all its tasks, or the error that ended them."""
+    """A tomogram with the records of all its tasks, and how many maps they needed that were not there."""
 
     source: SourceTomogram
-    records: tuple[Record, ...] = ()
-    maps_made: int = 0
-    error: InputError | None = None
+    records: tuple[Record, ...]
+    maps_missing: int
 
 
 def find_particles(
@@ -87,6 +92,8 @@ def find_particles(
 ) -> list[Record]:
     """Do what is not finished of a task, and write it; each output is there as a whole or not at all.
 
+    What goes wrong with one output is in its record, and does not end the others.
+
     The result depends on the task and the files that it names alone, and is the same whenever it is asked for.
 
     Parameters
@@ -95,31 +102,43 @@ def find_particles(
     progress : is told of voxels that go through a network
     force : do it again where it is finished
     """
-    one, records, prediction = task.tomogram, [], None
-    for output in task.outputs:
-        done = None if force else _notes(output, task, maps, particles)
-        if done is not None:
-            records.append(Record(one.source.name, output, done["picks"], done["windows_zyx"], None))
-            continue
-        if prediction is None:
-            prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
-        begin = time.perf_counter()
-        where = {"run_name": one.source.name, "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom}
-        proposals = propose(prediction, output.settings, particles, **where)
-        picks = accept(proposals, output.settings.hyperparameters)
-        truth = {} if one.truth is None else by_particle(one.truth)
-        curves = threshold_curves(proposals, output.settings.hyperparameters, truth)
-        seconds = time.perf_counter() - begin
-        if output.picture is not None:
-            _draw(output.picture, one, picks, particles)
-        # Anew: where memory ran out, the map is that of other windows.
-        key = _key(output, task, maps, particles)
-        windows = maps.windows(one.ensemble, one.source, task.inference)
-        with finishing(output.picks_dir, key, picks=len(picks), windows_zyx=windows) as folder:
-            write_run_picks(folder, one.source.name, picks, particles)
-            write_curves(folder, curves)
-        records.append(Record(one.source.name, output, len(picks), windows, seconds))
+    one, name, records, prediction = task.tomogram, task.tomogram.source.name, [], None
+    for number, output in enumerate(task.outputs):
+        try:
+            done = None if force else _notes(output, task, maps, particles)
+            if done is not None:
+                records.append(Record(name, output, done["picks"], done["windows_zyx"]))
+                continue
+            if prediction is None:
+                prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
+            records.append(_detect(prediction, output, task, maps, particles))
+        except FAILURES as error:
+            if prediction is None:  # without a map there are none of the others either
+                return [*records, *(Record(name, other, error=error) for other in task.outputs[number:])]
+            records.append(Record(name, output, error=error))
     return records
+
+
+def _detect(
+    prediction: Prediction, output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]
+) -> Record:
+    """Find the particles of one output on the map, and write them."""
+    one, begin = task.tomogram, time.perf_counter()
+    where = {"run_name": one.source.name, "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom}
+    proposals = propose(prediction, output.settings, particles, **where)
+    picks = accept(proposals, output.settings.hyperparameters)
+    truth = {} if one.truth is None else by_particle(one.truth)
+    curves = threshold_curves(proposals, output.settings.hyperparameters, truth)
+    seconds = time.perf_counter() - begin
+    if output.picture is not None:
+        _draw(output.picture, one, picks, particles)
+    # Anew: where memory ran out, the map is that of other windows.
+    key = _key(output, task, maps, particles)
+    windows = maps.windows(one.ensemble, one.source, task.inference)
+    with finishing(output.picks_dir, key, picks=len(picks), windows_zyx=windows) as folder:
+        write_run_picks(folder, one.source.name, picks, particles)
+        write_curves(folder, curves)
+    return Record(one.source.name, output, len(picks), windows, seconds)
 
 
 def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
@@ -154,19 +173,14 @@ def evaluate_tomograms(
 ) -> Iterator[Outcome]:
     """The tasks tomogram by tomogram, in their order; the next tomogram is read while this one is at work.
 
-    A tomogram that cannot be read ends its own tasks alone.
+    A tomogram that cannot be read ends its own tasks alone, and a network that fails those that it is part of.
     """
     by_source = {s: list(of) for s, of in groupby(tasks, key=lambda task: task.tomogram.source)}
     unfinished = {
-        source: [
-            task for task in of if force or any(_notes(out, task, maps, particles) is None for out in task.outputs)
-        ]
+        source: [task for task in of if force or not _is_finished(task, maps, particles)]
         for source, of in by_source.items()
     }
-    missing = {
-        source: set().union(*(maps.missing(task.tomogram.ensemble, source, task.inference) for task in of))
-        for source, of in unfinished.items()
-    }
+    missing = {source: set().union(*(_missing(task, maps) for task in of)) for source, of in unfinished.items()}
 
     def needs_voxels(source: SourceTomogram) -> bool:
         pictures = any(output.picture for task in unfinished[source] for output in task.outputs)
@@ -174,12 +188,23 @@ def evaluate_tomograms(
 
     for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
         with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing[source]), source.name) as bar:
-            try:
-                done = [find_particles(task, maps, particles, bar.update, force=force) for task in by_source[source]]
-                outcome = Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
-            except InputError as error:
-                outcome = Outcome(source, error=error)
-        yield outcome
+            done = [find_particles(task, maps, particles, bar.update, force=force) for task in by_source[source]]
+        yield Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
+
+
+def _is_finished(task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> bool:
+    try:
+        return all(_notes(output, task, maps, particles) is not None for output in task.outputs)
+    except FAILURES:  # comes again, and is noted, when its turn comes
+        return False
+
+
+def _missing(task: TomogramTask, maps: NetworkMaps) -> set[str]:
+    """Keys of the maps that the task needs and that must be made."""
+    try:
+        return maps.missing(task.tomogram.ensemble, task.tomogram.source, task.inference)
+    except FAILURES:
+        return set()
 
 
 @dataclass(frozen=True)
@@ -190,7 +215,7 @@ class Evaluation:
     score: Score | None
     scored_runs: tuple[str, ...]
     pictures: tuple[Path, ...]
-    failures: Mapping[str, InputError]
+    failures: Mapping[str, Exception]
 
 
 def evaluate_runs(
@@ -203,7 +228,7 @@ def evaluate_runs(
     *,
     training_uses: Mapping[str, TrainingUse],
     settings: Mapping[str, object],
-    failures: Mapping[str, InputError] | None = None,
+    failures: Mapping[str, Exception] | None = None,
     force: bool = False,
 ) -> Evaluation:
     """Find the particles of every tomogram, score all together, write all results below ``output_dir``.
@@ -225,11 +250,11 @@ def evaluate_runs(
         for name in [one.source.name]
     ]
     for outcome in evaluate_tomograms(tasks, maps, particles, bars, force=force):
-        if outcome.error is not None:
-            failures[outcome.source.name] = outcome.error
-            bars.say(f"{outcome.source.name}: {outcome.error}")
-            continue
         [record] = outcome.records
+        if record.error is not None:
+            failures[record.run_name] = record.error
+            bars.say(f"{record.run_name}: {record.error}")
+            continue
         if record.seconds is not None:
             remove_summaries(output_dir)
         tables.append(read_run_picks(record.output.picks_dir, record.run_name, particles))
@@ -237,7 +262,7 @@ def evaluate_runs(
         windows[record.run_name] = record.windows_zyx
         bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
     if not tables:
-        raise next(iter(failures.values()))
+        raise _first(failures)
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {
@@ -272,7 +297,17 @@ def _picture(output_dir: Path, run_name: str) -> Path:
     return output_dir / "overlays" / f"{run_name}.png"
 
 
-def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, InputError]]:
+def _first(failures: Mapping[str, Exception]) -> InputError:
+    name, error = next(iter(failures.items()))
+    return error if isinstance(error, InputError) else InputError(f"{name}: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    """In one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, Exception]]:
     """The tomograms that can be opened, and run name -> what is wrong with each of the others.
 
     Raises
@@ -283,10 +318,10 @@ def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[
     for run in runs:
         try:
             sources.append(SourceTomogram(run, settings))
-        except InputError as error:
+        except FAILURES as error:
             failures[run.name] = error
     if failures and not sources:
-        raise next(iter(failures.values()))
+        raise _first(failures)
     return sources, failures
 
 

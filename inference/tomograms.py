@@ -72,8 +72,12 @@ class SourceTomogram:
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """(Z, Y, X) float32 grey values as in the file, and normalised; kept until :meth:`forget`."""
         if self._reading is None:
-            self._reading = Future()
-            self._reading.set_result(self._read())
+            reading = Future()
+            try:
+                reading.set_result(self._read())
+            except Exception as error:  # whoever asks again learns it without reading again
+                reading.set_exception(error)
+            self._reading = reading
         return self._reading.result()
 
     def forget(self) -> None:
@@ -92,5 +96,7 @@ def read_ahead(
         for source, following in zip_longest(sources, sources[1:]):
             if following is not None and is_needed(following):
                 following.begin_reading(thread)
-            yield source
-            source.forget()
+            try:
+                yield source
+            finally:
+                source.forget()

@@ -502,6 +502,13 @@ MUTANTS = (
         "test_ownership.py",
     ),
     Mutant(
+        "a configuration that lacks a tomogram is ranked",
+        "evaluation/campaign/campaign.py",
+        "if one not in lacking}",
+        "if True}",
+        "test_campaign.py",
+    ),
+    Mutant(
         "training data read with the evaluated spacing",
         "run_experiment_evaluation.py",
         'replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"))',

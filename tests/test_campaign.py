@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import mrcfile
+import numpy as np
 import pandas as pd
 import pytest
 import tiny_campaign
+import torch
 from tiny_campaign import EVALUATED, NAMES, TRAINING, command, run_without_pictures, tables, write_checkpoint
 
 import inference.maps.network_maps
@@ -299,6 +302,117 @@ def test_killed_at_ten_random_moments(made, tmp_path):
         assert finish(folder) == alone
         assert {path: path.stat().st_ino for path in kept} == kept
         assert not list(folder.rglob("out/**/.*.partial"))
+
+
+# --- What fails fails alone ---------------------------------------------------------------------------
+def fails(words, capsys):
+    """What is printed by a campaign that ends with exit code 1."""
+    with pytest.raises(SystemExit) as stop:
+        run_without_pictures(words)
+    assert stop.value.code == 1
+    return capsys.readouterr()
+
+
+def failures(folder):
+    table = pd.read_csv(folder / "failures.csv", keep_default_na=False)
+    return table, sorted(zip(table["strategy"], table["detector"], table["tomogram"], strict=True))
+
+
+@pytest.fixture
+def broken(made, tmp_path):
+    """A copy of the campaign to break, with a function that breaks a tomogram: NaN in it, or the file cut off."""
+    for name in ("data", "public", "checkpoints"):
+        shutil.copytree(made / name, tmp_path / name)
+
+    def break_tomogram(root, name, how):
+        path = tmp_path / root / "train/static/ExperimentRuns" / name / "VoxelSpacing10.000" / "denoised.mrc"
+        if how == "cut off":
+            path.write_bytes(path.read_bytes()[:2000])
+        else:
+            with mrcfile.open(path, mode="r+") as file:
+                file.data[3, 4, 5] = np.nan
+
+    return tmp_path, break_tomogram
+
+
+def diverge(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    for value in content["state_dict"].values():
+        if value.is_floating_point():
+            value.fill_(torch.nan)
+    torch.save(content, checkpoint)
+
+
+@pytest.mark.parametrize("search", [[], SEARCH_PEAKS], ids=["given", "searched"])
+def test_a_diverged_network_fails_what_it_is_part_of(broken, capsys, search):
+    root, _ = broken
+    diverge(next((root / "checkpoints" / "df2").glob("fold_1-best-fscore-*")))
+    printed = fails(command(root, "--evaluation_strategy", "best_single", "kfold_ensemble", *search), capsys)
+    summary = pd.read_csv(root / "out" / "comparison_summary.csv")
+    assert summary["experiment"].tolist() == ["df1", "df1"] and summary["rank"].tolist() == [1, 2]
+    table, rows = failures(root / "out")
+    assert set(table["experiment"]) == {"df2"} and table["reason"].str.contains("not numbers; the training dive").all()
+    on = [""] if search else EVALUATED
+    assert rows == sorted(
+        [(s, d, t) for s, d in (("best_single", "fold_1"), ("kfold_ensemble", "ensemble")) for t in on]
+    )
+    assert "note: df2 best_single peak_local_max_gpu none is not ranked, since" in printed.out
+    assert "  1. " in printed.out and "failures.csv; the same command tries them again" in printed.err
+    done = pd.read_csv(root / "out" / "intermediate_results.csv")
+    assert done["experiment"].value_counts().to_dict() == {"df1": 6, "df2": 2}  # fold 0 of df2 is sound
+
+
+@pytest.mark.parametrize("how", ["NaN", "cut off"])
+def test_an_unreadable_tomogram_is_left_out_for_all_and_tried_again(broken, made, capsys, how):
+    root, break_tomogram = broken
+    break_tomogram("public", "TS_8", how)
+    words = command(root, experiments=["df1"])
+    words[words.index("--cache_dir") + 1] = str(made / "cache")
+    printed = fails(words, capsys)
+    summary = pd.read_csv(root / "out" / "comparison_summary.csv")
+    assert summary["tomograms"].tolist() == [1]
+    first = pd.read_csv(root / "out" / "per_tomogram_scores.csv")
+    assert set(first["tomogram"]) == {"TS_7"}
+    assert failures(root / "out")[1] == [("best_single", "fold_0", "TS_8"), ("best_single", "fold_1", "TS_8")]
+    assert "note: TS_8 is left out for all configurations: " in printed.out
+    shutil.rmtree(root / "public")
+    shutil.copytree(made / "public", root / "public")
+    run_without_pictures(words)
+    assert pd.read_csv(root / "out" / "comparison_summary.csv")["tomograms"].tolist() == [2]
+    assert not (root / "out" / "failures.csv").exists()
+
+
+@pytest.mark.parametrize("how", ["NaN", "cut off"])
+def test_a_search_that_cannot_be_done_fails_its_method(broken, capsys, how):
+    """The other method is given all of its hyperparameters."""
+    root, break_tomogram = broken
+    break_tomogram("data", "TS_2", how)
+    given = ["--fixed_conf_threshold", "0.2", "--fixed_vol_frac_threshold", "0.1", "--fixed_nms_radius_fraction", "0.8"]
+    data = ["--training_data_root", root / "data"]
+    words = command(root, *BOTH_METHODS, *given, *SEARCH_PEAKS, *data, experiments=["df1"])
+    with pytest.warns(UserWarning, match="searches nothing"):
+        printed = fails(words, capsys)
+    assert pd.read_csv(root / "out" / "comparison_summary.csv")["method"].tolist() == ["cc3d"]
+    assert failures(root / "out")[1] == [("best_single", "fold_1", "")]
+    assert "df1 best_single peak_local_max_gpu none is not ranked, since 1 of its results failed" in printed.out
+
+
+def test_where_nothing_is_complete_nothing_is_ranked(broken, capsys):
+    root, _ = broken
+    diverge(next((root / "checkpoints" / "df2").glob("fold_1-best-fscore-*")))
+    printed = fails(command(root, experiments=["df2"]), capsys)
+    assert "there is nothing to rank" in printed.err and not (root / "out" / "comparison_summary.csv").exists()
+
+
+def test_the_report_says_what_failed(broken):
+    root, break_tomogram = broken
+    break_tomogram("public", "TS_8", "NaN")
+    diverge(next((root / "checkpoints" / "df2").glob("fold_1-best-fscore-*")))
+    with pytest.raises(SystemExit):
+        script.main(command(root))
+    report = (root / "out" / "report.html").read_text()
+    assert "TS_8 is left out for all configurations: " in report
+    assert "df2 best_single peak_local_max_gpu none is not ranked, since 1 of its results failed" in report
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------

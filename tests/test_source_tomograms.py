@@ -43,6 +43,14 @@ def test_voxels_of_another_size_are_refused_unless_the_file_is_said_to_be_wrong(
     assert SourceTomogram(run, TomogramSettings("denoised", None, 10.0, 10.2)).voxel_spacing_angstrom == 10.2
 
 
+def test_what_cannot_be_read_says_so_whenever_it_is_asked(tmp_path):
+    source = SourceTomogram(write(tmp_path, "TS_1"), SETTINGS)
+    source.tomogram.path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(Exception):  # noqa: B017 - as the reader has it; waiting for ever is the fault
+            source.voxels()
+
+
 class Noted(SourceTomogram):
     """Says when its voxels are read."""
 

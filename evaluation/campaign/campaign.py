@@ -1,7 +1,8 @@
 """A campaign: experiments in all the ways that are to be compared, every piece of work done once and kept.
 
 Experiment by experiment, first the hyperparameters of all detectors are found on training tomograms, then the
-tomograms to evaluate on come one by one, each read once for all detectors.
+tomograms to evaluate on come one by one, each read once for all detectors. What fails does not end the rest: a tomogram
+that nobody could evaluate is left out for all, a configuration that lacks any other is not compared.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +22,10 @@ from detection.search_settings import SearchSettings
 from evaluation.campaign.comparison import intermediate_row
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import Detector, Experiment
-from evaluation.campaign.folder import CampaignFolder
+from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
 from evaluation.finished import TomogramInput, finishing
 from evaluation.progress import ProgressBars
-from evaluation.runs import Outcome, Output, TomogramTask, evaluate_tomograms
+from evaluation.runs import FAILURES, Outcome, Output, TomogramTask, evaluate_tomograms, open_sources, reason
 from evaluation.training_use import training_use
 from evaluation.tuning.search import search_hyperparameters
 from inference.maps.network_maps import NetworkMaps
@@ -115,18 +116,45 @@ class Study:
             networks=task.detector.networks_per_class,
         )
 
-    def sources(self, data_root: Path, run_names: Iterable[str]) -> list[SourceTomogram]:
-        """Tomograms to evaluate on; InputError where one is not there or does not suit the networks."""
-        runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(run_names))
-        return [SourceTomogram(run, self.tomograms) for run in runs]
+    def opened(self, data_root: Path, run_names: Iterable[str]) -> tuple[list[SourceTomogram], dict[str, Exception]]:
+        """Tomograms to evaluate on, and what is wrong with those that cannot be opened or do not suit the networks.
 
-    def training_truths(self, particles: Sequence[Particle]) -> dict[SourceTomogram, pd.DataFrame]:
-        """Training tomograms to search hyperparameters on, and their reference points; none without a search."""
+        InputError where a run is not there, or none of them can be opened.
+        """
+        runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(run_names))
+        return open_sources(runs, self.tomograms)
+
+    def sources(self, data_root: Path, run_names: Iterable[str]) -> list[SourceTomogram]:
+        """Those that can be opened."""
+        return self.opened(data_root, run_names)[0]
+
+    def training_truths(
+        self, particles: Sequence[Particle]
+    ) -> tuple[dict[SourceTomogram, pd.DataFrame], dict[str, Exception]]:
+        """Training tomograms to search hyperparameters on with their reference points, and what is wrong with others.
+
+        None without a search.
+        """
         if self.training_root is None:
-            return {}
+            return {}, {}
         names = {name for detectors in self.detectors.values() for one in detectors for name in one.tuning}
         runs = find_runs(self.training_root, tomo_type=self.training_tomograms.tomo_type, names=sorted(names))
-        return {SourceTomogram(run, self.training_tomograms): truth_table([run], particles) for run in runs}
+        truths = {run.name: truth_table([run], particles) for run in runs}
+        sources, failures = open_sources(runs, self.training_tomograms)
+        return {source: truths[source.name] for source in sources}, failures
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What of a configuration could not be done: a detector on a tomogram, or the search for a detector (none)."""
+
+    configuration: Configuration
+    detector: str
+    tomogram: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.detector}, {self.tomogram or 'search'}: {self.reason}"
 
 
 class Campaign:
@@ -139,6 +167,11 @@ class Campaign:
     data_root : of the tomograms to evaluate on
     truths : run name -> reference points, of every run to evaluate on
     plans : the methods that are compared
+
+    Attributes
+    ----------
+    failures : of the run, in failures.csv too
+    left_out : tomograms that no configuration could be evaluated on
     """
 
     def __init__(
@@ -154,24 +187,54 @@ class Campaign:
         self.folder = folder
         self.maps = maps
         self.data_root = data_root
-        self.truths = truths
+        self._truths = truths
         self.plans = plans
         self.particles = particles
+        self.failures: list[Failure] = []
+        self.left_out: tuple[str, ...] = ()
         self._bars = ProgressBars()
         self._rows: list[dict] = []
 
     def run(self, studies: Sequence[Study]) -> None:
+        (self.folder.root / FAILURES_TABLE).unlink(missing_ok=True)
         parts = [(study, inference) for study in studies for inference in study.views]
         for study, inference in self._bars.each(parts, "experiments", total=len(parts)):
-            training, tasks = study.training_truths(self.particles), study.tasks(inference)
+            (training, unreadable), tasks = study.training_truths(self.particles), study.tasks(inference)
             detection = {
-                task: self._detection_settings(study, task, training)
+                task: self._detection_settings(study, task, training, unreadable)
                 for task in self._bars.each(tasks, "hyperparameters", total=len(tasks))
             }
             self._evaluate(study, inference, detection)
+        self.left_out = self._failed_for_all(studies)
 
     def configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[DetectorTask]]:
-        """All that are compared, each with a task for every detector."""
+        """The configurations that have all tomograms but those that nobody has, each with a task for every detector."""
+        lacking = {one.configuration for one in self.failures if one.tomogram not in self.left_out}
+        return {one: tasks for one, tasks in self._configurations(studies).items() if one not in lacking}
+
+    @property
+    def truths(self) -> dict[str, pd.DataFrame]:
+        """Run name -> reference points, of the tomograms that are compared on."""
+        return {name: truth for name, truth in self._truths.items() if name not in self.left_out}
+
+    def notes(self) -> list[str]:
+        """Sentences about what is not in the comparison, and why."""
+        of_tomograms = {
+            name: next(one.reason for one in self.failures if one.tomogram == name) for name in self.left_out
+        }
+        by_configuration: dict[Configuration, list[Failure]] = {}
+        for one in self.failures:
+            if one.tomogram not in self.left_out:
+                by_configuration.setdefault(one.configuration, []).append(one)
+        return [
+            *(f"{name} is left out for all configurations: {why}" for name, why in of_tomograms.items()),
+            *(
+                f"{configuration} is not ranked, since {len(of)} of its results failed; the first is {of[0]}"
+                for configuration, of in by_configuration.items()
+            ),
+        ]
+
+    def _configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[DetectorTask]]:
         found: dict[Configuration, list[DetectorTask]] = {}
         for task in (task for study in studies for inference in study.views for task in study.tasks(inference)):
             for plan in self.plans:
@@ -183,10 +246,37 @@ class Campaign:
         [plan] = [plan for plan in self.plans if plan.method == configuration.method]
         return any(plan.untuned(task.detector.found_in_training({})) for task in tasks)
 
+    def _failed_for_all(self, studies: Sequence[Study]) -> tuple[str, ...]:
+        """Tomograms that every detector failed on; none where these are all, since then it is not for the tomograms."""
+        failed = {(one.configuration, one.detector, one.tomogram) for one in self.failures}
+        detectors = [
+            (configuration, task.detector.name)
+            for configuration, tasks in self._configurations(studies).items()
+            for task in tasks
+            if (configuration, task.detector.name, None) not in failed  # its search failed: it came to no tomogram
+        ]
+        names = [name for name in self.truths if detectors and all((*one, name) in failed for one in detectors)]
+        return tuple(names) if len(names) < len(self.truths) else ()
+
+    def _fail(self, task: DetectorTask, method: str, tomogram: str | None, error: Exception) -> None:
+        one = Failure(task.configuration(method), task.detector.name, tomogram, reason(error))
+        self.failures.append(one)
+        self._bars.say(f"failed: {one.configuration}, {one}")
+        rows = [{**vars(f.configuration), **vars(f)} for f in self.failures]
+        columns = ["experiment", "strategy", "method", "views", "detector", "tomogram", "reason"]
+        self.folder.write_table(FAILURES_TABLE, pd.DataFrame(rows, columns=columns))
+
     def _detection_settings(
-        self, study: Study, task: DetectorTask, training: Mapping[SourceTomogram, pd.DataFrame]
+        self,
+        study: Study,
+        task: DetectorTask,
+        training: Mapping[SourceTomogram, pd.DataFrame],
+        unreadable: Mapping[str, Exception],
     ) -> dict[str, DetectionSettings]:
-        """Method -> how it finds particles on the detector's maps: as given, or as a search finds best."""
+        """Method -> how it finds particles on the detector's maps: as given, or as a search finds best.
+
+        Without those methods whose search failed.
+        """
         detector = task.detector
         conditions = {plan.method: study.conditions(task, plan) for plan in self.plans}
         settings = {
@@ -213,8 +303,17 @@ class Campaign:
             for source, truth in training.items()
             if source.name in detector.tuning
         ]
-        found = search_hyperparameters(tomograms, searches, task.inference, self.maps, self.particles, self._bars)
-        for method, folder in folders.items():
+        try:
+            for error in (unreadable[name] for name in detector.tuning if searches and name in unreadable):
+                raise error
+            found = search_hyperparameters(tomograms, searches, task.inference, self.maps, self.particles, self._bars)
+        except FAILURES as error:
+            found = {}
+            for method in [method for method, folder in folders.items() if folder in searches]:
+                self._fail(task, method, None, error)
+                del settings[method]
+        for method in settings:
+            folder = folders[method]
             if folder in found:
                 settings[method] = replace(settings[method], hyperparameters=found[folder].hyperparameters)
                 self._write_timing("search", found[folder].seconds, task, method)
@@ -228,7 +327,12 @@ class Campaign:
     def _evaluate(self, study: Study, inference: InferenceSettings, detection: Detection) -> None:
         owners: dict[Path, tuple[DetectorTask, str]] = {}
         tasks = []
-        for source in study.sources(self.data_root, self.truths):
+        sources, unreadable = study.opened(self.data_root, self.truths)
+        for name, error in unreadable.items():
+            for task, by_method in detection.items():
+                for method in by_method:
+                    self._fail(task, method, name, error)
+        for source in sources:
             for task, by_method in detection.items():
                 outputs = []
                 for method, settings in by_method.items():
@@ -238,30 +342,36 @@ class Campaign:
                 one = TomogramInput(source, task.detector.ensemble, self.truths[source.name])
                 tasks.append(TomogramTask(one, inference, tuple(outputs)))
         for outcome in evaluate_tomograms(tasks, self.maps, self.particles, self._bars):
-            if outcome.error is not None:
-                raise outcome.error
             for record in outcome.records:
+                if record.error is not None:
+                    self._fail(*owners[record.output.picks_dir], record.run_name, record.error)
                 self._write_timing(
                     "detection", record.seconds, *owners[record.output.picks_dir], tomogram=record.run_name
                 )
-            self._note(outcome, detection)
+            self._note(outcome, owners)
             done = sum(record.seconds is not None for record in outcome.records)
-            what = f"{done} sets of picks, {outcome.maps_made} maps made" if done else "finished before"
+            failed = sum(record.error is not None for record in outcome.records)
+            what = f"{done} sets of picks, {outcome.maps_missing} maps made" if done else "finished before"
+            if failed:
+                what = f"{done} sets of picks, {failed} failed"
             self._bars.say(f"{study.experiment.name}, views {inference.tta_group}, {outcome.source.name}: {what}")
 
     def _write_timing(self, work: str, seconds: float | None, task: DetectorTask, method: str, **further: str) -> None:
         """Of what was done now."""
         if seconds is not None:
+            self.folder.remove_summaries()
             configuration = str(task.configuration(method))
             self.folder.timings.write(
                 seconds=seconds, work=work, configuration=configuration, detector=task.detector.name, **further
             )
 
-    def _note(self, outcome: Outcome, detection: Detection) -> None:
+    def _note(self, outcome: Outcome, owners: Mapping[Path, tuple[DetectorTask, str]]) -> None:
         """Write down what is finished, in the order in which it is finished."""
         name = outcome.source.name
-        for task, by_method in detection.items():
-            for configuration in map(task.configuration, by_method):
+        for record in outcome.records:
+            if record.error is None:
+                task, method = owners[record.output.picks_dir]
+                configuration = task.configuration(method)
                 picks = self.folder.picks(configuration, task.detector.name, [name], self.particles)
                 row = intermediate_row(configuration, task.detector.name, picks, self.truths[name], self.particles)
                 use = training_use(name, task.detector.descriptions)

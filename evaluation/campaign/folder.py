@@ -20,10 +20,14 @@ from particle_config import Particle
 # Tables and report of all that is finished.
 SUMMARIES = (
     *("report.html", "comparison_summary.csv", "comparison_summary_by_particle.csv", "per_tomogram_scores.csv"),
-    *("intermediate_results.csv", "failures.csv"),
 )
+# What the last run could not do; none where all is done.
+FAILURES_TABLE = "failures.csv"
 # All that a campaign writes.
-RESULTS = (*SUMMARIES, "timings.jsonl", *(f"*/{strategy}-*-*" for strategy in STRATEGIES))
+RESULTS = (
+    *(*SUMMARIES, "intermediate_results.csv", FAILURES_TABLE, "timings.jsonl"),
+    *(f"*/{strategy}-*-*" for strategy in STRATEGIES),
+)
 # Where a campaign leaves temporary files when it is killed: among its tables and below its configurations.
 TEMPORARY = (".*.partial", "*/*-*-*/**/.*.partial")
 

@@ -28,8 +28,11 @@ from postprocessing import METHODS
 
 
 def write_tables(campaign: Campaign, studies: Sequence[Study]) -> list[Evaluated]:
-    """A submission for each detector, and the tables that compare all configurations."""
+    """A submission for each detector, and the tables that compare all configurations; nothing where none has all."""
     folder, particles = campaign.folder, tuple(campaign.particles)
+    if not campaign.configurations(studies):
+        folder.remove_summaries()
+        return []
     truth = pd.concat(campaign.truths.values(), ignore_index=True)
     results = []
     for configuration, tasks in campaign.configurations(studies).items():
