@@ -8,6 +8,7 @@ Writes both layouts: ``{output_dir}/train/...`` with picks, and ``{output_dir}/p
 """
 
 import argparse
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import config
 from command_line import run_script
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
+    other_runs,
     portal_folder,
     refuse_existing,
     training_folders,
@@ -92,6 +94,12 @@ def main(argv: list[str] | None = None) -> None:
         + [portal_folder(args.output_dir, name) for name in eval_names],
         args.overwrite,
     )
+    if others := other_runs(args.output_dir, [*train_names, *eval_names]):
+        warnings.warn(
+            f"{args.output_dir} also holds {', '.join(others)}, which stay as they are; "
+            "for a data set of one kind give another --output_dir",
+            stacklevel=2,
+        )
     molecules = load_molecules(PARTICLES, args.density_dir)
     bar = tqdm([*train_names, *eval_names], desc="tomograms", unit="tomogram", disable=None)
     for name in bar:

@@ -157,6 +157,13 @@ def main(argv: list[str] | None = None) -> None:
             + (f"add aliases to particle_config.py for: {', '.join(found)}" if found else "fetch them first")
         )
     for run in runs:
+        others = sorted(path.stem for path in run.picks_dir.glob("*.json"))
+        if others := [name for name in others if name not in conversions[run.name].picks]:
+            warnings.warn(
+                f"{run.picks_dir} also holds {', '.join(others)}, of which there is no annotation; "
+                "remove it if it is of an earlier conversion",
+                stacklevel=2,
+            )
         for name, points in conversions[run.name].picks.items():
             path = run.picks_dir / f"{name}.json"
             write_picks(path, particle_name=name, run_name=run.name, coordinates_zyx_angstrom=points)

@@ -193,4 +193,6 @@ def test_existing_run_is_kept_unless_overwrite(tmp_path):
     assert contents(root) == before
     make(root, "--num_train", "1", "--num_eval", "0", "--seed", "7", "--overwrite")
     assert contents(root) != before
+    with pytest.warns(UserWarning, match="also holds TS_1_1, which stay as they are"):
+        make(root, "--num_train", "0", "--num_eval", "1")
     assert not [p for p in root.rglob("*") if p.name.startswith(".TS")]

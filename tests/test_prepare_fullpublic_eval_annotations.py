@@ -61,6 +61,17 @@ def test_points_outside_of_the_tomogram_are_worth_a_warning(tmp_path):
         convert(tmp_path)
 
 
+def test_picks_of_an_earlier_conversion_are_named(tmp_path):
+    """They would count as truth; or somebody has put them there."""
+    annotate(tmp_path)
+    thyroglobulin = annotate(tmp_path, "thyroglobulin-1.0_point.ndjson", number="101")
+    convert(tmp_path)
+    thyroglobulin.unlink()
+    with pytest.warns(UserWarning, match="Picks also holds thyroglobulin, of which there is no annotation; remove"):
+        convert(tmp_path)
+    assert set(picks(tmp_path)) == {"ribosome", "thyroglobulin"}
+
+
 def test_point_and_orientedpoint_of_one_annotation_are_the_same_points(tmp_path, capsys):
     annotate(tmp_path)
     annotate(tmp_path, "ribosome-1.0_orientedpoint.ndjson", [*POINTS_XYZ, (1, 2, 3)])

@@ -45,6 +45,12 @@ def nominal_spacing_folder(voxel_spacing_angstrom: float) -> str:
     return f"VoxelSpacing{nominal if is_near else voxel_spacing_angstrom:.3f}"
 
 
+def other_runs(root: Path, run_names: Iterable[str]) -> list[str]:
+    """Names of runs in the data set that are none of these."""
+    folders = [*training_folders(root, "x")[0].parent.glob("*"), *portal_folder(root, "x").parent.glob("*")]
+    return sorted({folder.name for folder in folders if folder.is_dir()} - set(run_names))
+
+
 def refuse_existing(folders: Iterable[Path], overwrite: bool) -> None:
     """InputError when one of the folders is there and may not be replaced."""
     existing = [folder for folder in folders if folder.exists()]
