@@ -123,7 +123,7 @@ def test_the_commands_of_the_method_as_written(tmp_path, monkeypatch):
         tiny_campaign.write_run(Path("phantom"), name, seed)
     tiny_campaign.write_run(Path("phantom/public"), EVALUATED[0], 5)
     for seed, name in enumerate(("df1_se_20251008_135757", "df2_se_20251009_100000")):
-        tiny_campaign.write_experiment(Path("checkpoints") / name, "phantom", seed)
+        tiny_campaign.write_experiment(Path("checkpoints") / name, Path("phantom").resolve(), seed)
     for line in COMMANDS.replace("\\\n", " ").strip().splitlines():
         run_without_pictures(shlex.split(line)[2:])
     first, second = sorted(Path("results").iterdir(), key=lambda path: "comparison" not in path.name)
