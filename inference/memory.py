@@ -25,6 +25,11 @@ READING_BYTES = 12
 # Of what main memory has free windows leave a rest to others.
 FREE_SHARE = 0.85
 FLOAT = 4
+# In the text of errors that have no class of their own. cuDNN finds no engine where none gets its workspace.
+OUT_OF_MEMORY = (
+    *("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUDA error: out of memory"),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine"),
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,15 @@ def predicted_bytes(
     merge: str,
     with_variance: bool,
     device: str,
+    graphs: int = 0,
 ) -> int:
-    """Memory that sliding_window takes at its peak besides volume and networks, its result included."""
+    """Memory that sliding_window takes at its peak besides volume and networks, its result included.
+
+    Parameters
+    ----------
+    graphs : CUDA graphs, one for each shape that views give a window; they work in one common pool, and each keeps an
+        input and an output of its own
+    """
     window_voxels = math.prod(grid.window_zyx)
     windows = min(len(grid), max(1, batch_size // num_views))
     calls = min(batch_size, windows * num_views)
@@ -97,12 +109,23 @@ def predicted_bytes(
         maps += math.prod(grid.map_shape_zyx) * FLOAT * cost.num_classes * (1 + with_variance)
     inputs = FLOAT * window_voxels * (windows + calls)
     working = cost.bytes_per_voxel * window_voxels * calls
-    return int(maps + inputs + ALLOWANCE[device] * working + FIXED_BYTES)
+    kept = graphs * FLOAT * calls * (window_voxels + cost.num_classes * math.prod(grid.window_map_shape_zyx))
+    return int(maps + inputs + kept + ALLOWANCE[device] * working + FIXED_BYTES)
 
 
-def free_memory_bytes(device: torch.device, volume_voxels: int) -> int:
-    """What windows may take now: of a CPU beside the tomogram that is read at the same time, of a GPU beside theirs."""
+def free_memory_bytes(device: torch.device, volume_voxels: int, *, graphs: bool = False) -> int:
+    """What windows may take now: of a CPU beside the tomogram that is read at the same time, of a GPU beside theirs.
+
+    ``graphs`` : there are CUDA graphs, to whose pool all that the allocator holds may belong
+    """
     if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        cached = 0 if graphs else torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached - FLOAT * volume_voxels
     return int(FREE_SHARE * available_memory_bytes()) - READING_BYTES * volume_voxels
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: of Python, or as torch, CUDA, cuDNN and cuBLAS say it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
-from inference.compilation import compiled
-from inference.memory import NetworkCost, free_memory_bytes, network_cost, predicted_bytes
+from inference.compilation import compiled, forget_graphs
+from inference.memory import NetworkCost, free_memory_bytes, is_out_of_memory, network_cost, predicted_bytes
 from inference.planning import Plan, Planner
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.sliding_window import sliding_window
@@ -111,7 +111,7 @@ class Predictor:
         InputError : nothing fits into the memory that is free.
         """
         shape, plan = tuple(shape_zyx), self.plan_for(shape_zyx)
-        free = free_memory_bytes(self.device, math.prod(shape))
+        free = free_memory_bytes(self.device, math.prod(shape), graphs=self.settings.compile)
         if self.predicted_bytes(plan) <= free:
             return
         smaller = next((one for one in self._smaller(plan) if self.predicted_bytes(one) <= free), None)
@@ -163,6 +163,8 @@ class Predictor:
             progress(-sum(done))
             done.clear()
             plan = self._plans[tuple(volume.shape)] = smaller
+            if self.settings.compile:
+                forget_graphs()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -175,6 +177,7 @@ class Predictor:
                 grid=plan.grid,
                 blend_mode=self.settings.blend_mode,
                 batch_size=plan.batch_size,
+                full_batches=self.settings.compile,
                 views=self.views,
                 merge=self._merge,
                 progress=progress,
@@ -225,6 +228,7 @@ class Predictor:
 
     def predicted_bytes(self, plan: Plan) -> int:
         """Memory that a tomogram cut so takes on top of what is taken before."""
+        window, views = plan.grid.window_zyx, self.views
         return predicted_bytes(
             plan.grid,
             self._cost,
@@ -233,6 +237,7 @@ class Predictor:
             merge=self._merge,
             with_variance=len(self.views) * len(self._networks) > 1,
             device=self.device.type,
+            graphs=len({tuple(window[axis] for axis in view.order) for view in views}) if self.settings.compile else 0,
         )
 
     @cached_property
@@ -244,9 +249,3 @@ class Predictor:
 def depends_on_window(networks: Sequence[nn.Module]) -> bool:
     """Whether a network takes means over its whole input, as instance norm does."""
     return any(isinstance(module, nn.InstanceNorm3d) for network in networks for module in network.modules())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, as torch says it on a GPU and on a CPU."""
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text

@@ -22,6 +22,7 @@ def sliding_window(
     grid: WindowGrid,
     blend_mode: str = "gaussian",
     batch_size: int = 1,
+    full_batches: bool = False,
     views: Sequence[Orientation] = (IDENTITY,),
     merge: str = "probability",
     progress: Callable[[float], None] = lambda voxels: None,
@@ -43,6 +44,7 @@ def sliding_window(
     grid : the windows; sides that views exchange need not be equal, the networks then see windows of other shapes
     blend_mode : gaussian or constant, see WindowGrid.weights
     batch_size : views of windows per call of a network; does not change the result
+    full_batches : repeat a view where a batch is short, so that all calls with windows of one shape are of one size
     views : orientations
     merge : of views and networks: probability or logit, see tta.views.MERGES
     progress : called with the number of the volume's voxels that were done since the last call
@@ -58,13 +60,15 @@ def sliding_window(
     weights = grid.weights(blend_mode)
     share = volume.numel() / (len(grid) * len(views) * len(networks))
     total: Map | None = None
-    for windows in _batches(grid, max(1, batch_size // len(views))):
+    windows_at_a_time = min(len(grid), max(1, batch_size // len(views)))
+    for windows in _batches(grid, windows_at_a_time):
         maps = _maps_of(
             volume,
             windows,
             networks,
             views,
             batch_size=batch_size,
+            full_batch_of=windows_at_a_time if full_batches else 0,
             merge=merge,
             stride=grid.stride,
             progress=lambda outputs: progress(share * outputs),
@@ -84,16 +88,20 @@ def _maps_of(
     views: Sequence[Orientation],
     *,
     batch_size: int,
+    full_batch_of: int,
     merge: str,
     stride: int,
     progress: Callable[[int], None],
 ) -> list[Map]:
-    """The merged map of each window, in the order of the windows."""
+    """The merged map of each window, in the order of the windows; batches are filled up to those of so many windows."""
     inputs = [standardize(window.cut(volume)[None, None])[0, 0] for window in windows]
     with_variance = len(views) * len(networks) > 1
     mergers = [ViewMerger(merge, with_variance=with_variance, box=window.inner) for window in windows]
     for batch in _batches_of_one_shape(range(len(windows)), views, batch_size, inputs[0].shape):
-        batch_of_views = torch.stack([apply(inputs[number], view) for number, view in batch])[:, None]
+        turned = [apply(inputs[number], view) for number, view in batch]
+        alike = sum(_turned_shape(view, inputs[0].shape) == turned[0].shape for view in views)
+        missing = max(0, min(batch_size, alike * full_batch_of) - len(batch))
+        batch_of_views = torch.stack([*turned, *turned[:1] * missing])[:, None]
         for network in networks:
             _add_logits(network, batch_of_views, [(mergers[number], view) for number, view in batch], stride)
             progress(len(batch))
@@ -108,7 +116,7 @@ def _add_logits(
     outputs = network(inputs)
     if any(length * stride != side for length, side in zip(outputs.shape[2:], inputs.shape[2:], strict=True)):
         raise ValueError(f"inputs {tuple(inputs.shape)} gave outputs {tuple(outputs.shape)}")
-    for logits, (merger, view) in zip(outputs, mergers, strict=True):
+    for logits, (merger, view) in zip(outputs, mergers, strict=False):  # what fills a batch up is left out
         merger.add(logits, view)
 
 
@@ -118,9 +126,13 @@ def _batches_of_one_shape(
     """Pairs of window and view; views that exchange unequal sides go with those that do so, too."""
     by_shape: dict[tuple[int, ...], list[tuple[int, Orientation]]] = {}
     for number, view in itertools.product(numbers, views):
-        by_shape.setdefault(tuple(shape[axis] for axis in view.order), []).append((number, view))
+        by_shape.setdefault(_turned_shape(view, shape), []).append((number, view))
     for pairs in by_shape.values():
         yield from _batches(pairs, batch_size)
+
+
+def _turned_shape(view: Orientation, shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in view.order)
 
 
 def _batches(items: Iterable, size: int) -> Iterator[tuple]:

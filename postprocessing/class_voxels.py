@@ -15,8 +15,8 @@ from postprocessing.smoothing import Box, grown
 
 # Compared first are the maxima of runs of so many voxels: nearly all of a map is far below.
 RUN_VOXELS = 64
-# Voxels that are worked on at a time, at 100 to 200 bytes each. What is larger is no particle, and no group of particles
-# that touch, but a map that is diffuse: it goes tile by tile.
+# Voxels that are worked on at a time, at 100 to 200 bytes each. What is larger is no group of particles that touch but
+# a map that is diffuse: it goes tile by tile.
 BLOCK_VOXELS = 2**23
 # Of a tile without what it sees around it.
 TILE_SIDE = 128
@@ -49,8 +49,8 @@ def tiles(shape_zyx: Sequence[int], halo_voxels: int) -> Iterator[tuple[Box, Box
 
 def warn_of_diffuse_map(voxels: int, threshold: float) -> None:
     warnings.warn(
-        f"{voxels / 1e6:.1f} million voxels of a class are above {threshold:g} together: the map is diffuse, and what is "
-        "found there is hardly particles; a higher threshold or another network may do better",
+        f"{voxels / 1e6:.1f} million voxels of a class are above {threshold:g} together: the map is diffuse, and what "
+        "is found there is hardly particles; a higher threshold or another network may do better",
         stacklevel=3,
     )
 

@@ -151,7 +151,9 @@ def test_windows_and_keys_do_not_depend_on_what_is_free(ensemble, sources, tmp_p
     auto = replace(INFERENCE, window="auto", default_memory_gb=24 * 32 * 32.0)
     keys, windows = [], []
     for free in (64, 24, 0.6):
-        monkeypatch.setattr("inference.predictor.free_memory_bytes", lambda *_, free=free: free * 10**9 * 24 * 32 * 32)
+        monkeypatch.setattr(
+            "inference.predictor.free_memory_bytes", lambda *_, free=free, **__: free * 10**9 * 24 * 32 * 32
+        )
         these = maps(tmp_path / str(free))
         with pytest.warns(UserWarning, match="windows of 24 x 16 x 32") if free < 1 else nullcontext():
             combined(these, ensemble, sources[0], auto)

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from errors import InputError
-from inference.predictor import Predictor, is_out_of_memory
+from inference.memory import is_out_of_memory
+from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from models import build_model
 
@@ -154,7 +155,7 @@ def test_automatic_is_the_whole_tomogram_where_it_fits():
 
 
 def with_free(monkeypatch, bytes_):
-    monkeypatch.setattr("inference.predictor.free_memory_bytes", lambda *_: int(bytes_))
+    monkeypatch.setattr("inference.predictor.free_memory_bytes", lambda *_, **__: int(bytes_))
 
 
 def test_the_window_is_the_same_whatever_memory_is_free(monkeypatch):
@@ -249,6 +250,10 @@ def test_windows_of_training_on_demand():
 # --- Out of memory ------------------------------------------------------------------------------------
 OUT_OF_MEMORY = [
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
     MemoryError(),
 ]
@@ -283,6 +288,43 @@ def test_progress_takes_back_what_was_done_before_memory_ran_out():
     with pytest.warns(UserWarning, match="out of memory"):
         Predictor([network], with_settings(window=(16, 16, 32)), CPU)(seeded(16, 16, 48), done.append)
     assert done[0] > 0 and done[1] == -done[0] and sum(done) == pytest.approx(16 * 16 * 48)
+
+
+def test_compiled_networks_see_one_shape_of_batch_and_give_their_graphs_back(monkeypatch):
+    """Eight views of seven windows, three per call: short batches are filled up, and nothing else changes."""
+    forgotten = []
+    monkeypatch.setattr("inference.predictor.compiled", lambda network, device: network)
+    monkeypatch.setattr("inference.predictor.forget_graphs", lambda: forgotten.append(True))
+    settings = {"window": (16, 16, 16), "tta_group": "d2h", "overlap": 0.0}
+    volume, network = seeded(16, 16, 100), Pooled()
+    expected = Predictor([network], with_settings(**settings), CPU)(volume)
+    for batch_size, compiled_shape in ((3, (3, 1, 16, 16, 16)), (24, (24, 1, 16, 16, 16))):
+        seen = set()
+        predictor = Predictor([network], with_settings(**settings, batch_size=batch_size, compile=True), CPU)
+        predictor._calls = [lambda windows, seen=seen: seen.add(tuple(windows.shape)) or network(windows)]
+        done = []
+        found = predictor(volume, done.append)
+        assert seen == {compiled_shape} and sum(done) == pytest.approx(volume.size)
+        torch.testing.assert_close(found.probability, expected.probability)
+        torch.testing.assert_close(found.variance, expected.variance)
+    assert not forgotten
+    network = Fixed(0.0, 0.0, most_voxels=2 * 16**3, error=OUT_OF_MEMORY[2])
+    with pytest.warns(UserWarning, match="out of memory"):
+        Predictor([network], with_settings(**settings, batch_size=4, compile=True), CPU)(volume)
+    assert forgotten == [True]
+
+
+def test_views_that_exchange_sides_have_a_graph_each(monkeypatch):
+    """Each keeps an input of its own, and an output: what they take is known beforehand."""
+    monkeypatch.setattr("inference.predictor.compiled", lambda network, device: network)
+    window, voxels = (8, 16, 24), 8 * 16 * 24
+    for group, graphs in (("none", 1), ("d2h", 1), ("d4h", 2), ("oh", 6)):
+        settings = {"window": window, "tta_group": group}
+        plain, compiled_ = (
+            Predictor([Fixed(0.0, 1.0)], with_settings(**settings, compile=on), CPU) for on in (False, True)
+        )
+        plan = plain.plan_for((40, 40, 40))
+        assert compiled_.predicted_bytes(plan) - plain.predicted_bytes(plan) == graphs * 4 * voxels * (1 + 2)
 
 
 def test_batches_are_halved_before_windows():

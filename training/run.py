@@ -20,7 +20,7 @@ from data.folds import Fold
 from data.training_volume import VolumeSource
 from detection.conditions import map_conditions
 from inference.checkpoints import Description, read_description
-from inference.predictor import is_out_of_memory
+from inference.memory import is_out_of_memory
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
 from models import build_model
