@@ -203,6 +203,13 @@ MUTANTS = (
         TRAINING,
     ),
     Mutant(
+        "the best checkpoint by one epoch's score",
+        "training/checkpoint_files.py",
+        'monitor=f"{SMOOTHED}{metric}"',
+        "monitor=metric",
+        "test_training.py",
+    ),
+    Mutant(
         "of equal checkpoints the earlier kept",
         "training/checkpoint_files.py",
         " or current == self.best_model_score",

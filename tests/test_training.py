@@ -25,10 +25,12 @@ from training.arguments import detection_defaults, validation_grids
 from training.averaging import AveragedWeights, ema_weight, swa_weight
 from training.checkpoint_files import AtomicCheckpoints
 from training.experiment import finished_folds
+from training.metrics_table import kept_epoch
 from training.module import DetectionModule, batch_seeds, weighted_f4
 from training.run import train_fold
 from training.schedule import learning_rate_factor
 from training.settings import Hardware, TrainingSettings
+from training.validation import ValidationResult
 
 CPU = Hardware()
 
@@ -190,6 +192,48 @@ def test_the_best_checkpoint_holds_the_average_and_little_else(tmp_path):
 def test_without_averaging_the_raw_weights_are_saved(tmp_path):
     train(tmp_path, averaging="none", epochs=1)
     assert "current_model_state" not in torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)
+
+
+SCRIPTED_F4 = (0.1, 0.9, 0.2, 0.6, 0.7, 0.3)
+KEPT = "epoch=3-f4=0.600.ckpt"  # of the means over three epochs .033, .333, .4, .567, .5, .533 the highest
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Validation finds what is written down for the epoch, in every particle alike."""
+
+    def answer(self, volume):
+        return ValidationResult({p.name: SCRIPTED_F4[self.current_epoch] for p in PARTICLES}, {})
+
+    monkeypatch.setattr(DetectionModule, "_validate", answer)
+
+
+@pytest.mark.parametrize("stops", [(), (1,), (2,), (4,), (5,), (2, 4)], ids=str)
+def test_the_best_checkpoint_is_that_of_the_highest_mean_over_epochs(tmp_path, scripted, stops):
+    """Not that of the lucky second epoch, wherever the run was interrupted; names hold the F4 of their epoch."""
+    resume_from = None
+    for epochs in (*stops, len(SCRIPTED_F4)):
+        result = train(tmp_path, epochs=epochs, steps_per_epoch=1, resume_from=resume_from, use_scheduler=False)
+        resume_from = tmp_path / "fold_0-last.ckpt"
+    assert result.checkpoint == f"fold_0-best-fscore-{KEPT}" and result.f4 == 0.6
+    best = sorted(path.name.split("-best-")[1] for path in tmp_path.glob("*best*.ckpt"))
+    assert best == sorted(f"{name}-{KEPT}" for name in ("fscore", *(p.name for p in PARTICLES)))
+    metrics = pd.read_csv(tmp_path / "fold_0" / "metrics.csv")
+    assert metrics["smoothed_f4"].round(3).tolist() == [0.033, 0.333, 0.4, 0.567, 0.5, 0.533]
+    assert kept_epoch(metrics) == 3
+
+
+def test_a_run_killed_between_its_checkpoints_keeps_the_same_best(tmp_path, scripted):
+    """The best of epoch 3 has replaced that of epoch 2, but the last state is still that of epoch 2."""
+    train(tmp_path, epochs=3, steps_per_epoch=1, use_scheduler=False)
+    state = (tmp_path / "fold_0-last.ckpt").read_bytes()
+    train(tmp_path, epochs=4, steps_per_epoch=1, use_scheduler=False, resume_from=tmp_path / "fold_0-last.ckpt")
+    (tmp_path / "fold_0-last.ckpt").write_bytes(state)
+    result = train(
+        tmp_path, epochs=6, steps_per_epoch=1, use_scheduler=False, resume_from=tmp_path / "fold_0-last.ckpt"
+    )
+    assert result.checkpoint == f"fold_0-best-fscore-{KEPT}"
+    assert len(list(tmp_path.glob("fold_0-best-fscore-*"))) == 1
 
 
 class Interrupted(Exception):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.files import atomic_path
 from errors import InputError
+from training.module import SMOOTHED
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -26,9 +27,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The best by a metric, decided at the end of an epoch; ``{name}-epoch={e}-f4={v}.ckpt``, one at a time.
+    """The best by a metric's mean over the last epochs; ``{name}-epoch={e}-f4={v}.ckpt`` with its value at that epoch.
 
-    It holds the weights and their description; with the optimiser's memory it would be four times as large.
+    Decided at the end of an epoch, one file at a time. It holds the weights and their description; with the
+    optimiser's memory it would be four times as large.
 
     A resumed run goes by the files that are there: the experiment may have been moved, and a run that was killed may
     have come further than the checkpoint that it is resumed from.
@@ -39,7 +41,7 @@ class BestCheckpoint(ModelCheckpoint):
             dirpath=folder,
             filename=f"{name}-epoch={{epoch}}-f4={{{metric}:.3f}}",
             auto_insert_metric_name=False,
-            monitor=metric,
+            monitor=f"{SMOOTHED}{metric}",
             mode="max",
             save_top_k=1,
             save_weights_only=True,
@@ -50,9 +52,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         best, score = Path(self.dirpath) / Path(state_dict["best_model_path"]).name, state_dict["best_model_score"]
-        if not best.is_file():
-            best = max(Path(self.dirpath).glob(self.pattern), key=_score_in_name, default=None)
-            score = None if best is None else torch.tensor(_score_in_name(best))
+        if not best.is_file():  # an epoch that comes again has taken its place, and will do so again
+            best = max(Path(self.dirpath).glob(self.pattern), key=lambda path: path.stat().st_mtime, default=None)
+            score = torch.tensor(-torch.inf)
         if best is not None:
             self.best_model_path = self.kth_best_model_path = str(best)
             self.best_model_score = self.kth_value = score
@@ -101,10 +103,6 @@ class LastCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to load: the file's name is always the same."""
-
-
-def _score_in_name(path: Path) -> float:
-    return float(path.stem.rsplit("=", 1)[1])
 
 
 def checkpoint_callbacks(folder: Path, fold: int, particle_names: list[str]) -> list[ModelCheckpoint]:

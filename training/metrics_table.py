@@ -84,10 +84,10 @@ def save_learning_curves(table: Path, picture: Path) -> None:
         particle = name.removeprefix("f4_")
         score_axes.plot(metrics["step"], metrics[name], label=particle, color=colours.get(particle), lw=1.4)
     score_axes.plot(metrics["step"], metrics["f4"], label="weighted F4", color="black", lw=2.2, marker=marker, ms=3)
-    best = metrics["f4"].idxmax()
+    kept = kept_epoch(metrics)
     score_axes.annotate(
-        f"best {metrics['f4'][best]:.3f}",
-        (metrics["step"][best], metrics["f4"][best]),
+        f"kept {metrics['f4'][kept]:.3f}",
+        (metrics["step"][kept], metrics["f4"][kept]),
         xytext=(0, 7),
         textcoords="offset points",
         ha="right",
@@ -100,3 +100,9 @@ def save_learning_curves(table: Path, picture: Path) -> None:
             axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def kept_epoch(metrics: pd.DataFrame) -> int:
+    """Index of the row whose checkpoint is kept as the best; rows of earlier versions count by their own score."""
+    scores = metrics.get("smoothed_f4", metrics["f4"]).fillna(metrics["f4"])
+    return scores[scores == scores.max()].index[-1]

@@ -23,6 +23,11 @@ from training.settings import TrainingSettings
 from training.validation import ValidationResult, validate
 
 GRADNORM_KEY = "gradnorm"
+RECENT_SCORES_KEY = "recent_scores"
+# Epochs whose mean score decides which checkpoint is kept: one tomogram's F4 changes by chance from epoch to epoch, and
+# the epoch of its maximum is not the best on other tomograms (BENCHMARKS.md).
+SMOOTHED_EPOCHS = 3
+SMOOTHED = "smoothed_"
 
 
 class DetectionModule(pl.LightningModule):
@@ -58,6 +63,7 @@ class DetectionModule(pl.LightningModule):
         self.truth_zyx_angstrom = truth_zyx_angstrom
         self.description = description
         self.gradnorm = gradnorm
+        self.recent_scores: dict[int, dict[str, float]] = {}  # of the last epochs, by their number
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment and z-score a training batch where it will be used."""
@@ -119,9 +125,22 @@ class DetectionModule(pl.LightningModule):
         # One process scores for all: what they decide about checkpoints must be the same.
         found = self._validated_for_all(batch["volume"])
         weighted = weighted_f4(found.f4, self._scored_particles())
-        self.log_dict({f"f4_{name}": value for name, value in found.f4.items()})
-        self.log("f4", weighted)
+        scores = {"f4": weighted, **{f"f4_{name}": value for name, value in found.f4.items()}}
+        self.log_dict({**scores, **self._smoothed(scores)})
         self.description = replace(self.description, f4=weighted, hyperparameters=found.hyperparameters)
+
+    def _smoothed(self, scores: dict[str, float]) -> dict[str, float]:
+        """Mean of each score over the last epochs with this one; those before the first count as 0, which is no result.
+
+        A resumed epoch replaces what it was before.
+        """
+        first = self.current_epoch - SMOOTHED_EPOCHS + 1
+        recent = {epoch: one for epoch, one in self.recent_scores.items() if first <= epoch < self.current_epoch}
+        self.recent_scores = {**recent, self.current_epoch: scores}
+        return {
+            f"{SMOOTHED}{name}": sum(one[name] for one in self.recent_scores.values()) / SMOOTHED_EPOCHS
+            for name in scores
+        }
 
     def _validated_for_all(self, volume: Tensor) -> ValidationResult:
         """What the first process finds; where it fails, the others end as well, and do not wait for it for ever."""
@@ -161,12 +180,14 @@ class DetectionModule(pl.LightningModule):
                 if isinstance(callback, AveragedWeights):
                     callback.put_average(checkpoint)
             return
+        checkpoint[RECENT_SCORES_KEY] = self.recent_scores
         if self.gradnorm:
             checkpoint[GRADNORM_KEY] = self.gradnorm.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         saved = Description.from_plain(checkpoint[KEY])
         self.description = replace(self.description, f4=saved.f4, hyperparameters=saved.hyperparameters)
+        self.recent_scores = checkpoint.get(RECENT_SCORES_KEY, {})  # none in those of earlier versions
         if self.gradnorm and GRADNORM_KEY in checkpoint:
             self.gradnorm.load_state_dict(checkpoint[GRADNORM_KEY])
 
