@@ -6,9 +6,9 @@
     python train.py --resume_from_checkpoint checkpoints/my_run/fold_0-last.ckpt --epochs 100
 
 Leave-one-out folds over the runs sorted by name. Each fold writes into checkpoints/{encoder}_{comment}_{time}/ or
-checkpoints/{experiment_name}/ (folds started one by one are one experiment then): the best checkpoint by the weighted F4
-on the held-out tomogram (mean over three epochs), the best one for every particle, the last one, and metrics and learning
-curves; args.json and thresholds.json describe the experiment.
+checkpoints/{experiment_name}/ (folds started one by one are one experiment then): the best checkpoint by the weighted
+F4 on the held-out tomogram (mean over three epochs), the best one for every particle, the last one, and metrics and
+learning curves; args.json and thresholds.json describe the experiment.
 """
 
 import argparse

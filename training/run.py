@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -48,8 +48,11 @@ def train_fold(
     experiment_dir: Path,
     wandb_mode: str = "disabled",
     resume_from: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> FoldResult:
     """Train on the fold's runs, validate on the held-out one, write checkpoints and metrics to the experiment.
+
+    Further ``callbacks`` are called after all others.
 
     A checkpoint to resume from continues exactly: on a CPU in fp32 the weights are those of the run that was never
     interrupted, bit for bit.
@@ -80,6 +83,7 @@ def train_fold(
                 LossGuard(fold.index),
                 SignalsBetweenSteps(),
                 *checkpoints,
+                *callbacks,
             ],
             plugins=[AtomicCheckpoints()],
             num_sanity_val_steps=0,
