@@ -238,7 +238,9 @@ def default_predictor(network: nn.Module, flags: Sequence[str]) -> Predictor:
     parser = argparse.ArgumentParser()
     add_inference_arguments(parser)
     args = parser.parse_args(flags)
-    trained = SimpleNamespace(patch_size_zyx=config.PATCH_SIZE, augmentation_mode=config.AUGMENTATION_MODE)
+    trained = SimpleNamespace(
+        patch_size_zyx=config.PATCH_SIZE, augmentation_mode=config.AUGMENTATION_MODE, tilt_axis=config.TILT_AXIS
+    )
     return Predictor([network], inference_settings(args, [trained]), choose_device(args.device, args.precision))
 
 
