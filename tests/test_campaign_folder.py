@@ -25,6 +25,8 @@ def folder(tmp_path):
 def test_temporary_files_of_a_killed_process_are_removed(folder):
     temporary = folder.picks_dir(CONFIGURATION, "fold_0", "TS_1").with_name(".TS_1.abc.partial")
     foreign = folder.root / "checkpoints" / ".fold_0-last.ckpt.abc.partial"
+    with folder.owned(COMMAND):
+        pass
     for path in (temporary, foreign):
         path.mkdir(parents=True)
     with folder.owned(COMMAND):

@@ -30,7 +30,7 @@ def trained(tmp_path, monkeypatch):
 
     def train_fold(fold, *, experiment_dir, **_):
         folds.append((fold.index, fold.validation.run_name))
-        write_result(experiment_dir, FoldResult(fold.index, fold.validation.run_name, "best.ckpt", 0.5, {}))
+        write_result(experiment_dir, FoldResult(fold.index, fold.validation.run_name, "best.ckpt", 0.5, {}), PARTICLES)
 
     monkeypatch.setattr(train, "train_fold", train_fold)
     monkeypatch.setattr("training.experiment.LOCK_SECONDS", 0)

@@ -117,7 +117,6 @@ def test_what_changes_the_networks_is_written_down(flag):
         ("EMA_DECAY", "ema_decay", 0.5),
         ("SWA_START_FRACTION", "swa_start_fraction", 0.5),
         ("BACKGROUND_FRACTION", "background_fraction", 0.5),
-        ("NMS_RADIUS_FRACTION", "nms_radius_fraction", 0.5),
         ("SW_OVERLAP", "validation_overlap", 0.5),
         ("GRADNORM_LR", "gradnorm_lr", 0.5),
     ],

@@ -324,5 +324,5 @@ def failing(error):
 def start_fold(words, tmp_path, machine):
     args = train.build_parser().parse_args([*words, "--epochs", "1", "--steps_per_epoch", "1"])
     source, settings = volume_source(args), training_settings(args)
-    fold, places = train.load_folds(source)[0], {"experiment_dir": tmp_path / "experiment"}
+    fold, places = train.load_folds(source, train.read_labels(source))[0], {"experiment_dir": tmp_path / "experiment"}
     return train_fold(fold, source=source, particles=PARTICLES, settings=settings, hardware=machine, **places)

@@ -45,10 +45,10 @@ def test_summary_of_the_truth_and_of_a_false_pick_for_each_hit():
     picks = pd.concat([TRUTH.assign(score=0.9, z=5.0), false], ignore_index=True)
     result = tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.1))
     assert result["f4"] == pytest.approx(17 * 0.5 / (16 * 0.5 + 1)) and result["best_f4"] == pytest.approx(1.0)
-    assert result["hits"] == len(NAMES)
+    assert result["pairs"] == len(NAMES)
     assert result["rms_z"] == pytest.approx(5.0) and result["rms_xy"] == 0.0
     assert tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.5))["f4"] == pytest.approx(1.0)
-    assert tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.95))["hits"] == 0
+    assert tta.summary(picks, TRUTH, dict.fromkeys(NAMES, 0.95))["pairs"] == 0
 
 
 def test_every_particle_has_its_own_threshold():
@@ -59,7 +59,7 @@ def test_every_particle_has_its_own_threshold():
 
 def test_summary_without_picks():
     result = tta.summary(TRUTH.assign(score=0.5).iloc[:0], TRUTH, dict.fromkeys(NAMES, 0.1))
-    assert result["f4"] == result["best_f4"] == 0.0 and result["hits"] == 0 and np.isnan(result["rms_z"])
+    assert result["f4"] == result["best_f4"] == 0.0 and result["pairs"] == 0 and np.isnan(result["rms_z"])
 
 
 def test_the_curve_pools_the_runs():
