@@ -25,7 +25,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from command_line import run_script
-from data.content_hash import content_hash
 from data.czi import find_runs
 from detection.conditions import (
     Conditions,
@@ -128,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     folder = output_dir(args, paths[0].resolve().parent.name)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    command = Command(line, parameters(args, absolute=True), {path.name: content_hash(path) for path in paths})
+    command = Command(line, parameters(args, absolute=True), {path.name: maps.hashes.of(path) for path in paths})
     with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
         if gone := remove_other_runs(folder, [*uses, *failures]):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")

@@ -30,7 +30,7 @@ import pandas as pd
 
 import config
 from command_line import run_script
-from data.content_hash import content_hash
+from data.content_hash import ContentHashes
 from data.czi import find_runs
 from errors import InputError
 from evaluation.arguments import (
@@ -119,15 +119,17 @@ def main(argv: list[str] | None = None) -> None:
     maps = network_maps(args, PARTICLES)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    with folder.owned(Command(line, parameters(args, absolute=True), networks_of(studies)), anew=args.force_rerun):
+    with folder.owned(
+        Command(line, parameters(args, absolute=True), networks_of(studies, maps.hashes)), anew=args.force_rerun
+    ):
         if gone := folder.remove_other_runs(truths):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
         campaign.run(studies)
-        results, notes = write_tables(campaign, studies), [*campaign.notes(), *known]
+        (results, tests), notes = write_tables(campaign, studies), [*campaign.notes(), *known]
         if results:
-            write_campaign_report(campaign, studies, results, comment=args.comment, command=line, notes=notes)
+            write_campaign_report(campaign, studies, results, tests, comment=args.comment, command=line, notes=notes)
     report(results, notes, folder)
     if campaign.failures:
         text = f"{len(campaign.failures)} failed, see {folder.root / FAILURES_TABLE}; the same command tries them again"
@@ -150,10 +152,10 @@ def default_output_dir(args: argparse.Namespace) -> Path:
     return output_dir(args, "campaign", *([args.comment] if args.comment else []))
 
 
-def networks_of(studies: Sequence[Study]) -> dict[str, str]:
+def networks_of(studies: Sequence[Study], hashes: ContentHashes) -> dict[str, str]:
     """Experiment and file name -> content hash of every checkpoint that is used."""
     return {
-        f"{study.experiment.name}/{path.name}": content_hash(path)
+        f"{study.experiment.name}/{path.name}": hashes.of(path)
         for study in studies
         for detectors in study.detectors.values()
         for detector in detectors

@@ -248,15 +248,17 @@ def view_flags(group: str) -> list[str]:
     return ["--use_tta", "--tta_group", group] if group != "none" else []
 
 
+def monai_window(settings: MonaiSettings, shape_zyx: Sequence[int], divisor: int) -> list[int]:
+    """No wider than the tomogram, as ours, and of widths that the network can take."""
+    widths = zip(settings.window_zyx, shape_zyx, strict=True)
+    return [divisor * math.ceil(min(width, side) / divisor) for width, side in widths]
+
+
 def monai_side(network: nn.Module, side: str, views: int, args: argparse.Namespace, device: torch.device):
     """(Z, Y, X) array -> (C, Z, Y, X) mean probability: the views one by one, each through MONAI's sliding window."""
     settings = MONAI_SIDES[side]
     network = network.to(device, memory_format=settings.memory_format)
-    # No wider than the tomogram, as ours.
-    window = [
-        min(width, network.divisor * math.ceil(side / network.divisor))
-        for width, side in zip(settings.window_zyx, args.shape, strict=True)
-    ]
+    window = monai_window(settings, args.shape, network.divisor)
     batch_size = args.monai_batch_size or (4 if device.type == "cuda" else 1)
     dtype = PRECISIONS[args.precision]
 

@@ -1,35 +1,77 @@
 """Files told apart by what they hold, so that a copy or another name is the same and a change is not."""
 
-import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-FileStates = tuple[tuple[str, int, int], ...]
+from data.files import atomic_path
+
+FileStates = tuple[tuple[str, int, int, int, int], ...]
+KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32})\n")
 
 
 def file_states(path: Path) -> FileStates:
-    """(name, bytes, time in ns) of the file, or of all files of a folder, sorted by path."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return tuple((str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    """(name, bytes, time of its content, time of its inode, inode) of the file, or of all files of a folder, by name.
+
+    Times in ns. The inode and its time tell of a file that was exchanged for another one of the same size and date.
+    """
+    found = _files(path, "") if path.is_dir() else [(".", path.stat())]
+    return tuple(sorted((name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for name, one in found))
+
+
+def _files(folder: Path, above: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Name below the first folder, and state; a zarr can have 10,000 of them."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(Path(entry.path), f"{above}{entry.name}/")
+            else:
+                yield above + entry.name, entry.stat()
+
+
+@dataclass(frozen=True)
+class ContentHashes:
+    """Hashes of files kept below ``folder``: a file is read again only when its state (:func:`file_states`) changes."""
+
+    folder: Path
+
+    def of(self, path: str | Path) -> str:
+        """The same as :func:`content_hash`."""
+        path = Path(path).resolve()
+        kept, states = self.folder / f"{hash_of(str(path))}.txt", hash_of(file_states(path))
+        try:
+            found = KEPT.fullmatch(kept.read_text(encoding="ascii"))
+        except (FileNotFoundError, UnicodeDecodeError):
+            found = None
+        if found and found["states"] == states:
+            return found["content"]
+        content = content_hash(path)
+        with atomic_path(kept) as temporary:
+            temporary.write_text(f"{states} {content}\n", encoding="ascii")
+        return content
 
 
 def content_hash(path: str | Path) -> str:
     """32 hex digits of what the file holds, or a folder and the names in it; its own name and place play no part.
 
-    A process reads it once, as long as sizes and times stay the same.
+    A process reads it once, as long as its state stays the same.
     """
     path = Path(path).resolve()
     return _content_hash(path, file_states(path))
 
 
-@functools.cache
+@cache
 def _content_hash(path: Path, states: FileStates) -> str:
     contents = []
-    for name, _, _ in states:
+    for name, *_ in states:
         with (path / name).open("rb") as file:
             contents.append((name, hashlib.file_digest(file, "blake2b").hexdigest()))
     return hash_of(contents)
@@ -38,6 +80,11 @@ def _content_hash(path: Path, states: FileStates) -> str:
 def hash_of(value: object) -> str:
     """32 hex digits of plain values, as JSON can hold them; the order of a mapping plays no part."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def table_hash(table: pd.DataFrame) -> str:
+    """32 hex digits of names and values of the columns, in the order of columns and rows."""
+    return hash_of({"columns": list(table.columns), "values": [table[name].tolist() for name in table.columns]})
 
 
 def points_hash(picks: Mapping[str, np.ndarray]) -> str:

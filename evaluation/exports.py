@@ -1,4 +1,8 @@
-"""Result files: picks and threshold curves of a run, the submission, the scores."""
+"""Result files: picks and threshold curves of a run, the submission, the scores.
+
+The picks of a run are kept in one table for all particles, which is what is read again; the JSON files beside it, one a
+particle, are for other programs, and are written from it.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,20 +14,39 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path
-from data.picks import picks_table, read_picks, table_coordinates_zyx, write_picks, write_submission
+from data.picks import PICK_COLUMNS, TABLE_COLUMNS, table_coordinates_zyx, write_picks, write_submission
 from evaluation.training_use import TrainingUse
 from metrics.fbeta import Score
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
 
-# Hidden, since it lies among the picks of a tomogram.
+# Hidden, since they lie among the picks of a tomogram.
+TABLE = ".picks.csv"
 CURVES = ".threshold_curves.json"
+TEXT_COLUMNS = ("experiment", "particle_type")
+COLUMNS = {name: str if name in TEXT_COLUMNS else float for name in (*TABLE_COLUMNS, *PICK_COLUMNS)}
+
+
+def write_run_table(folder: Path, table: pd.DataFrame) -> None:
+    """The picks of all particles; every number is read back as it is."""
+    table.to_csv(folder / TABLE, columns=list(COLUMNS), index=False)
+
+
+def read_run_table(folder: Path) -> pd.DataFrame:
+    """The table that :func:`write_run_table` wrote."""
+    return pd.read_csv(
+        folder / TABLE,
+        dtype=COLUMNS,
+        keep_default_na=False,  # a run may be called NA
+        na_values={name: [""] for name in PICK_COLUMNS},
+    )
 
 
 def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles: Sequence[Particle]) -> None:
-    """One picks JSON per particle, also for a particle that was not found."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One picks JSON per particle, also for a particle that was not found; those that are there stay."""
     for particle in particles:
+        if (folder / f"{particle.name}.json").is_file():
+            continue
         rows = table[table["particle_type"] == particle.name]
         write_picks(
             folder / f"{particle.name}.json",
@@ -36,20 +59,6 @@ def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles:
             confidences=rows["confidence"].to_numpy(),
             user_id="etfinder",
         )
-
-
-def read_run_picks(folder: Path, run_name: str, particles: Sequence[Particle]) -> pd.DataFrame:
-    """The table that :func:`write_run_picks` wrote, in the order of the particles."""
-    tables = []
-    for particle in particles:
-        picks = read_picks(folder / f"{particle.name}.json")
-        count = len(picks.coordinates_zyx_angstrom)
-        values = (
-            np.full(count, np.nan) if values is None else values
-            for values in (picks.scores, picks.uncertainties, picks.sizes_voxels, picks.confidences)
-        )
-        tables.append(picks_table(run_name, particle.name, picks.coordinates_zyx_angstrom, *values))
-    return pd.concat(tables, ignore_index=True)
 
 
 def write_curves(folder: Path, curves: Mapping[str, ThresholdCurve]) -> None:

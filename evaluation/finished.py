@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from data.content_hash import hash_of
+from data.content_hash import hash_of, table_hash
 from data.files import atomic_path
 from errors import InputError
 from inference.ensembles import Ensemble
@@ -20,7 +21,7 @@ from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other results.
-FORMAT = 3
+FORMAT = 4
 # In a folder that is finished: the key, and what its maker wrote down.
 FINISHED = ".finished.json"
 
@@ -32,6 +33,10 @@ class TomogramInput:
     source: SourceTomogram
     ensemble: Ensemble
     truth: pd.DataFrame | None
+
+    @cached_property
+    def truth_key(self) -> str | None:
+        return None if self.truth is None else table_hash(self.truth)
 
 
 def result_key(
@@ -57,7 +62,7 @@ def result_key(
             "combine": one.ensemble.combine.__name__,
             "merge": inference.tta_merge if one.ensemble.merges else None,
             "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,
-            "truth": None if one.truth is None else one.truth.to_csv(),
+            "truth": one.truth_key,
         }
         for one in tomograms
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -16,7 +17,7 @@ from data.czi import Run
 from data.picks import table_coordinates_zyx, truth_table
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
 from errors import InputError
-from evaluation.exports import read_run_picks, write_curves, write_results, write_run_picks
+from evaluation.exports import read_run_table, write_curves, write_results, write_run_picks, write_run_table
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
@@ -25,7 +26,7 @@ from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
-from metrics.fbeta import Score, check_references, score_picks
+from metrics.fbeta import Score, check_references, counts_per_run, score_picks
 from particle_config import Particle
 
 # What an evaluation writes, and where it leaves temporary files when it is killed.
@@ -33,7 +34,7 @@ SUMMARIES = ("submission.csv", "scores.json")
 RESULTS = (*SUMMARIES, "picks", "overlays", "thresholds.json", "search_grid.csv", "search_curves.png", FINISHED)
 # What ends the work on one tomogram, or with one network, and not that on the others.
 FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
-TEMPORARY = (".*.partial", "picks/.*.partial", "overlays/.*.partial")
+TEMPORARY = (".*.partial", "picks/.*.partial", "picks/*/.*.partial", "overlays/.*.partial")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Record:
 
     Attributes
     ----------
+    counts : (particles, 3) hits, false picks and misses; None without reference points
     windows_zyx : in which networks took the tomogram, voxels; each size once
     seconds : of detection; None when it was found done
     error : one of FAILURES
@@ -68,6 +70,7 @@ class Record:
     run_name: str
     output: Output
     picks: int = 0
+    counts: np.ndarray | None = None
     windows_zyx: Sequence[Sequence[int]] = ()
     seconds: float | None = None
     error: Exception | None = None
@@ -107,7 +110,8 @@ def find_particles(
         try:
             done = None if force else _notes(output, task, maps, particles)
             if done is not None:
-                records.append(Record(name, output, done["picks"], done["windows_zyx"]))
+                counts = None if done["counts"] is None else np.array(done["counts"])
+                records.append(Record(name, output, done["picks"], counts, done["windows_zyx"]))
                 continue
             if prediction is None:
                 prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
@@ -129,16 +133,18 @@ def _detect(
     picks = accept(proposals, output.settings.hyperparameters)
     truth = {} if one.truth is None else by_particle(one.truth)
     curves = threshold_curves(proposals, output.settings.hyperparameters, truth)
+    counts = None if one.truth is None else counts_per_run(picks, one.truth, particles, [one.source.name])[0]
     seconds = time.perf_counter() - begin
     if output.picture is not None:
         _draw(output.picture, one, picks, particles)
     # Anew: where memory ran out, the map is that of other windows.
     key = _key(output, task, maps, particles)
     windows = maps.windows(one.ensemble, one.source, task.inference)
-    with finishing(output.picks_dir, key, picks=len(picks), windows_zyx=windows) as folder:
-        write_run_picks(folder, one.source.name, picks, particles)
+    notes = {"picks": len(picks), "counts": None if counts is None else counts.tolist(), "windows_zyx": windows}
+    with finishing(output.picks_dir, key, **notes) as folder:
+        write_run_table(folder, picks)
         write_curves(folder, curves)
-    return Record(one.source.name, output, len(picks), windows, seconds)
+    return Record(one.source.name, output, len(picks), counts, windows, seconds)
 
 
 def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
@@ -257,7 +263,8 @@ def evaluate_runs(
             continue
         if record.seconds is not None:
             remove_summaries(output_dir)
-        tables.append(read_run_picks(record.output.picks_dir, record.run_name, particles))
+        tables.append(read_run_table(record.output.picks_dir))
+        write_run_picks(record.output.picks_dir, record.run_name, tables[-1], particles)
         pictures.append(record.output.picture)
         windows[record.run_name] = record.windows_zyx
         bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")

@@ -175,7 +175,7 @@ def score_picks(
     if missing := sorted(set(runs) - set(known_runs)):
         raise InputError(f"no reference points for run {missing[0]}; the truth has {_some(known_runs)}")
 
-    return score_of_counts(_counts_per_run(candidates, references, particles, runs), runs, particles, beta=beta)
+    return score_of_counts(counts_per_run(candidates, references, particles, runs), runs, particles, beta=beta)
 
 
 def score_of_counts(
@@ -187,7 +187,7 @@ def score_of_counts(
         [_summary_row(particle, *pooled, beta) for particle, pooled in zip(particles, counts.sum(axis=0), strict=True)]
     ).set_index("particle")
     per_run = _per_run_table(counts, runs, particles, beta)
-    weighted_per_run = _weighted_per_run(per_run, particles)
+    weighted_per_run = _weighted_per_run(counts, runs, particles, beta)
     return Score(
         weighted=_weighted(per_particle["f4"].to_numpy(), particles),
         mean_over_runs=float(weighted_per_run.mean()),
@@ -197,8 +197,10 @@ def score_of_counts(
     )
 
 
-def _counts_per_run(candidates, references, particles, runs) -> np.ndarray:
-    """(runs, particles, 3) true positives, false positives and false negatives."""
+def counts_per_run(
+    candidates: pd.DataFrame, references: pd.DataFrame, particles: Sequence[Particle], runs: Sequence[str]
+) -> np.ndarray:
+    """(runs, particles, 3) true positives, false positives and false negatives; the tables are not checked."""
 
     def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
         return {
@@ -250,11 +252,15 @@ def _per_run_table(counts: np.ndarray, runs: Sequence[str], particles: Sequence[
     return table.assign(f4=np.where(stacked[:, 0] + stacked[:, 2] > 0, values, np.nan))
 
 
-def _weighted_per_run(per_run: pd.DataFrame, particles: Sequence[Particle]) -> pd.Series:
-    """Each run's weighted F4 over the particles that the run has."""
-    values = per_run["f4"].to_numpy().reshape(-1, len(particles))
-    scores = [_weighted(np.nan_to_num(row), particles, np.isfinite(row)) for row in values]
-    return pd.Series(scores, index=per_run["run"].to_numpy()[:: len(particles)], name="weighted_f4")
+def run_score(counts: np.ndarray, particles: Sequence[Particle], *, beta: float = BETA) -> float:
+    """One run's own weighted F-beta, over the particles that it has; counts (particles, 3)."""
+    there = counts[:, 0] + counts[:, 2] > 0
+    return _weighted(np.where(there, f_beta(*counts.T, beta), 0.0), particles, there)
+
+
+def _weighted_per_run(counts: np.ndarray, runs: Sequence[str], particles: Sequence[Particle], beta: float) -> pd.Series:
+    scores = [run_score(one, particles, beta=beta) for one in counts]
+    return pd.Series(scores, index=np.asarray(runs, dtype=object), name="weighted_f4", dtype=float)
 
 
 def _check_tables(candidates: pd.DataFrame, references: pd.DataFrame, particles: Sequence[Particle]) -> None:

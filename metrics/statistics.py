@@ -7,8 +7,9 @@ like these; another training of the same recipe is another draw, of which they k
 their means over folds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -143,32 +144,42 @@ def paired_test(first: np.ndarray, second: np.ndarray, weights: Sequence[float],
     Yeh, COLING 2000, doi:10.3115/992730.992783 (exchanges, for F scores); Phipson and Smyth 2010,
     doi:10.2202/1544-6115.1585 (what was measured counts as one of the random exchanges).
     """
+    return _paired_test(first, second, weights, lambda: _exchanged(first, seed) - _exchanged(second, seed))
+
+
+def _paired_test(
+    first: np.ndarray, second: np.ndarray, weights: Sequence[float], random_shifts: Callable[[], np.ndarray]
+) -> PairedTest:
+    """With the shifts (exchanges, particles, 3) of random exchanges, should there be too many to try them all."""
     first, second = _checked(first, weights), _checked(second, weights)
     if first.shape != second.shape or not np.allclose(_references(first), _references(second)):
         raise ValueError("a paired test needs the same tomograms with the same references, in the same order")
     change = first - second
     differing = np.any(np.abs(change) > ROUNDING, axis=(1, 2))
-    signs = _signs(int(differing.sum()), seed)  # (exchanges, differing runs), measured one first
+    runs = int(differing.sum())
     total = (first + second).sum(axis=0)
-    shift = np.tensordot(signs, change[differing], axes=1)  # (exchanges, particles, 3)
+    # (exchanges, particles, 3), what was measured first
+    shift = np.tensordot(_all_signs(runs), change[differing], axes=1) if runs <= EXACT_RUNS else random_shifts()
     differences = weighted_f_beta((total + shift) / 2, weights) - weighted_f_beta((total - shift) / 2, weights)
     as_large = np.abs(differences) >= abs(differences[0]) - ROUNDING
-    runs = int(differing.sum())
     return PairedTest(
         difference=float(differences[0]),
         p_value=float(as_large.mean()),
         differing_runs=runs,
         # Exchanging all of them gives the same difference again, of the other sign.
-        smallest_p_value=min(1.0, max(2.0 ** (1 - runs), 1 / len(signs))),
+        smallest_p_value=min(1.0, max(2.0 ** (1 - runs), 1 / len(shift))),
     )
 
 
-def _signs(runs: int, seed: int) -> np.ndarray:
-    """(exchanges, runs) of 1 (kept) and -1 (exchanged); the first row keeps all."""
-    if runs <= EXACT_RUNS:
-        return 1.0 - 2.0 * (np.arange(2**runs)[:, None] >> np.arange(runs) & 1)
-    random = np.random.default_rng(seed).choice([1.0, -1.0], size=(PERMUTATIONS, runs))
-    return np.concatenate([np.ones((1, runs)), random])
+def _all_signs(runs: int) -> np.ndarray:
+    """(2^runs, runs) of 1 (kept) and -1 (exchanged); the first row keeps all."""
+    return 1.0 - 2.0 * (np.arange(2**runs)[:, None] >> np.arange(runs) & 1)
+
+
+def _exchanged(counts: np.ndarray, seed: int) -> np.ndarray:
+    """(exchanges, particles, 3) sums over the runs with random signs; those of two experiments subtract."""
+    random = np.random.default_rng(seed).choice([1.0, -1.0], size=(PERMUTATIONS, len(counts)))
+    return np.concatenate([np.sum(counts, axis=0, keepdims=True), np.tensordot(random, counts, axes=1)])
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -213,7 +224,10 @@ def compare(
         significance), testable (smallest_p_value <= significance).
     """
     pairs = list(combinations(counts, 2)) if pairs is None else list(pairs)
-    tests = [paired_test(counts[a], counts[b], weights, seed=seed) for a, b in pairs]
+    exchanged = cache(lambda name: _exchanged(counts[name], seed))  # once for all pairs that it is part of
+    tests = [
+        _paired_test(counts[a], counts[b], weights, lambda a=a, b=b: exchanged(a) - exchanged(b)) for a, b in pairs
+    ]
     adjusted = holm([test.p_value for test in tests])
     smallest = holm([test.smallest_p_value for test in tests])
     return pd.DataFrame(

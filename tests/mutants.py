@@ -297,8 +297,8 @@ MUTANTS = (
     Mutant(
         "checkpoint with other norm percentiles than its training",
         "training/run.py",
-        "norm_percentiles=source.norm_percentiles",
-        "norm_percentiles=(0.5, 99.5)",
+        "norm_percentiles=source.norm_percentiles,\n        radius",
+        "norm_percentiles=(0.5, 99.5),\n        radius",
         CHECKPOINT,
     ),
     Mutant(
@@ -469,7 +469,7 @@ MUTANTS = (
     Mutant(
         "result key without the truth",
         "evaluation/finished.py",
-        '"truth": None if one.truth is None else one.truth.to_csv(),',
+        '"truth": one.truth_key,',
         "",
         EVALUATION,
     ),
@@ -590,15 +590,15 @@ MUTANTS = (
     Mutant(
         "position errors of the first detector alone",
         "evaluation/campaign/comparison.py",
-        "particles=self.particles) for table in self.picks.values()]",
-        "particles=self.particles) for table in list(self.picks.values())[:1]]",
+        "offsets = list(self.offsets.values())",
+        "offsets = list(self.offsets.values())[:1]",
         EVALUATION,
     ),
     Mutant(
         "seconds of all tomograms",
         "evaluation/report/campaign_report.py",
-        'float(rows["seconds"].sum()) / pieces',
-        'float(rows["seconds"].sum())',
+        "float(self._detection[str(configuration)]) / pieces",
+        "float(self._detection[str(configuration)])",
         EVALUATION,
     ),
     Mutant(

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.picks import picks_table
+from data.picks import picks_table, read_picks, read_picks_table
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.folder import CampaignFolder
-from evaluation.exports import write_run_picks
+from evaluation.exports import write_run_table
 from evaluation.finished import FINISHED, finished_notes, finishing, mark_finished
 from evaluation.ownership import Command
 from inference.maps.timings import Timings
@@ -89,9 +89,17 @@ def test_picks_come_back_as_they_were(folder):
         ignore_index=True,
     )
     with finishing(folder.picks_dir(CONFIGURATION, "fold_0", "TS_1"), "key") as item:
-        write_run_picks(item, "TS_1", table, PARTICLES)
-    back = folder.picks(CONFIGURATION, "fold_0", ["TS_1"], PARTICLES)
+        write_run_table(item, table)
+    back = folder.export(CONFIGURATION, "fold_0", ["TS_1"], PARTICLES)
     pd.testing.assert_frame_equal(back, table, check_exact=True)
+    picks_dir = folder.picks_dir(CONFIGURATION, "fold_0", "TS_1")
+    written = {particle.name: read_picks(picks_dir / f"{particle.name}.json") for particle in PARTICLES}
+    for name, rows in table.groupby("particle_type"):
+        np.testing.assert_array_equal(written[name].coordinates_zyx_angstrom, rows[["z", "y", "x"]])
+        np.testing.assert_array_equal(written[name].scores, rows["score"])
+    assert len(written[PARTICLES[0].name].coordinates_zyx_angstrom) == 0  # a particle that was not found has a file too
+    submission = read_picks_table(picks_dir.parents[1] / "submission.csv").drop(columns="id")
+    pd.testing.assert_frame_equal(submission, table)
 
 
 def test_timings_pass_over_a_line_that_was_not_finished(tmp_path):

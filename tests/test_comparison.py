@@ -10,10 +10,12 @@ from evaluation.campaign.comparison import (
     comparison_by_particle,
     comparison_summary,
     intermediate_row,
+    paired_tests,
     per_tomogram_table,
     ranked,
 )
 from evaluation.campaign.configuration import Configuration
+from evaluation.runs import Record
 from particle_config import PARTICLES
 
 RUNS = [f"TS_{number}" for number in range(1, 9)]
@@ -32,14 +34,22 @@ def shifted(runs, dz=0.0):
 
 
 def evaluated(strategy="best_single", **picks):
-    return Evaluated(Configuration("df1", strategy, "cc3d", "none"), picks, TRUTH, PARTICLES)
+    return of_picks(Configuration("df1", strategy, "cc3d", "none"), picks)
+
+
+def of_picks(configuration, picks, truth=TRUTH):
+    return Evaluated.of_picks(configuration, picks.items(), truth, PARTICLES)
+
+
+def summary(results):
+    return comparison_summary(results, paired_tests(results))
 
 
 def test_ranked_by_the_pooled_score_with_folds_beside_it():
     single = evaluated(fold_0=PERFECT, fold_1=shifted(RUNS))
     ensemble = evaluated("kfold_ensemble", ensemble=shifted(RUNS[:2]))
     assert ranked([single, ensemble]) == [ensemble, single]
-    table = comparison_summary([single, ensemble]).set_index("strategy")
+    table = summary([single, ensemble]).set_index("strategy")
     assert table["rank"].tolist() == [1, 2] and table["folds"].tolist() == [0, 2]
     half = 17 * 0.5 * 0.5 / (16 * 0.5 + 0.5)  # precision and recall of 1/2
     assert table.loc["best_single", "mean_over_folds_f4"] == pytest.approx((1 + half) / 2)
@@ -53,11 +63,11 @@ def test_ranked_by_the_pooled_score_with_folds_beside_it():
 def test_a_difference_is_one_only_when_it_is():
     best = evaluated("kfold_ensemble", ensemble=PERFECT)
     worse, alike = evaluated(fold_0=shifted(RUNS)), evaluated("ensemble_specialists", fold_0=shifted(RUNS[:1]))
-    table = comparison_summary([worse, alike, best]).set_index("strategy")
+    table = summary([worse, alike, best]).set_index("strategy")
     assert table.loc["best_single", "differs"] == "yes" and table.loc["best_single", "difference_to_best"] < -0.4
     assert table.loc["ensemble_specialists", "differs"] != "yes"
     assert table.loc["kfold_ensemble", ["difference_to_best", "p_value", "differs"]].isna().all()
-    alone = comparison_summary([best])
+    alone = summary([best])
     assert list(alone.columns) == list(table.reset_index()[alone.columns].columns)  # the same for any number
 
 
@@ -65,13 +75,12 @@ def test_a_difference_is_one_only_when_it_is():
 def test_intervals_from_six_tomograms_on(runs):
     chosen = RUNS[:runs]
     picks = shifted(RUNS[:3])
-    one = Evaluated(
+    one = of_picks(
         Configuration("df1", "best_single", "cc3d", "none"),
         {"fold_0": picks[picks["experiment"].isin(chosen)]},
         TRUTH[TRUTH["experiment"].isin(chosen)],
-        PARTICLES,
     )
-    [row] = comparison_summary([one]).to_dict("records")
+    [row] = summary([one]).to_dict("records")
     text = as_text([one])
     if runs < 6:
         assert np.isnan(row["f4_low"]) and np.isnan(row["f4_high"])
@@ -90,18 +99,17 @@ def test_particles_and_position_errors():
 
 def test_every_tomogram_and_what_it_does_not_have():
     without = TRUTH[(TRUTH["experiment"] != "TS_1") | (TRUTH["particle_type"] != "ribosome")]
-    one = Evaluated(Configuration("df1", "best_single", "cc3d", "d2h"), {"fold_0": PERFECT}, without, PARTICLES)
+    one = of_picks(Configuration("df1", "best_single", "cc3d", "d2h"), {"fold_0": PERFECT}, without)
     table = per_tomogram_table([one]).set_index("tomogram")
     assert table.index.tolist() == RUNS and np.isnan(table.loc["TS_1", "f4_ribosome"])
     assert table.loc["TS_2", "f4_ribosome"] == table.loc["TS_2", "weighted_f4"] == 1.0
 
 
 def test_a_tomogram_as_it_is_finished():
-    run = PERFECT[PERFECT["experiment"] == "TS_3"]
-    row = intermediate_row(
-        Configuration("a", "b", "c", "d"), "fold_0", run, TRUTH[TRUTH["experiment"] == "TS_3"], PARTICLES
-    )
+    counts = np.array([[3, 1, 1]] + [[2, 0, 0]] * (len(PARTICLES) - 1))
+    row = intermediate_row(Configuration("a", "b", "c", "d"), "fold_0", Record("TS_3", None, 7, counts), PARTICLES)
+    lost = 0.25 * PARTICLES[0].score_weight / sum(particle.score_weight for particle in PARTICLES)
     assert row == {
         **{"experiment": "a", "strategy": "b", "method": "c", "views": "d"},
-        **{"detector": "fold_0", "tomogram": "TS_3", "picks": 4 * len(PARTICLES), "weighted_f4": 1.0},
+        **{"detector": "fold_0", "tomogram": "TS_3", "picks": 7, "weighted_f4": pytest.approx(1 - lost)},
     }

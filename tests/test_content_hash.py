@@ -5,7 +5,7 @@ import os
 import pytest
 
 from data import content_hash as module
-from data.content_hash import content_hash, file_states, hash_of
+from data.content_hash import ContentHashes, content_hash, file_states, hash_of
 
 
 @pytest.fixture
@@ -53,9 +53,36 @@ def test_read_once_until_touched(folder, monkeypatch):
     assert content_hash(folder) == before and len(reads) == 6
 
 
+def test_another_file_of_the_same_size_and_date_is_seen(folder):
+    before = file_states(folder)
+    (folder / "c/0").rename(folder / "old")
+    (folder / "c/0").write_bytes(b"99")
+    (folder / "old").unlink()
+    os.utime(folder / "c/0", ns=(before[0][2], before[0][2]))
+    assert file_states(folder)[0][:3] == before[0][:3] and file_states(folder) != before
+
+
+def test_kept_hashes_are_read_by_other_processes(folder, tmp_path, monkeypatch):
+    expected, hashes = content_hash(folder), ContentHashes(tmp_path / "hashes")
+    assert hashes.of(folder) == expected
+    monkeypatch.setattr(module, "content_hash", lambda path: "f" * 32)  # would read the files
+    assert ContentHashes(tmp_path / "hashes").of(folder) == expected
+    (folder / "c/0").write_bytes(b"99")
+    assert hashes.of(folder) == "f" * 32
+    assert len(list((tmp_path / "hashes").iterdir())) == 1  # the old one is replaced
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\xff\xfe", b"0" * 32 + b" " + b"0" * 32])
+def test_a_damaged_hash_is_made_again(folder, tmp_path, content):
+    hashes = ContentHashes(tmp_path / "hashes")
+    expected = hashes.of(folder)
+    next((tmp_path / "hashes").iterdir()).write_bytes(content)
+    assert hashes.of(folder) == expected
+
+
 def test_states_name_every_file(folder):
-    assert [(name, size) for name, size, _ in file_states(folder)] == [("c/0", 2), ("c/1", 1), ("zarr.json", 2)]
-    assert [name for name, _, _ in file_states(folder / "zarr.json")] == ["."]
+    assert [(name, size) for name, size, *_ in file_states(folder)] == [("c/0", 2), ("c/1", 1), ("zarr.json", 2)]
+    assert [name for name, *_ in file_states(folder / "zarr.json")] == ["."]
 
 
 def test_plain_values():

@@ -26,6 +26,16 @@ def test_both_sides_give_the_same_probabilities(views):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("side", inference.MONAI_SIDES)
+@pytest.mark.parametrize("divisor", [8, 32])
+def test_windows_suit_the_network_and_the_tomogram(side, divisor):
+    settings = inference.MONAI_SIDES[side]
+    for wanted, width, have in zip(
+        settings.window_zyx, inference.monai_window(settings, (184, 630, 90), divisor), (184, 630, 90), strict=True
+    ):
+        assert width % divisor == 0 and 0 <= width - min(wanted, have) < divisor
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_a_measurement_counts_the_work_of_all_views(side):
     args = inference.build_parser().parse_args(SMALL)

@@ -19,13 +19,14 @@ from evaluation.report import figures as report_figures
 from evaluation.report.campaign_report import _title
 from evaluation.report.page import RUN_ROWS, render, write_report
 from metrics.fbeta import score_picks
-from metrics.statistics import Interval
+from metrics.statistics import Interval, compare, score_interval
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import PARTICLES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
+WEIGHTS = [particle.score_weight for particle in PARTICLES]
 NASTY = "<b>run</b> & \"co\" 'x'"
 
 
@@ -47,13 +48,15 @@ def experiment(name="df2", share=0.8, runs=("TS_1", "TS_2", "TS_3"), seed=0, **c
     rng = np.random.default_rng(seed)
     curve = Curve.of(ThresholdCurve(rng.uniform(size=300), rng.uniform(size=60)), 0.4)
     errors = pd.DataFrame({"pairs": 5, "rms_z": 12.0, "rms_xy": 6.0}, index=[p.name for p in PARTICLES])
+    score = scored(runs, share, seed)
     fields = {
         "comment": "as trained",
         "strategy": "best_single",
         "method": "watershed",
         "tta_group": "none",
         "networks": 1,
-        "score": scored(runs, share, seed),
+        "score": score,
+        "interval": score_interval(score.counts, WEIGHTS),
         "position_errors": errors,
         "seconds_per_tomogram": {"reading": 0.5, "network": 2.0},
         "threshold_name": "smallest_volume_fraction",
@@ -64,6 +67,7 @@ def experiment(name="df2", share=0.8, runs=("TS_1", "TS_2", "TS_3"), seed=0, **c
 
 
 def campaign(*experiments, **changes):
+    counts = {one.configuration: one.score.counts for one in experiments}
     fields = {
         "title": "Campaign",
         "comment": "two encoders",
@@ -71,6 +75,7 @@ def campaign(*experiments, **changes):
         "particles": PARTICLES,
         "facts": {"device": "cpu"},
         "commands": ["python train.py --fold 0"],
+        "comparisons": compare(counts, WEIGHTS),
     }
     return CampaignResults(**{**fields, **changes, "experiments": experiments})
 

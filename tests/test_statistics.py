@@ -6,6 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest
 
 from benchmarks.interval_coverage import POPULATIONS, coverage
+from metrics import statistics
 from metrics.fbeta import f_beta
 from metrics.statistics import (
     Interval,
@@ -205,3 +206,16 @@ def test_compare_names_what_is_real_and_what_cannot_be_shown():
     assert not few.testable[0] and not few.real[0]
     assert len(compare({"a": good}, [1.0])) == 0
     assert compare({"a": good, "b": bad, "c": bad}, [1.0], pairs=[("b", "a")]).difference.tolist() == [-1.0]
+
+
+def test_a_pair_among_many_is_tested_as_alone(monkeypatch):
+    """Random exchanges are made once for each experiment, not for each pair."""
+    made, exchanged = [], statistics._exchanged
+    monkeypatch.setattr(statistics, "_exchanged", lambda *of: made.append(1) or exchanged(*of))
+    truth = some_counts(30)
+    counts = {name: overlooking_a_tenth(truth, seed) for seed, name in enumerate("abcde")}
+    table = compare(counts, WEIGHTS)
+    assert len(table) == 10 and len(made) == 5
+    for row in table.itertuples():
+        alone = paired_test(counts[row.first], counts[row.second], WEIGHTS)
+        assert (row.difference, row.p_value) == (alone.difference, alone.p_value)

@@ -5,8 +5,9 @@ tomograms to evaluate on come one by one, each read once for all detectors. What
 that nobody could evaluate is left out for all, a configuration that lacks any other is not compared.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -67,6 +68,8 @@ class DetectorTask:
         return Configuration(self.experiment, self.strategy, method, self.inference.tta_group)
 
 
+# The table of what is finished is written once in so many times as long as that takes.
+WRITING_SHARE = 20
 # How each method finds particles on the maps of each detector.
 Detection = Mapping[DetectorTask, Mapping[str, DetectionSettings]]
 
@@ -91,6 +94,7 @@ class Study:
     training_tomograms: TomogramSettings
     training_root: Path | None
     trained_radius_fraction: float
+    _opened: dict[tuple, tuple[list[SourceTomogram], dict[str, Exception]]] = field(default_factory=dict, repr=False)
 
     @property
     def merges(self) -> bool:
@@ -119,10 +123,13 @@ class Study:
     def opened(self, data_root: Path, run_names: Iterable[str]) -> tuple[list[SourceTomogram], dict[str, Exception]]:
         """Tomograms to evaluate on, and what is wrong with those that cannot be opened or do not suit the networks.
 
-        InputError where a run is not there, or none of them can be opened.
+        Opened once. InputError where a run is not there, or none of them can be opened.
         """
-        runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(run_names))
-        return open_sources(runs, self.tomograms)
+        asked = data_root, *run_names
+        if asked not in self._opened:
+            runs = find_runs(data_root, tomo_type=self.tomograms.tomo_type, names=list(asked[1:]))
+            self._opened[asked] = open_sources(runs, self.tomograms)
+        return self._opened[asked]
 
     def sources(self, data_root: Path, run_names: Iterable[str]) -> list[SourceTomogram]:
         """Those that can be opened."""
@@ -194,18 +201,25 @@ class Campaign:
         self.left_out: tuple[str, ...] = ()
         self._bars = ProgressBars()
         self._rows: list[dict] = []
+        self._write_rows_at = 0.0
 
     def run(self, studies: Sequence[Study]) -> None:
         (self.folder.root / FAILURES_TABLE).unlink(missing_ok=True)
         parts = [(study, inference) for study in studies for inference in study.views]
-        for study, inference in self._bars.each(parts, "experiments", total=len(parts)):
-            (training, unreadable), tasks = study.training_truths(self.particles), study.tasks(inference)
-            detection = {
-                task: self._detection_settings(study, task, training, unreadable)
-                for task in self._bars.each(tasks, "hyperparameters", total=len(tasks))
-            }
-            self._evaluate(study, inference, detection)
+        try:
+            for study, inference in self._bars.each(parts, "experiments", total=len(parts)):
+                self._run(study, inference)
+        finally:
+            self._write_rows()
         self.left_out = self._failed_for_all(studies)
+
+    def _run(self, study: Study, inference: InferenceSettings) -> None:
+        (training, unreadable), tasks = study.training_truths(self.particles), study.tasks(inference)
+        detection = {
+            task: self._detection_settings(study, task, training, unreadable)
+            for task in self._bars.each(tasks, "hyperparameters", total=len(tasks))
+        }
+        self._evaluate(study, inference, detection)
 
     def configurations(self, studies: Sequence[Study]) -> dict[Configuration, list[DetectorTask]]:
         """The configurations that have all tomograms but those that nobody has, each with a task for every detector."""
@@ -327,7 +341,8 @@ class Campaign:
     def _evaluate(self, study: Study, inference: InferenceSettings, detection: Detection) -> None:
         owners: dict[Path, tuple[DetectorTask, str]] = {}
         tasks = []
-        sources, unreadable = study.opened(self.data_root, self.truths)
+        truths = self.truths
+        sources, unreadable = study.opened(self.data_root, truths)
         for name, error in unreadable.items():
             for task, by_method in detection.items():
                 for method in by_method:
@@ -339,7 +354,7 @@ class Campaign:
                     folder = self.folder.picks_dir(task.configuration(method), task.detector.name, source.name)
                     owners[folder] = task, method
                     outputs.append(Output(folder, settings))
-                one = TomogramInput(source, task.detector.ensemble, self.truths[source.name])
+                one = TomogramInput(source, task.detector.ensemble, truths[source.name])
                 tasks.append(TomogramTask(one, inference, tuple(outputs)))
         for outcome in evaluate_tomograms(tasks, self.maps, self.particles, self._bars):
             for record in outcome.records:
@@ -371,9 +386,15 @@ class Campaign:
         for record in outcome.records:
             if record.error is None:
                 task, method = owners[record.output.picks_dir]
-                configuration = task.configuration(method)
-                picks = self.folder.picks(configuration, task.detector.name, [name], self.particles)
-                row = intermediate_row(configuration, task.detector.name, picks, self.truths[name], self.particles)
+                row = intermediate_row(task.configuration(method), task.detector.name, record, self.particles)
                 use = training_use(name, task.detector.descriptions)
                 self._rows.append({**row, "trained_on": use.trained_on, "held_out": use.held_out})
-        self.folder.write_table("intermediate_results.csv", pd.DataFrame(self._rows))
+        if time.monotonic() >= self._write_rows_at:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        """Again only when the writing of so long a table takes little of the time."""
+        begin = time.monotonic()
+        if self._rows:
+            self.folder.write_table("intermediate_results.csv", pd.DataFrame(self._rows))
+        self._write_rows_at = time.monotonic() + WRITING_SHARE * (time.monotonic() - begin)

@@ -1,6 +1,6 @@
 """The tables of a campaign: which configuration is best, by how much, and whether that is more than chance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from evaluation.campaign.configuration import Configuration
-from metrics.fbeta import COUNTS, Score, score_of_counts, score_picks
+from evaluation.runs import Record
+from metrics.fbeta import COUNTS, Score, counts_per_run, run_score, score_of_counts
 from metrics.localization import offsets_per_particle, position_error
 from metrics.statistics import MIN_RUNS, Interval, compare, score_interval
 from particle_config import Particle
@@ -16,23 +17,40 @@ from particle_config import Particle
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A configuration and its picks on the evaluated tomograms, of every detector.
+    """A configuration and what is known of its picks on the evaluated tomograms, of every detector.
 
     Attributes
     ----------
-    picks : detector -> picks table
-    truth : picks table of the same runs
+    runs : names of the tomograms
+    counts : detector -> (runs, particles, 3) hits, false picks and misses
+    offsets : detector -> particle -> (K, 3) of its pairs, see metrics.localization
     """
 
     configuration: Configuration
-    picks: Mapping[str, pd.DataFrame]
-    truth: pd.DataFrame
+    runs: tuple[str, ...]
+    counts: Mapping[str, np.ndarray]
+    offsets: Mapping[str, Mapping[str, np.ndarray]]
     particles: tuple[Particle, ...]
+
+    @classmethod
+    def of_picks(
+        cls,
+        configuration: Configuration,
+        picks: Iterable[tuple[str, pd.DataFrame]],
+        truth: pd.DataFrame,
+        particles: Sequence[Particle],
+    ) -> "Evaluated":
+        """From (detector, picks table); one table at a time is needed. The truth says which runs are scored."""
+        runs, counts, offsets = tuple(sorted(truth["experiment"].unique())), {}, {}
+        for name, table in picks:
+            counts[name] = counts_per_run(table, truth, particles, runs)
+            offsets[name] = offsets_per_particle(table, truth, particles=particles)
+        return cls(configuration, runs, counts, offsets, tuple(particles))
 
     @cached_property
     def scores(self) -> dict[str, Score]:
         """Detector -> score."""
-        return {name: score_picks(table, self.truth, particles=self.particles) for name, table in self.picks.items()}
+        return {name: score_of_counts(counts, self.runs, self.particles) for name, counts in self.counts.items()}
 
     @cached_property
     def score(self) -> Score:
@@ -50,7 +68,7 @@ class Evaluated:
     @cached_property
     def position_errors(self) -> pd.DataFrame:
         """One row a particle: pairs, rms_z, rms_xy, median_z, median_xy in angstrom, of all detectors."""
-        offsets = [offsets_per_particle(table, self.truth, particles=self.particles) for table in self.picks.values()]
+        offsets = list(self.offsets.values())
         rows = {p.name: position_error(np.concatenate([one[p.name] for one in offsets])) for p in self.particles}
         return pd.DataFrame([vars(row) for row in rows.values()], index=pd.Index(rows, name="particle"))
 
@@ -78,16 +96,15 @@ def _columns(configuration: Configuration) -> dict[str, str]:
 
 
 def intermediate_row(
-    configuration: Configuration, detector: str, picks: pd.DataFrame, truth: pd.DataFrame, particles: Sequence[Particle]
+    configuration: Configuration, detector: str, record: Record, particles: Sequence[Particle]
 ) -> dict:
-    """What one detector found in one tomogram."""
-    score = score_picks(picks, truth, particles=particles)
+    """What one detector found in one tomogram with reference points."""
     return {
         **_columns(configuration),
         "detector": detector,
-        "tomogram": score.runs[0],
-        "picks": len(picks),
-        "weighted_f4": score.weighted_per_run.iloc[0],
+        "tomogram": record.run_name,
+        "picks": record.picks,
+        "weighted_f4": run_score(record.counts, particles),
     }
 
 
@@ -96,18 +113,23 @@ def per_tomogram_table(results: Sequence[Evaluated]) -> pd.DataFrame:
     rows = []
     for one in ranked(results):
         for detector, score in one.scores.items():
-            by_run = score.per_run.pivot(index="run", columns="particle", values="f4")
-            for run, value in score.weighted_per_run.items():
-                particles = {f"f4_{p.name}": by_run.loc[run, p.name] for p in one.particles}
-                rows.append(
-                    {**_columns(one.configuration), "detector": detector, "tomogram": run, "weighted_f4": value}
-                    | particles
-                )
+            names = [f"f4_{particle.name}" for particle in one.particles]
+            by_run = score.per_run["f4"].to_numpy().reshape(-1, len(names))
+            for (run, value), f4 in zip(score.weighted_per_run.items(), by_run, strict=True):
+                head = {**_columns(one.configuration), "detector": detector, "tomogram": run, "weighted_f4": value}
+                rows.append(head | dict(zip(names, f4, strict=True)))
     return pd.DataFrame(rows)
 
 
-def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
-    """One row a configuration, ranked by the pooled score, each compared with the best one.
+def paired_tests(results: Sequence[Evaluated]) -> pd.DataFrame:
+    """Of all pairs of configurations, best first, see metrics.statistics.compare; first and second are their names."""
+    results = ranked(results)
+    weights = [particle.score_weight for particle in results[0].particles]
+    return compare({str(one.configuration): one.score.counts for one in results}, weights)
+
+
+def comparison_summary(results: Sequence[Evaluated], tests: pd.DataFrame) -> pd.DataFrame:
+    """One row a configuration, ranked by the pooled score, each compared with the best one by ``paired_tests``.
 
     ``f4_low`` and ``f4_high`` are 95 % confidence limits over tomograms, empty where these are too few. ``differs`` is
     yes where the difference to the best one is more than chance, no where it may be chance, and open where no
@@ -115,8 +137,6 @@ def comparison_summary(results: Sequence[Evaluated]) -> pd.DataFrame:
     number. It speaks of these networks, not of others that the same recipes would give.
     """
     results = ranked(results)
-    weights = [particle.score_weight for particle in results[0].particles]
-    tests = compare({str(one.configuration): one.score.counts for one in results}, weights)
     to_best = tests[tests["first"] == str(results[0].configuration)].set_index("second")
     rows = []
     for rank, one in enumerate(results, start=1):

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from data.files import atomic_path
+from data.picks import write_submission
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import STRATEGIES
-from evaluation.exports import read_run_picks
+from evaluation.exports import read_run_table, write_run_picks
 from evaluation.ownership import Command, owned
 from inference.maps.timings import Timings
 from particle_config import Particle
@@ -72,12 +73,21 @@ class CampaignFolder:
     def hyperparameters_dir(self, configuration: Configuration, detector: str) -> Path:
         return self.detector_dir(configuration, detector) / "hyperparameters"
 
-    def picks(
+    def export(
         self, configuration: Configuration, detector: str, run_names: Sequence[str], particles: Sequence[Particle]
     ) -> pd.DataFrame:
-        """The table of finished tomograms, in the order of the runs, then of the particles."""
-        folders = [(self.picks_dir(configuration, detector, name), name) for name in run_names]
-        return pd.concat([read_run_picks(*one, particles) for one in folders], ignore_index=True)
+        """Write the picks of finished tomograms for other programs: a JSON file for each particle, submission.csv.
+
+        Returns the table, in the order of the runs, then of the particles.
+        """
+        tables = []
+        for name in run_names:
+            folder = self.picks_dir(configuration, detector, name)
+            tables.append(read_run_table(folder))
+            write_run_picks(folder, name, tables[-1], particles)
+        picks = pd.concat(tables, ignore_index=True)
+        write_submission(self.detector_dir(configuration, detector) / "submission.csv", picks)
+        return picks
 
     def thresholds(self, configuration: Configuration, detector: str, keyword: str) -> dict[str, float]:
         """Particle name -> the value of a hyperparameter that the detector uses."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from metrics.fbeta import Score
+from metrics.statistics import Interval
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
 
@@ -61,6 +62,7 @@ class ExperimentResult:
     strategy, method, tta_group : of the evaluation; ``none`` without test-time augmentation
     networks : averaged for one map
     score : on the evaluated tomograms; of several folds their mean counts
+    interval : 95 % confidence limits of the score
     fold_scores : fold -> pooled weighted F4 of its network alone; empty for an ensemble over folds
     curves : particle -> curve; empty where there is none
     threshold_name : of the keyword that the curves run over
@@ -77,6 +79,7 @@ class ExperimentResult:
     tta_group: str
     networks: int
     score: Score
+    interval: Interval
     position_errors: pd.DataFrame
     seconds_per_tomogram: Mapping[str, float]
     threshold_name: str = ""
@@ -88,6 +91,11 @@ class ExperimentResult:
     @property
     def setting(self) -> tuple[str, str, str, str]:
         return self.name, self.strategy, self.method, self.tta_group
+
+    @property
+    def configuration(self) -> str:
+        """Its name in the comparisons."""
+        return " ".join(self.setting)
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ class CampaignResults:
     experiments : in any order; no two of the same setting
     facts : what -> value, such as data root, device and versions
     commands : the lines that led here, training included where it is known
+    comparisons : of all pairs, see metrics.statistics.compare; ``first`` and ``second`` are names
     notes : sentences to stand below the ranking
     """
 
@@ -111,6 +120,7 @@ class CampaignResults:
     experiments: Sequence[ExperimentResult]
     facts: Mapping[str, str]
     commands: Sequence[str]
+    comparisons: pd.DataFrame
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:

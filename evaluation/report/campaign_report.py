@@ -9,48 +9,51 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.picks import write_submission
 from evaluation.campaign.campaign import Campaign, DetectorTask, Study
 from evaluation.campaign.comparison import (
     Evaluated,
     comparison_by_particle,
     comparison_summary,
+    paired_tests,
     per_tomogram_table,
     ranked,
 )
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.results import CampaignResults, Curve, ExperimentResult, Overlay
-from evaluation.exports import read_curves
+from evaluation.exports import read_curves, read_run_table
 from evaluation.overlays import save_overlay
 from evaluation.report.page import write_report
 from metrics.threshold_curve import pooled
 from postprocessing import METHODS
 
 
-def write_tables(campaign: Campaign, studies: Sequence[Study]) -> list[Evaluated]:
-    """A submission for each detector, and the tables that compare all configurations; nothing where none has all."""
-    folder, particles = campaign.folder, tuple(campaign.particles)
-    if not campaign.configurations(studies):
+def write_tables(campaign: Campaign, studies: Sequence[Study]) -> tuple[list[Evaluated], pd.DataFrame]:
+    """The picks of each detector for other programs, and the tables that compare all configurations.
+
+    Returns the configurations and the paired tests between them; none where no configuration has all tomograms.
+    """
+    folder, configurations = campaign.folder, campaign.configurations(studies)
+    if not configurations:
         folder.remove_summaries()
-        return []
-    truth = pd.concat(campaign.truths.values(), ignore_index=True)
+        return [], pd.DataFrame()
+    truth, runs = pd.concat(campaign.truths.values(), ignore_index=True), list(campaign.truths)
     results = []
-    for configuration, tasks in campaign.configurations(studies).items():
+    for configuration, tasks in configurations.items():
         names = [task.detector.name for task in tasks]
-        picks = {name: folder.picks(configuration, name, list(campaign.truths), particles) for name in names}
-        for name, table in picks.items():
-            write_submission(folder.detector_dir(configuration, name) / "submission.csv", table)
-        results.append(Evaluated(configuration, picks, truth, particles))
-    folder.write_table("comparison_summary.csv", comparison_summary(results))
+        picks = ((name, folder.export(configuration, name, runs, campaign.particles)) for name in names)
+        results.append(Evaluated.of_picks(configuration, picks, truth, campaign.particles))
+    tests = paired_tests(results)
+    folder.write_table("comparison_summary.csv", comparison_summary(results, tests))
     folder.write_table("comparison_summary_by_particle.csv", comparison_by_particle(results))
     folder.write_table("per_tomogram_scores.csv", per_tomogram_table(results))
-    return results
+    return results, tests
 
 
 def write_campaign_report(
     campaign: Campaign,
     studies: Sequence[Study],
     results: Sequence[Evaluated],
+    tests: pd.DataFrame,
     *,
     comment: str,
     command: str,
@@ -58,9 +61,9 @@ def write_campaign_report(
 ) -> None:
     """report.html, with pictures of the best and the worst tomogram of each experiment's best configuration.
 
-    ``notes``: sentences to stand below the ranking.
+    ``tests``: what write_tables returned. ``notes``: sentences to stand below the ranking.
     """
-    tasks = campaign.configurations(studies)
+    tasks, seconds = campaign.configurations(studies), _Seconds(campaign)
     by_name = {study.experiment.name: study for study in studies}
     pictured = {one.configuration.experiment: one for one in reversed(ranked(results))}.values()
     experiments = [
@@ -69,6 +72,7 @@ def write_campaign_report(
             by_name[one.configuration.experiment],
             one,
             tasks[one.configuration],
+            seconds,
             _overlays(campaign, by_name[one.configuration.experiment], one) if one in pictured else [],
         )
         for one in results
@@ -87,6 +91,7 @@ def write_campaign_report(
         experiments=experiments,
         facts=facts,
         commands=[command],
+        comparisons=tests,
         notes=notes,
     )
     write_report(campaign.folder.root / "report.html", content)
@@ -97,6 +102,7 @@ def _experiment_result(
     study: Study,
     evaluated: Evaluated,
     tasks: Sequence[DetectorTask],
+    seconds: "_Seconds",
     overlays: Sequence[Overlay],
 ) -> ExperimentResult:
     configuration = evaluated.configuration
@@ -110,8 +116,9 @@ def _experiment_result(
         tta_group=configuration.views,
         networks=len(tasks[0].detector.ensemble.members),
         score=evaluated.score,
+        interval=evaluated.interval,
         position_errors=evaluated.position_errors,
-        seconds_per_tomogram=_seconds_per_tomogram(campaign, study, configuration, tasks),
+        seconds_per_tomogram=seconds.per_tomogram(study, configuration, tasks),
         threshold_name=method.score_keyword or method.size_keyword,
         curves=_curves(campaign, configuration, tasks),
         fold_scores={folds[name]: score.weighted for name, score in evaluated.scores.items() if name in folds},
@@ -142,24 +149,32 @@ def _over_sizes(curve: Curve) -> Curve:
     return replace(curve, thresholds=curve.thresholds / (1 - curve.thresholds))
 
 
-def _seconds_per_tomogram(
-    campaign: Campaign, study: Study, configuration: Configuration, tasks: Sequence[DetectorTask]
-) -> dict[str, float]:
-    """Of one detector on one of the evaluated tomograms, as measured when the work was done."""
-    sources = study.sources(campaign.data_root, campaign.truths)
-    keys = {
-        key
-        for task in tasks
-        for source in sources
-        for key in campaign.maps.keys(task.detector.ensemble, source, task.inference)
-    }
-    made, done = campaign.maps.timings.read(), campaign.folder.timings.read()
-    network = made[made["key"].isin(keys)].drop_duplicates("key", keep="last")
-    detection = done[(done["work"] == "detection") & (done["configuration"] == str(configuration))]
-    detection = detection.drop_duplicates(["detector", "tomogram"], keep="last")
-    pieces = len(tasks) * len(sources)
-    stages = {"network": network, "detection": detection}
-    return {name: float(rows["seconds"].sum()) / pieces for name, rows in stages.items() if len(rows)}
+class _Seconds:
+    """Of the campaign's work, as measured when it was done; the files that say it are read once."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._networks = campaign.maps.timings.read().drop_duplicates("key", keep="last").set_index("key")["seconds"]
+        done = campaign.folder.timings.read()
+        done = done[done["work"] == "detection"].drop_duplicates(["configuration", "detector", "tomogram"], keep="last")
+        self._detection = done.groupby("configuration")["seconds"].sum()
+
+    def per_tomogram(
+        self, study: Study, configuration: Configuration, tasks: Sequence[DetectorTask]
+    ) -> dict[str, float]:
+        """Stage -> seconds of one detector on one of the evaluated tomograms; without stages that nobody measured."""
+        sources, maps = study.sources(self._campaign.data_root, self._campaign.truths), self._campaign.maps
+        keys = {
+            key
+            for task in tasks
+            for source in sources
+            for key in maps.keys(task.detector.ensemble, source, task.inference)
+        }
+        network, pieces = self._networks[self._networks.index.isin(keys)], len(tasks) * len(sources)
+        stages = {"network": float(network.sum()) / pieces} if len(network) else {}
+        if str(configuration) in self._detection.index:
+            stages["detection"] = float(self._detection[str(configuration)]) / pieces
+        return stages
 
 
 def _overlays(campaign: Campaign, study: Study, evaluated: Evaluated) -> list[Overlay]:
@@ -173,13 +188,12 @@ def _draw(
     campaign: Campaign, study: Study, evaluated: Evaluated, detector: str, run_names: Mapping[str, None]
 ) -> Iterator[Overlay]:
     tomograms = {source.run.name: source.tomogram for source in study.sources(campaign.data_root, campaign.truths)}
-    picks = evaluated.picks[detector]
     for name in run_names:
         value = evaluated.scores[detector].weighted_per_run[name]
         path = save_overlay(
             campaign.folder.detector_dir(evaluated.configuration, detector) / "overlays" / f"{name}.jpg",
             tomograms[name].read(),
-            picks=picks[picks["experiment"] == name],
+            picks=read_run_table(campaign.folder.picks_dir(evaluated.configuration, detector, name)),
             truth=campaign.truths[name],
             voxel_spacing_angstrom=tomograms[name].voxel_spacing_angstrom,
             particles=campaign.particles,

@@ -14,7 +14,7 @@ from data.files import atomic_path
 from evaluation.campaign.results import NO_TTA, CampaignResults, ExperimentResult
 from evaluation.report import figures
 from evaluation.report.figures import COLOURS, QUIET, Drawn
-from metrics.statistics import MIN_RUNS, SIGNIFICANCE, compare, score_interval
+from metrics.statistics import MIN_RUNS, SIGNIFICANCE, compare
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # Rows of the matrix of differences, and of the tomograms' table: more do not fit on paper.
@@ -34,7 +34,8 @@ def render(campaign: CampaignResults) -> str:
     """The page as text."""
     ranked = campaign.ranked()
     drawn = [_drawn(campaign, one, rank) for rank, one in enumerate(ranked)]
-    comparisons = compare({one.label: one.result.score.counts for one in drawn}, campaign.weights)
+    labels = {one.result.configuration: one.label for one in drawn}
+    comparisons = campaign.comparisons.replace({"first": labels, "second": labels})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = _breakable
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -59,8 +60,7 @@ def render(campaign: CampaignResults) -> str:
 
 def _drawn(campaign: CampaignResults, result: ExperimentResult, rank: int) -> Drawn:
     colour = COLOURS[rank] if rank < len(COLOURS) else QUIET
-    interval = score_interval(result.score.counts, campaign.weights)
-    return Drawn(f"{rank + 1}  {campaign.label(result)}", colour, result, interval)
+    return Drawn(f"{rank + 1}  {campaign.label(result)}", colour, result, result.interval)
 
 
 def _better_than(label: str, drawn: Sequence[Drawn], comparisons: pd.DataFrame) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data.content_hash import content_hash, hash_of
+from data.content_hash import ContentHashes, hash_of
 from errors import InputError
 from inference.checkpoints import load_checkpoint, read_description
 from inference.ensembles import Ensemble
@@ -45,12 +45,14 @@ class NetworkMaps:
     Attributes
     ----------
     timings : how long each map took when it was made, perhaps by another command
+    hashes : of the files that maps are made from, kept beside the maps
     """
 
     def __init__(
         self, store: MapStore, device: torch.device, *, particles: Sequence[Particle], remake: bool = False
     ) -> None:
         self.device = device
+        self.hashes = ContentHashes(store.folder / "hashes")
         self._store = store
         self._particles = particles
         self.timings = Timings(store.folder / "timings.jsonl")
@@ -73,8 +75,8 @@ class NetworkMaps:
             ingredients = {
                 **settings,
                 "format": FORMAT,
-                "checkpoint": content_hash(checkpoint),
-                "tomogram": content_hash(source.tomogram.path),
+                "checkpoint": self.hashes.of(checkpoint),
+                "tomogram": self.hashes.of(source.tomogram.path),
                 "norm_percentiles": source.settings.norm_percentiles,
                 "window": self.window(checkpoint, inference, source.tomogram.shape_zyx),
                 "device": self.device.type,
