@@ -201,12 +201,6 @@ def counts_per_run(
     candidates: pd.DataFrame, references: pd.DataFrame, particles: Sequence[Particle], runs: Sequence[str]
 ) -> np.ndarray:
     """(runs, particles, 3) true positives, false positives and false negatives; the tables are not checked."""
-
-    def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-        return {
-            key: rows[["x", "y", "z"]].to_numpy(float) for key, rows in table.groupby(["experiment", "particle_type"])
-        }
-
     found, true, nothing = points(candidates), points(references), np.empty((0, 3))
     counts = [
         match_counts(
@@ -218,6 +212,13 @@ def counts_per_run(
         for particle in particles
     ]
     return np.array(counts, dtype=int).reshape(len(runs), len(particles), 3)
+
+
+def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """(run, particle) -> (N, 3) zyx of a picks table."""
+    coordinates = table[["z", "y", "x"]].to_numpy(float)
+    rows = table.groupby(["experiment", "particle_type"], sort=False).indices
+    return {key: coordinates[of] for key, of in rows.items()}
 
 
 def _summary_row(particle: Particle, tp: np.number, fp: np.number, fn: np.number, beta: float) -> dict:

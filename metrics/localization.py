@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from metrics.fbeta import MATCH_RADIUS_FRACTION
+from metrics.fbeta import MATCH_RADIUS_FRACTION, points
 from particle_config import PARTICLES, Particle
 
 
@@ -73,12 +73,6 @@ def offsets_per_particle(
 
     Tables have the columns experiment, particle_type, x, y, z (angstrom).
     """
-
-    def points(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-        return {
-            key: rows[["z", "y", "x"]].to_numpy(float) for key, rows in table.groupby(["experiment", "particle_type"])
-        }
-
     found, true, nothing = points(picks), points(truth), np.empty((0, 3))
     runs = sorted(truth["experiment"].unique())
     offsets = {}
