@@ -8,6 +8,8 @@ Masks: {output_dir}/segmentations_{radius_fraction}/{run}.npy, beside each {run}
 and with --save_plots a picture {run}.png.
 """
 
+from command_line import run_script
+
 import argparse
 from pathlib import Path
 
@@ -16,8 +18,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from command_line import run_script
 from data.czi import Run, find_runs
+from data.files import path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
 from data.picks import read_run_picks
 from data.tomogram import open_tomogram
@@ -30,8 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="holds train/static/ExperimentRuns")
-    data.add_argument("--output_dir", type=Path, help="default: data_root/mask")
+    data.add_argument(
+        "--data_root",
+        type=path_argument,
+        default=config.CZI_DATA_ROOT,
+        help="holds train/static/ExperimentRuns",
+    )
+    data.add_argument("--output_dir", type=path_argument, help="default: data_root/mask")
     data.add_argument(
         "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
     )

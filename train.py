@@ -11,6 +11,8 @@ F4 on the held-out tomogram (mean over three epochs), the best one for every par
 learning curves; args.json and thresholds.json describe the experiment.
 """
 
+from command_line import run_script
+
 import argparse
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,6 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-from command_line import run_script
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing

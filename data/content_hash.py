@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data.files import files_below
+
 FileStates = tuple[tuple[str, int, int], ...]
 
 
 def file_states(path: Path) -> FileStates:
     """(name, bytes, time in ns) of the file, or of all files of a folder, sorted by path."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     return tuple((str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 

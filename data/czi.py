@@ -7,12 +7,12 @@ portal    {run}/Reconstructions/VoxelSpacing{s}/Tomograms/{id}/{run}.zarr|.mrc, 
 """
 
 import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data.files import files_below
 from data.tomogram import TOMOGRAM_SUFFIXES, spacing_of_folder
 from errors import InputError
 
@@ -139,7 +139,8 @@ def _tomogram_files(folder: Path) -> list[Path]:
 
 
 def _type_name(path: Path) -> str:
-    return re.sub(r"\.(zarr|mrc|rec|map|st|gz|bz2)", "", path.name, flags=re.IGNORECASE)
+    suffix = next(s for s in sorted(TOMOGRAM_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s))
+    return path.name[: -len(suffix)]
 
 
 # --- Training layout ----------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def _portal_runs(root: Path) -> Iterator[Run]:
             paths, repeated = _portal_tomograms(spacing_folders)
             for tomo_type in repeated:
                 ambiguous.setdefault(tomo_type, []).append(folder.name)
-            annotations = sorted(p for s in spacing_folders for p in (s / "Annotations").rglob("*.ndjson"))
+            annotations = [p for s in spacing_folders for p in files_below(s / "Annotations") if p.suffix == ".ndjson"]
             yield Run(folder.name, paths, folder / "Picks", tuple(annotations), PORTAL_SPLIT)
     for tomo_type, names in ambiguous.items():
         _warn(f"several {tomo_type!r} tomograms; the portal's default, else the lowest id, is taken", names)
@@ -212,7 +213,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
 def read_metadata(path: Path) -> dict:
     """The portal's JSON about a tomogram or an annotation; empty when there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
     return content if isinstance(content, dict) else {}

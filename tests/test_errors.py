@@ -1,11 +1,12 @@
 """How scripts start, and how they end on a user's mistake."""
 
+from command_line import run_script
+
 import os
 import warnings
 
 import pytest
 
-from command_line import run_script
 from errors import InputError
 
 
