@@ -41,7 +41,7 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
         "--data_root",
         type=path_argument,
         default=config.CZI_PUBLIC_EVAL_DATA_ROOT,
-        help="to evaluate on, either layout",,
+        help="to evaluate on, either layout",
     )
     group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
@@ -62,7 +62,10 @@ def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str
         help="replace the results in the folder, of other flags or networks too; do all again, the networks' maps too",
     )
     group.add_argument(
-        "--cache_dir", type=path_argument, default=config.CACHE_DIR, help="of probability maps, in maps/",
+        "--cache_dir",
+        type=path_argument,
+        default=config.CACHE_DIR,
+        help="of probability maps, in maps/",
     )
     group.add_argument(
         "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
