@@ -24,7 +24,8 @@ import config
 from data.czi import Run, find_runs, read_metadata
 from data.files import path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
-from data.tomogram import check_voxel_spacing, open_tomogram, spacing_of_folder
+from data.tomogram import open_tomogram
+from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
 from errors import InputError
 from particle_config import PARTICLES, find_particle
 

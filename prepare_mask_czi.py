@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
     )
     data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    data.add_argument(
+        "--rescale", type=float, metavar="A", help="masks of tomograms resampled to this voxel size, as train.py has it"
+    )
     masks = parser.add_argument_group("masks")
     masks.add_argument(
         "--radius_fraction",
@@ -63,12 +66,17 @@ def prepare_run(
     *,
     tomo_type: str,
     voxel_spacing_angstrom: float | None,
+    rescale_to_angstrom: float | None,
     radius_fraction: float,
     target: Path,
     save_plot: bool,
 ) -> dict[str, int | str]:
     """Write the mask of one run (and its picture); return its row of the summary."""
-    tomogram = open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=voxel_spacing_angstrom)
+    tomogram = open_tomogram(
+        run.tomogram_path(tomo_type),
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        rescale_to_angstrom=rescale_to_angstrom,
+    )
     spacing = tomogram.voxel_spacing_angstrom
     made_from = {"voxel_spacing_angstrom": spacing, "radius_fraction": radius_fraction}
     mask = make_mask(tomogram.shape_zyx, picks, **made_from)
@@ -115,6 +123,7 @@ def main(argv: list[str] | None = None) -> None:
             picks[run.name],
             tomo_type=args.tomo_type,
             voxel_spacing_angstrom=args.voxel_spacing,
+            rescale_to_angstrom=args.rescale,
             radius_fraction=radius_fraction,
             target=mask_path(mask_root, run.name, radius_fraction),
             save_plot=args.save_plots,

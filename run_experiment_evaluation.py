@@ -176,7 +176,11 @@ def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -
         detectors={name: STRATEGIES[name](experiment, PARTICLES) for name in dict.fromkeys(args.evaluation_strategy)},
         views=[inference, replace(inference, tta_group=NO_VIEWS)] if args.compare_tta else [inference],
         tomograms=tomograms,
-        training_tomograms=replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing")),
+        training_tomograms=replace(
+            tomograms,
+            voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"),
+            rescale=experiment.arguments.get("rescale") is not None,
+        ),
         training_root=training_root(experiment, args) if searched else None,
         trained_radius_fraction=resolve_radius_fraction(args, experiment.descriptions),
     )

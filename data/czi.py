@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.files import files_below
-from data.tomogram import TOMOGRAM_SUFFIXES, spacing_of_folder
+from data.tomogram import TOMOGRAM_SUFFIXES
+from data.voxel_spacing import spacing_of_folder
 from errors import InputError
 
 PORTAL_SPLIT = "portal"
@@ -34,6 +35,7 @@ class Run:
     picks_dir : where the picks JSON files lie or would be written.
     annotation_paths : the ndjson files (portal layout only).
     split : train, test or portal.
+    unread_files : names of other files that lie among the tomograms (training layout only).
     """
 
     name: str
@@ -41,6 +43,7 @@ class Run:
     picks_dir: Path
     annotation_paths: tuple[Path, ...] = ()
     split: str = "train"
+    unread_files: tuple[str, ...] = ()
 
     def tomogram_path(self, tomo_type: str) -> Path:
         """The file of that type (``raw`` and ``wbp`` are the same); InputError names the types there are."""
@@ -110,7 +113,9 @@ def _of_type(runs: list[Run], tomo_type: str, root: Path, all_needed: bool) -> l
         chosen.append(replace(run, tomogram_paths={**run.tomogram_paths, tomo_type: path}))
     if not chosen:
         there = ", ".join(sorted({t for run in runs for t in run.tomogram_paths})) or "none at all"
-        raise InputError(f"no run in {root} has a tomogram of type {tomo_type!r}; there are: {there}")
+        others = sorted({name for run in runs for name in run.unread_files})
+        hint = f"; not readable as tomograms, convert to MRC or zarr: {', '.join(others[:5])}" if others else ""
+        raise InputError(f"no run in {root} has a tomogram of type {tomo_type!r}; there are: {there}{hint}")
     if untyped:
         _warn(f"no tomogram_metadata.json says the type; taken as {tomo_type!r}", untyped)
     return chosen
@@ -136,6 +141,12 @@ def _tomogram_files(folder: Path) -> list[Path]:
     """zarr before MRC: only the chunks needed are read of it."""
     files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(TOMOGRAM_SUFFIXES)]
     return sorted(files, key=lambda p: (p.suffix != ".zarr", p.name.startswith(".")))
+
+
+def _other_files(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Files that are no tomograms to this program, such as TIFF."""
+    files = [p for folder in folders for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    return tuple(p.name for p in files if not p.name.lower().endswith(TOMOGRAM_SUFFIXES))
 
 
 def _type_name(path: Path) -> str:
@@ -167,7 +178,8 @@ def _training_runs(root: Path) -> Iterator[Run]:
                     # copick keeps learned feature maps beside the tomograms.
                     if not _type_name(path).endswith("_features"):
                         paths.setdefault(_type_name(path), path)
-                yield Run(folder.name, paths, overlay / folder.name / "Picks", split=split)
+                picks_dir = overlay / folder.name / "Picks"
+                yield Run(folder.name, paths, picks_dir, split=split, unread_files=_other_files(spacing_folders))
 
 
 # --- Portal layout ------------------------------------------------------------------------------------

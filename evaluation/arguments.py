@@ -45,6 +45,11 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
+    group.add_argument(
+        "--rescale",
+        action="store_true",
+        help="resample tomograms to the voxel size of the training; picks keep their places in angstrom",
+    )
     group.add_argument("--training_radius_fraction", type=float, metavar="F", help="default: from the checkpoints")
 
 
@@ -88,6 +93,7 @@ def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Descripti
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
+        rescale=args.rescale,
     )
 
 

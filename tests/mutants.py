@@ -518,8 +518,8 @@ MUTANTS = (
     Mutant(
         "training data read with the evaluated spacing",
         "run_experiment_evaluation.py",
-        'replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"))',
-        "tomograms",
+        'voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"),',
+        "",
         EVALUATION,
     ),
     Mutant(

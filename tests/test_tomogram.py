@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from data.tomogram import open_tomogram, spacing_of_folder
+from data.tomogram import open_tomogram
+from data.voxel_spacing import spacing_of_folder
 from errors import InputError
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "real"

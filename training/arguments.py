@@ -170,6 +170,14 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--single_pixel_mask", action="store_true", help="targets of one voxel; overrides --radius_fraction"
     )
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
+    group.add_argument(
+        "--rescale",
+        type=float,
+        nargs="?",
+        const="first",
+        metavar="A",
+        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run",
+    )
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +214,7 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
         masks_given=args.mask_dir is not None,
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
+        rescale=args.rescale,
         cache_dir=args.cache_dir,
     )
 
@@ -293,6 +302,7 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "training_tomo_types": source.tomo_types,
         "radius_fraction": source.radius_fraction,
         "norm_percentiles": source.norm_percentiles,
+        "rescale": source.rescale_to_angstrom,
         "particles": [[p.name, p.label, p.radius_angstrom, p.score_weight] for p in PARTICLES],
     }
 
