@@ -26,7 +26,7 @@ def started_by_slurm(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def check_slurm_tasks(environment: Mapping[str, str], devices: int, num_nodes: int) -> None:
-    """InputError where SLURM starts other processes than the training wants: they would wait for each other for ever."""
+    """InputError where SLURM starts other processes than the training wants, which would wait for each other."""
     per_node, tasks = environment.get("SLURM_NTASKS_PER_NODE"), int(environment["SLURM_NTASKS"])
     if per_node is not None and int(per_node) != devices:
         raise InputError(f"--devices {devices}, but SLURM starts {per_node} tasks per node; make the two the same")
