@@ -2,12 +2,18 @@
 
 from command_line import run_script
 
+import ast
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 from errors import InputError
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_input_error_is_one_line_and_exit_code_2(capsys):
@@ -41,3 +47,18 @@ def test_large_arrays_lie_in_huge_pages_unless_the_user_says_otherwise(monkeypat
         monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     run_script(lambda argv: None)
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == used
+
+
+def test_scripts_draw_into_files_whatever_a_notebook_has_set():
+    code = "import command_line, matplotlib; print(matplotlib.get_backend())"
+    environment = {**os.environ, "MPLBACKEND": "module://a_backend_of_a_notebook"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip().lower() == "agg", done.stderr
+
+
+def test_scripts_import_how_they_start_before_all_else():
+    sources = [text for path in ROOT.glob("*.py") if "run_script(main)" in (text := path.read_text())]
+    assert len(sources) > 5
+    for source in sources:
+        first = next(node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom))
+        assert getattr(first, "module", None) == "command_line"
