@@ -196,7 +196,7 @@ def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
     for lacking, names in grouped(source.left_out()).items():
         say(f"left out, without a {lacking}: {', '.join(names)} (folds count the other {len(labels)} runs)")
     for reason, names in grouped({one.run_name: one.painted_since for one in labels if one.painted_since}).items():
-        say(f"mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
+        say(f"warning: mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
     for one in labels:
         if one.outside:
             say(
