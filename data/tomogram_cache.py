@@ -21,7 +21,7 @@ from data.tomogram import Tomogram
 from errors import InputError
 
 # Part of every entry's name: count up when the same tomogram would be normalised to other values.
-FORMAT = 2
+FORMAT = 3
 
 Percentiles = tuple[float, float] | None
 

@@ -22,7 +22,7 @@ from particle_config import Particle
 from tta.views import MERGES
 
 # Part of every key: count up when the same ingredients would give another map, or another kind of file.
-FORMAT = 3
+FORMAT = 4
 # Settings that a map does not depend on; of the window the one that is used counts, not what was asked for.
 WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "default_memory_gb", "window", "trained_window_zyx")
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
