@@ -62,3 +62,10 @@ def test_scripts_import_how_they_start_before_all_else():
     for source in sources:
         first = next(node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom))
         assert getattr(first, "module", None) == "command_line"
+
+
+def test_letters_that_the_terminal_does_not_have_end_no_script():
+    code = "from command_line import run_script; run_script(lambda argv: print('TS é \\udcc3'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout == "TS \\xe9 \\udcc3\n", done.stderr
