@@ -11,8 +11,7 @@ from errors import InputError
 # Large arrays in huge pages: else the first touch of every new one costs as much as computing with it. torch reads this
 # variable when it first allocates.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# Scripts draw into files. A notebook or a desktop names a backend that may not be
-# there, so that matplotlib fails when it is
+# Scripts draw into files. A notebook or a desktop names a backend that may not be there; then matplotlib cannot be
 # imported, which other libraries do, too: scripts import this module before all others.
 os.environ["MPLBACKEND"] = "Agg"
 
