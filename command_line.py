@@ -1,5 +1,6 @@
 """How every script starts and ends."""
 
+import io
 import os
 import sys
 import warnings
@@ -10,11 +11,18 @@ from errors import InputError
 # Large arrays in huge pages: else the first touch of every new one costs as much as computing with it. torch reads this
 # variable when it first allocates.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+# Scripts draw into files. A notebook or a desktop names a backend that may not be there; then matplotlib cannot be
+# imported, which other libraries do, too: scripts import this module before all others.
+os.environ["MPLBACKEND"] = "Agg"
 
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
     os.environ.setdefault(HUGE_PAGES, "1")
+    for stream in (sys.stdout, sys.stderr):
+        # Names of runs may hold letters that the terminal's encoding does not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
     try:
         main(argv)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 # --- Paths --------------------------------------------------------------------------------------------
 # Training tree (holds train/static/ExperimentRuns); the default is what make_phantom_dataset.py writes.
-CZI_DATA_ROOT = Path(os.environ.get("ETFINDER_CZI_DATA_ROOT", "phantom"))
+CZI_DATA_ROOT = Path(os.environ.get("ETFINDER_CZI_DATA_ROOT", "phantom")).expanduser()
 # Public evaluation tree in the layout of the CryoET Data Portal (holds {run}/Reconstructions).
-CZI_PUBLIC_EVAL_DATA_ROOT = Path(os.environ.get("ETFINDER_PUBLIC_EVAL_DATA_ROOT", "phantom/public"))
+CZI_PUBLIC_EVAL_DATA_ROOT = Path(os.environ.get("ETFINDER_PUBLIC_EVAL_DATA_ROOT", "phantom/public")).expanduser()
 # Where checkpoints/ and results/ are written.
-OUTPUT_ROOT = Path(os.environ.get("ETFINDER_OUTPUT_ROOT", "."))
+OUTPUT_ROOT = Path(os.environ.get("ETFINDER_OUTPUT_ROOT", ".")).expanduser()
 # Normalised tomograms, 4 bytes per voxel; can be deleted at any time.
-CACHE_DIR = Path(os.environ.get("ETFINDER_CACHE_DIR", OUTPUT_ROOT / "cache"))
+CACHE_DIR = Path(os.environ.get("ETFINDER_CACHE_DIR", OUTPUT_ROOT / "cache")).expanduser()
 
 # --- Data ---------------------------------------------------------------------------------------------
 # One type is drawn per training patch; the first is the one validated and evaluated on.

@@ -16,6 +16,8 @@ thresholds or methods for the same networks run no network. A tomogram that cann
 and the exit code is 1; the others are finished.
 """
 
+from command_line import run_script
+
 import argparse
 import shlex
 import sys
@@ -24,8 +26,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from command_line import run_script
 from data.czi import find_runs
+from data.files import path_argument
 from detection.conditions import (
     Conditions,
     differences,
@@ -79,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     general = parser.add_argument_group("networks")
-    general.add_argument("--model_path", type=Path, required=True, help="a checkpoint, or a folder of them")
+    general.add_argument("--model_path", type=path_argument, required=True, help="a checkpoint, or a folder of them")
     data = parser.add_argument_group("data")
     data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_data_arguments(data)

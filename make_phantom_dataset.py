@@ -7,6 +7,8 @@
 Writes both layouts: ``{output_dir}/train/...`` with picks, and ``{output_dir}/public/...`` as the data portal.
 """
 
+from command_line import run_script
+
 import argparse
 import warnings
 from collections.abc import Iterable
@@ -16,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
-from command_line import run_script
+from data.files import path_argument
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
     other_runs,
@@ -41,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     output = parser.add_argument_group("Output")
-    output.add_argument("--output_dir", type=Path, default=config.CZI_DATA_ROOT, help="of both layouts")
+    output.add_argument("--output_dir", type=path_argument, default=config.CZI_DATA_ROOT, help="of both layouts")
     output.add_argument("--num_train", type=int, default=config.PHANTOM_NUM_TRAIN, help="training tomograms")
     output.add_argument("--num_eval", type=int, default=config.PHANTOM_NUM_EVAL, help="portal tomograms")
     output.add_argument(
@@ -54,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--voxel_spacing", type=float, default=config.PHANTOM_VOXEL_SPACING, help="angstrom")
     sample.add_argument(
-        "--density_dir", type=Path, help="MRC maps named after the particles; decoys/ holds distractors"
+        "--density_dir", type=path_argument, help="MRC maps named after the particles; decoys/ holds distractors"
     )
     sample.add_argument(
         "--picks_csv",
-        type=Path,
+        type=path_argument,
         help="particle positions of the training tomograms: experiment,particle_type,x,y,z in angstrom",
     )
     sample.add_argument("--seed", type=int, default=0, help="of everything drawn")

@@ -8,6 +8,8 @@ which need not be the tomogram's. Where a run has several annotations of a parti
 the curator's recommendation, else ground truth, else the lowest id; the terminal says which.
 """
 
+from command_line import run_script
+
 import argparse
 import warnings
 from collections.abc import Sequence
@@ -19,10 +21,11 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from command_line import run_script
 from data.czi import Run, find_runs, read_metadata
+from data.files import path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
-from data.tomogram import check_voxel_spacing, open_tomogram, spacing_of_folder
+from data.tomogram import open_tomogram
+from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
 from errors import InputError
 from particle_config import PARTICLES, find_particle
 
@@ -43,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data_dir", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="holds {run}/Reconstructions"
+        "--data_dir", type=path_argument, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="holds {run}/Reconstructions"
     )
     data.add_argument(
         "--voxel_spacing", type=float, help="angstrom; of the annotations' voxels, overrides the folder name"

@@ -8,6 +8,8 @@ Masks: {output_dir}/segmentations_{radius_fraction}/{run}.npy, beside each {run}
 and with --save_plots a picture {run}.png.
 """
 
+from command_line import run_script
+
 import argparse
 from pathlib import Path
 
@@ -16,8 +18,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from command_line import run_script
 from data.czi import Run, find_runs
+from data.files import path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
 from data.picks import read_run_picks
 from data.tomogram import open_tomogram
@@ -30,12 +32,20 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="holds train/static/ExperimentRuns")
-    data.add_argument("--output_dir", type=Path, help="default: data_root/mask")
+    data.add_argument(
+        "--data_root",
+        type=path_argument,
+        default=config.CZI_DATA_ROOT,
+        help="holds train/static/ExperimentRuns",
+    )
+    data.add_argument("--output_dir", type=path_argument, help="default: data_root/mask")
     data.add_argument(
         "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
     )
     data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    data.add_argument(
+        "--rescale", type=float, metavar="A", help="masks of tomograms resampled to this voxel size, as train.py has it"
+    )
     masks = parser.add_argument_group("masks")
     masks.add_argument(
         "--radius_fraction",
@@ -56,12 +66,17 @@ def prepare_run(
     *,
     tomo_type: str,
     voxel_spacing_angstrom: float | None,
+    rescale_to_angstrom: float | None,
     radius_fraction: float,
     target: Path,
     save_plot: bool,
 ) -> dict[str, int | str]:
     """Write the mask of one run (and its picture); return its row of the summary."""
-    tomogram = open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=voxel_spacing_angstrom)
+    tomogram = open_tomogram(
+        run.tomogram_path(tomo_type),
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        rescale_to_angstrom=rescale_to_angstrom,
+    )
     spacing = tomogram.voxel_spacing_angstrom
     made_from = {"voxel_spacing_angstrom": spacing, "radius_fraction": radius_fraction}
     mask = make_mask(tomogram.shape_zyx, picks, **made_from)
@@ -108,6 +123,7 @@ def main(argv: list[str] | None = None) -> None:
             picks[run.name],
             tomo_type=args.tomo_type,
             voxel_spacing_angstrom=args.voxel_spacing,
+            rescale_to_angstrom=args.rescale,
             radius_fraction=radius_fraction,
             target=mask_path(mask_root, run.name, radius_fraction),
             save_plot=args.save_plots,

@@ -18,6 +18,8 @@ timings.jsonl; and for each detector {experiment}/{strategy}-{method}-{views}/{d
 picks/{run}/{particle}.json, submission.csv and hyperparameters/ (thresholds.json, search_grid.csv, search_curves.png).
 """
 
+from command_line import run_script
+
 import argparse
 import shlex
 import sys
@@ -29,9 +31,9 @@ from pathlib import Path
 import pandas as pd
 
 import config
-from command_line import run_script
 from data.content_hash import ContentHashes
 from data.czi import find_runs
+from data.files import path_argument
 from errors import InputError
 from evaluation.arguments import (
     add_data_arguments,
@@ -71,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("campaign")
     group.add_argument(
         "--experiments_dir",
-        type=Path,
+        type=path_argument,
         default=config.OUTPUT_ROOT / "checkpoints",
         help="output_dir of train.py",
     )
@@ -84,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="each fold's generalist; each fold's specialists; the generalists of all folds together",
     )
     group.add_argument(
-        "--training_data_root", type=Path, help="to search hyperparameters on (default: what was trained on)"
+        "--training_data_root", type=path_argument, help="to search hyperparameters on (default: what was trained on)"
     )
     group.add_argument("--compare_tta", action="store_true", help="with --use_tta: evaluate without views as well")
     group.add_argument("--limit_final_eval_tomos", type=int, metavar="N", help="evaluate on the first N tomograms")
@@ -176,7 +178,11 @@ def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -
         detectors={name: STRATEGIES[name](experiment, PARTICLES) for name in dict.fromkeys(args.evaluation_strategy)},
         views=[inference, replace(inference, tta_group=NO_VIEWS)] if args.compare_tta else [inference],
         tomograms=tomograms,
-        training_tomograms=replace(tomograms, voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing")),
+        training_tomograms=replace(
+            tomograms,
+            voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"),
+            rescale=experiment.arguments.get("rescale") is not None,
+        ),
         training_root=training_root(experiment, args) if searched else None,
         trained_radius_fraction=resolve_radius_fraction(args, experiment.descriptions),
     )

@@ -11,6 +11,8 @@ F4 on the held-out tomogram (mean over three epochs), the best one for every par
 learning curves; args.json and thresholds.json describe the experiment.
 """
 
+from command_line import run_script
+
 import argparse
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,6 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-from command_line import run_script
 from data.folds import Fold, leave_one_out
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
@@ -195,7 +196,7 @@ def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
     for lacking, names in grouped(source.left_out()).items():
         say(f"left out, without a {lacking}: {', '.join(names)} (folds count the other {len(labels)} runs)")
     for reason, names in grouped({one.run_name: one.painted_since for one in labels if one.painted_since}).items():
-        say(f"mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
+        say(f"warning: mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
     for one in labels:
         if one.outside:
             say(

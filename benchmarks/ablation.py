@@ -9,6 +9,8 @@ jobs as it will run, and then as many steps as fit into the minutes. Finished ru
 repeated. F4 is pooled, without views, thresholds from the one held-out training tomogram.
 """
 
+from command_line import run_script
+
 import argparse
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,6 @@ import pandas as pd
 
 import config
 from benchmarks.processes import run_beside_others
-from command_line import run_script
 from errors import InputError
 
 EPOCHS = 3  # the last validation chooses the thresholds; more would cost time and change little

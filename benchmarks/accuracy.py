@@ -7,6 +7,8 @@ DATA is a training tree, public_root a tree in the portal's layout; both stay as
 --output_dir. Thresholds come from the held-out training tomogram.
 """
 
+from command_line import run_script
+
 import argparse
 import json
 import shutil
@@ -16,7 +18,6 @@ import time
 from pathlib import Path
 
 import config
-from command_line import run_script
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,13 +9,14 @@ between what a pick says and the share of hits among those that say the same (te
 mean squared distance from 0 or 1. Lower is better, of both.
 """
 
+from command_line import run_script
+
 import argparse
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from command_line import run_script
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError

@@ -8,6 +8,8 @@ quarter of the tomograms: the difference gives the cost of each result, which is
 tomogram, and what it comes to for 500 tomograms and experiments of seven folds.
 """
 
+from command_line import run_script
+
 import argparse
 import contextlib
 import io
@@ -16,7 +18,6 @@ import time
 from pathlib import Path
 
 import run_experiment_evaluation
-from command_line import run_script
 from tests import tiny_campaign
 
 # Of 500 tomograms and two experiments of seven folds: (7 + 7 + 1) detectors, 4 methods, 2 sets of views.

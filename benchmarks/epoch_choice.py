@@ -11,6 +11,8 @@ held-out tomogram, for all particles together and for each particle (specialists
 runs are kept in scores.csv and not repeated. Several commands of different seeds or radii may run side by side.
 """
 
+from command_line import run_script
+
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +25,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 import config
 import train
-from command_line import run_script
 from data.czi import find_runs
 from data.picks import truth_table
 from detection.proposals import DetectionSettings, propose, threshold_curves

@@ -14,6 +14,8 @@ counted in the convolutions and matrix products that a side really ran; the peak
 the same precision in the same run.
 """
 
+from command_line import run_script
+
 import argparse
 import copy
 import json
@@ -38,7 +40,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import config
-from command_line import run_script
 from data.normalization import standardize
 from errors import InputError
 from inference.arguments import add_inference_arguments, inference_settings

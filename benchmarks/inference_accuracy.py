@@ -6,6 +6,8 @@ Tomograms go through the network by each side of benchmarks.inference, in the sa
 at the thresholds of the checkpoint and scored by the challenge's rules.
 """
 
+from command_line import run_script
+
 import argparse
 from pathlib import Path
 
@@ -14,7 +16,6 @@ from tqdm import tqdm
 
 import config
 from benchmarks.inference import GROUPS, OURS, SIDES, monai_side, our_side
-from command_line import run_script
 from data.czi import find_runs
 from data.picks import truth_table
 from detection.proposals import DetectionSettings, accept, propose

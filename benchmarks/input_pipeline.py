@@ -10,6 +10,8 @@ transforms work sample by sample on the CPU in --num_workers processes, with eve
 The two take turns; the clock of each turn starts when its first batch is there. Figures are medians over the turns.
 """
 
+from command_line import run_script
+
 import argparse
 import statistics
 import time
@@ -24,7 +26,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import config
-from command_line import run_script
 from data.augmentation import (
     GAMMA_RANGE,
     INTENSITY_PROBABILITY,

@@ -11,6 +11,8 @@ percentile bootstrap and BCa (both of scipy, tomograms drawn with replacement), 
 standard error, plain and on the logit scale (metrics.statistics.score_interval, which tables and report use).
 """
 
+from command_line import run_script
+
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +23,6 @@ from scipy.special import expit, logit
 from scipy.stats import bootstrap
 from scipy.stats import t as student_t
 
-from command_line import run_script
 from metrics.fbeta import f_beta
 from metrics.statistics import CONFIDENCE, score_interval, standard_error, weighted_f_beta
 from particle_config import PARTICLES

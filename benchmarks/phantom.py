@@ -6,6 +6,8 @@
 Each run is a process of its own: the time includes the start of Python, the memory is the largest resident set.
 """
 
+from command_line import run_script
+
 import argparse
 import statistics
 import sys
@@ -15,7 +17,6 @@ from pathlib import Path
 
 import config
 from benchmarks.processes import run_measured
-from command_line import run_script
 
 ROOT = Path(__file__).parents[1]
 

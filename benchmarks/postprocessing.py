@@ -10,6 +10,8 @@ them touch another one. The two sides take turns in one process; figures are med
 their ratio holds on a busy machine too.
 """
 
+from command_line import run_script
+
 import argparse
 import statistics
 import time
@@ -27,7 +29,6 @@ from sklearn.cluster import MeanShift
 from torch import Tensor
 
 import config
-from command_line import run_script
 from inference.device import DEVICES, choose_device
 from particle_config import Particle
 from postprocessing import detect

@@ -7,6 +7,8 @@ The map is that of benchmarks.postprocessing: about 180 particles of one class a
 map on --device and take turns; the search ends with the chosen hyperparameters. Figures are medians over the turns.
 """
 
+from command_line import run_script
+
 import argparse
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +18,6 @@ import torch
 
 import config
 from benchmarks.postprocessing import RADIUS_VOXELS, TRAINED_RADIUS_VOXELS, make_map, particle_centres, take_turns
-from command_line import run_script
 from detection.arguments import HYPERPARAMETERS
 from detection.evidence import gather_evidence
 from detection.grid import PER_CLASS, Grid

@@ -6,6 +6,8 @@
 The picks must come with a score column, down to scores below any sensible threshold.
 """
 
+from command_line import run_script
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from command_line import run_script
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError

@@ -13,6 +13,8 @@ Position errors are those of the hits of the first. The cost of a group is its t
 the first tomogram's shape: CPU seconds on a CPU. Finished trainings and evaluations are kept and not repeated.
 """
 
+from command_line import run_script
+
 import argparse
 import json
 import time
@@ -31,7 +33,6 @@ from benchmarks.inference import default_predictor, view_flags
 from benchmarks.processes import run_beside_others
 from benchmarks.thresholds import maximum
 from benchmarks.tta_picture import save_picture
-from command_line import run_script
 from data.czi import find_runs
 from data.files import atomic_path
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table

@@ -6,6 +6,8 @@ Groups share views: those of d2, d2h, d4h and etfinder7 are all among the 48 of 
 views, as eval_public_czi.py makes it with --tta_group. Writes {group}/submission.csv below --output_dir.
 """
 
+from command_line import run_script
+
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +19,6 @@ from tqdm import tqdm
 
 import config
 from benchmarks.inference import default_predictor
-from command_line import run_script
 from data.czi import find_runs
 from data.picks import write_submission
 from detection.proposals import LOWEST_SCORE, DetectionSettings, accept, propose

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path
+from data.files import atomic_path, files_below
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
 KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32})\n")
@@ -23,18 +22,13 @@ def file_states(path: Path) -> FileStates:
 
     Times in ns. The inode and its time tell of a file that was exchanged for another one of the same size and date.
     """
-    found = _files(path, "") if path.is_dir() else [(".", path.stat())]
-    return tuple(sorted((name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for name, one in found))
+    files = files_below(path) if path.is_dir() else [path]
+    return tuple(_state(file, str(file.relative_to(path))) for file in files)
 
 
-def _files(folder: Path, above: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Name below the first folder, and state; a zarr can have 10,000 of them."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{above}{entry.name}/")
-            else:
-                yield above + entry.name, entry.stat()
+def _state(file: Path, name: str) -> tuple[str, int, int, int, int]:
+    one = file.stat()
+    return name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino
 
 
 @dataclass(frozen=True)

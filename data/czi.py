@@ -7,13 +7,14 @@ portal    {run}/Reconstructions/VoxelSpacing{s}/Tomograms/{id}/{run}.zarr|.mrc, 
 """
 
 import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.tomogram import TOMOGRAM_SUFFIXES, spacing_of_folder
+from data.files import files_below
+from data.tomogram import TOMOGRAM_SUFFIXES
+from data.voxel_spacing import spacing_of_folder
 from errors import InputError
 
 PORTAL_SPLIT = "portal"
@@ -34,6 +35,7 @@ class Run:
     picks_dir : where the picks JSON files lie or would be written.
     annotation_paths : the ndjson files (portal layout only).
     split : train, test or portal.
+    unread_files : names of other files that lie among the tomograms (training layout only).
     """
 
     name: str
@@ -41,6 +43,7 @@ class Run:
     picks_dir: Path
     annotation_paths: tuple[Path, ...] = ()
     split: str = "train"
+    unread_files: tuple[str, ...] = ()
 
     def tomogram_path(self, tomo_type: str) -> Path:
         """The file of that type (``raw`` and ``wbp`` are the same); InputError names the types there are."""
@@ -110,7 +113,9 @@ def _of_type(runs: list[Run], tomo_type: str, root: Path, all_needed: bool) -> l
         chosen.append(replace(run, tomogram_paths={**run.tomogram_paths, tomo_type: path}))
     if not chosen:
         there = ", ".join(sorted({t for run in runs for t in run.tomogram_paths})) or "none at all"
-        raise InputError(f"no run in {root} has a tomogram of type {tomo_type!r}; there are: {there}")
+        others = sorted({name for run in runs for name in run.unread_files})
+        hint = f"; not readable as tomograms, convert to MRC or zarr: {', '.join(others[:5])}" if others else ""
+        raise InputError(f"no run in {root} has a tomogram of type {tomo_type!r}; there are: {there}{hint}")
     if untyped:
         _warn(f"no tomogram_metadata.json says the type; taken as {tomo_type!r}", untyped)
     return chosen
@@ -138,8 +143,15 @@ def _tomogram_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda p: (p.suffix != ".zarr", p.name.startswith(".")))
 
 
+def _other_files(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Files that are no tomograms to this program, such as TIFF."""
+    files = [p for folder in folders for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    return tuple(p.name for p in files if not p.name.lower().endswith(TOMOGRAM_SUFFIXES))
+
+
 def _type_name(path: Path) -> str:
-    return re.sub(r"\.(zarr|mrc|rec|map|st|gz|bz2)", "", path.name, flags=re.IGNORECASE)
+    suffix = next(s for s in sorted(TOMOGRAM_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s))
+    return path.name[: -len(suffix)]
 
 
 # --- Training layout ----------------------------------------------------------------------------------
@@ -166,7 +178,8 @@ def _training_runs(root: Path) -> Iterator[Run]:
                     # copick keeps learned feature maps beside the tomograms.
                     if not _type_name(path).endswith("_features"):
                         paths.setdefault(_type_name(path), path)
-                yield Run(folder.name, paths, overlay / folder.name / "Picks", split=split)
+                picks_dir = overlay / folder.name / "Picks"
+                yield Run(folder.name, paths, picks_dir, split=split, unread_files=_other_files(spacing_folders))
 
 
 # --- Portal layout ------------------------------------------------------------------------------------
@@ -179,7 +192,7 @@ def _portal_runs(root: Path) -> Iterator[Run]:
             paths, repeated = _portal_tomograms(spacing_folders)
             for tomo_type in repeated:
                 ambiguous.setdefault(tomo_type, []).append(folder.name)
-            annotations = sorted(p for s in spacing_folders for p in (s / "Annotations").rglob("*.ndjson"))
+            annotations = [p for s in spacing_folders for p in files_below(s / "Annotations") if p.suffix == ".ndjson"]
             yield Run(folder.name, paths, folder / "Picks", tuple(annotations), PORTAL_SPLIT)
     for tomo_type, names in ambiguous.items():
         _warn(f"several {tomo_type!r} tomograms; the portal's default, else the lowest id, is taken", names)
@@ -212,7 +225,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
 def read_metadata(path: Path) -> dict:
     """The portal's JSON about a tomogram or an annotation; empty when there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
     return content if isinstance(content, dict) else {}

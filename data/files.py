@@ -1,5 +1,6 @@
 """Writing without leaving anything half-written."""
 
+import argparse
 import errno
 import os
 import shutil
@@ -9,6 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from errors import InputError
+
+
+def path_argument(text: str) -> Path:
+    """A path of the command line; ``~`` is the home folder, also where the shell leaves it (``--flag=~/folder``)."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its folders, sorted; those behind symbolic links too, each folder once."""
+    found, known = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would be walked for ever.
+        known.add(Path(parent).resolve())
+        folders[:] = [name for name in folders if Path(parent, name).resolve() not in known]
+        found += [path for name in names if (path := Path(parent, name)).is_file()]
+    return sorted(found)
 
 
 @contextmanager

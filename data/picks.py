@@ -59,17 +59,34 @@ def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
     return tuple(float(v) for v in values)
 
 
+def _centre_zyx(point: object, where: str) -> tuple[float, float, float]:
+    """Location plus the shift in the fourth column of ``transformation_`` (x, y, z in angstrom), as copick has it."""
+    z, y, x = _location_zyx(point, where)
+    transformation = point.get("transformation_")
+    if transformation is None:
+        return z, y, x
+    try:
+        shift_xyz = np.asarray(transformation, dtype=np.float64)[:3, 3]
+    except (TypeError, ValueError, IndexError):
+        shift_xyz = np.full(1, np.nan)
+    if shift_xyz.shape != (3,) or not np.isfinite(shift_xyz).all():
+        raise InputError(f"{where}: transformation_ is not a matrix of 4 x 4 numbers; mend it or leave it out")
+    return z + float(shift_xyz[2]), y + float(shift_xyz[1]), x + float(shift_xyz[0])
+
+
 # --- Picks JSON (copick) ------------------------------------------------------------------------------
 def read_picks(path: str | Path) -> Picks:
     """Read one copick picks file; the particle's name is the one written inside it, not mapped to the table.
 
+    A particle lies at ``location`` plus the shift of its ``transformation_``, its fourth column (copick's convention).
     ``scores`` is None unless every point has one, the other fields of ours unless some point has one.
-    InputError, with the file named, for anything unreadable, a unit other than angstrom, or a location that is missing
-    or not finite.
+    InputError, with the file named, for anything unreadable, a unit other than angstrom, or a location or shift that
+    is missing or not finite.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # Programs on Windows begin a file with a byte order mark.
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a readable picks file ({error}); restore it or remove it") from error
     if not isinstance(content, dict) or not isinstance(content.get("pickable_object_name"), str):
@@ -79,7 +96,7 @@ def read_picks(path: str | Path) -> Picks:
     points = content.get("points") or []
     if not isinstance(points, list):
         raise InputError(f"{path}: points is not a list; restore the file")
-    coordinates = [_location_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
+    coordinates = [_centre_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
     scores = [point.get("score") for point in points]
     has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
 
@@ -205,7 +222,7 @@ def read_ndjson(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable annotation file ({error}); fetch it again") from error
     coordinates = []
@@ -283,7 +300,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
     text_columns = {"experiment": str, "particle_type": str}
     try:
         # Names such as "NA" or "007" are names: only the numeric columns are converted, below.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]

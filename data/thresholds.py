@@ -54,7 +54,7 @@ def read_thresholds(
         particle's, or a value that is not a finite number, or not from 0 up.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); give a thresholds.json") from None
     if not isinstance(entries, dict) or not entries:

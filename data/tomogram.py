@@ -2,9 +2,7 @@
 
 import itertools
 import math
-import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,12 +11,27 @@ import mrcfile
 import numpy as np
 import zarr
 
+from data.resampling import ResampledVolume, must_resample
+from data.voxel_spacing import CONTRADICTION, ROUNDING, check_voxel_spacing, decide_spacing, spacing_of_folder
 from errors import InputError
 
-MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".mrc.gz", ".mrc.bz2")
+MRC_SUFFIXES = tuple(
+    name + packed
+    for name in (".mrc", ".rec", ".map", ".st", ".ali", ".ccp4", ".mrcs")
+    for packed in ("", ".gz", ".bz2")
+)
 TOMOGRAM_SUFFIXES = (".zarr", *MRC_SUFFIXES)
-ANGSTROM_PER_UNIT = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4}
-GIVE_SPACING = "give it with --voxel_spacing (angstrom)"
+# NGFF wants the first name of each; programs write the others as well.
+ANGSTROM_PER_UNIT = {
+    **dict.fromkeys(("angstrom", "angstroms", "ångström", "å", "a"), 1.0),
+    **dict.fromkeys(("nanometer", "nanometers", "nanometre", "nm"), 10.0),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micron", "um", "µm", "μm"), 1e4),
+    **dict.fromkeys(("picometer", "pm"), 0.01),
+    **dict.fromkeys(("millimeter", "mm"), 1e7),
+    **dict.fromkeys(("meter", "m"), 1e10),
+}
+# IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
+IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
 
 Region = tuple[slice, slice, slice]
 
@@ -34,12 +47,16 @@ class _Volume(Protocol):
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram whose header has been read but not its voxels; small to pickle, safe to read from threads."""
+    """A tomogram whose header has been read but not its voxels; small to pickle, safe to read from threads.
+
+    ``rescaled_from_zyx_angstrom`` is the voxel size in the file where it is resampled in reading, else None.
+    """
 
     path: Path
     shape_zyx: tuple[int, int, int]
     voxel_spacing_angstrom: float
     _volume: _Volume
+    rescaled_from_zyx_angstrom: tuple[float, float, float] | None = None
 
     def read(self, region: Region | None = None) -> np.ndarray:
         """Read the tomogram or a box of it; only the chunks (or pages) that the box touches.
@@ -72,74 +89,54 @@ class Tomogram:
         return voxels
 
 
-def open_tomogram(path: str | Path, *, voxel_spacing_angstrom: float | None = None, level: int = 0) -> Tomogram:
+def open_tomogram(
+    path: str | Path,
+    *,
+    voxel_spacing_angstrom: float | None = None,
+    level: int = 0,
+    rescale_to_angstrom: float | None = None,
+) -> Tomogram:
     """Open a tomogram without reading its voxels.
 
-    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header, where 0,
-    1 and unequal MRC axes mean unknown), the ``VoxelSpacing{s}`` folder the file lies in (level 0 only).
+    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header), the
+    ``VoxelSpacing{s}`` folder the file lies in (level 0 only); see data.voxel_spacing.
 
     Parameters
     ----------
     path : a zarr array or multiscale group (v2 or v3), or an MRC file.
     voxel_spacing_angstrom : overrides the file; it is the size of the voxels of the level that is read.
     level : of a multiscale group. Voxel j of a level binned by s lies at (j + 0.5) * s - 0.5 of level 0.
+    rescale_to_angstrom : resample to cubes of this size in reading, where the voxels have another size or are no cubes;
+        see data.resampling. Shape and voxel size are those of the new grid.
 
     Raises
     ------
     InputError : nothing there, unreadable, not a 3D volume, axes other than z, y, x, or a voxel size that is
-        unknown, not positive, or not the same along the three axes.
+        unknown, contradicted by the folder, not positive, or, where it is not resampled, not the same along the axes.
     """
     path = Path(path)
     if voxel_spacing_angstrom is not None:
         check_voxel_spacing(voxel_spacing_angstrom)
+    if rescale_to_angstrom is not None:
+        check_voxel_spacing(rescale_to_angstrom, "--rescale")
     if not path.exists():
         raise InputError(f"{path}: no such tomogram; check the path")
     volume = _open_mrc(path, level) if path.name.lower().endswith(MRC_SUFFIXES) else _open_zarr(path, level)
     if len(volume.shape_zyx) != 3 or 0 in volume.shape_zyx:
         shape = " x ".join(map(str, volume.shape_zyx))
         raise InputError(f"{path}: shape {shape} is not that of a 3D volume; give a reconstructed tomogram")
-    spacing = voxel_spacing_angstrom or _spacing_from_file(path, volume.spacing_zyx)
-    if spacing is None and level == 0:
-        spacing = spacing_of_folder(path)
-    if spacing is None:
-        raise InputError(f"{path}: the voxel size is not in the file; {GIVE_SPACING}")
-    return Tomogram(path, tuple(volume.shape_zyx), float(spacing), volume)
-
-
-# --- Voxel size ---------------------------------------------------------------------------------------
-def check_voxel_spacing(voxel_spacing_angstrom: float) -> None:
-    """InputError unless it is a finite number above 0."""
-    if not (math.isfinite(voxel_spacing_angstrom) and voxel_spacing_angstrom > 0):
-        raise InputError(f"voxel spacing {voxel_spacing_angstrom:g} must be above 0; {GIVE_SPACING}")
-
-
-def spacing_of_folder(path: Path) -> float | None:
-    """10.012 for a path that lies in a folder ``VoxelSpacing10.012``; None when there is none."""
-    for folder in Path(path).absolute().parents:
-        match = re.fullmatch(r"VoxelSpacing(\d+(?:\.\d+)?)", folder.name)
-        if match and float(match[1]) > 0:
-            return float(match[1])
-    return None
-
-
-def _spacing_from_file(path: Path, spacing_zyx: Sequence[float] | None) -> float | None:
-    # 1.0 is what software writes that does not know: no tomogram has voxels of one angstrom.
-    if spacing_zyx is None or not all(math.isfinite(s) and s > 0 for s in spacing_zyx):
-        return None
-    if np.allclose(spacing_zyx, 1.0, rtol=0, atol=1e-5):
-        return None
-    if not _equal(spacing_zyx):
-        sizes = " x ".join(f"{s:g}" for s in spacing_zyx)
-        raise InputError(
-            f"{path}: voxels of {sizes} angstrom (z, y, x) are not cubes; resample the tomogram, "
-            "or, when the metadata is wrong, give the size with --voxel_spacing (angstrom)"
-        )
-    return float(spacing_zyx[0])
-
-
-def _equal(spacing_zyx: Sequence[float]) -> bool:
-    # One in a thousand is header rounding: half a voxel over the longest axis.
-    return max(spacing_zyx) <= min(spacing_zyx) * 1.001
+    spacing_zyx = decide_spacing(
+        path,
+        given_angstrom=voxel_spacing_angstrom,
+        file_zyx_angstrom=volume.spacing_zyx,
+        folder_angstrom=spacing_of_folder(path) if level == 0 else None,
+        may_be_anisotropic=rescale_to_angstrom is not None,
+    )
+    native = Tomogram(path, tuple(volume.shape_zyx), spacing_zyx[0], volume)
+    if rescale_to_angstrom is None or not must_resample(spacing_zyx, rescale_to_angstrom):
+        return native
+    resampled = ResampledVolume(native, spacing_zyx, float(rescale_to_angstrom))
+    return Tomogram(path, resampled.shape_zyx, resampled.spacing_angstrom, resampled, spacing_zyx)
 
 
 # --- MRC ----------------------------------------------------------------------------------------------
@@ -157,7 +154,7 @@ class _MrcVolume:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with mrcfile.open(self.path, permissive=True) as mrc:
-                return mrc.data[region]
+                return mrc.data.view(self.dtype)[region]
 
 
 def _open_mrc(path: Path, level: int) -> _MrcVolume:
@@ -173,7 +170,10 @@ def _open_mrc(path: Path, level: int) -> _MrcVolume:
                 if data is None:
                     raise ValueError("the file is shorter than its header says")
                 spacing = tuple(float(mrc.voxel_size[axis]) for axis in "zyx")
-                volume = _MrcVolume(path, data.shape, spacing, data.dtype, None if is_compressed else data.offset)
+                dtype = (
+                    np.dtype(np.uint8) if data.dtype == np.int8 and _bytes_are_unsigned(path, header) else data.dtype
+                )
+                volume = _MrcVolume(path, data.shape, spacing, dtype, None if is_compressed else data.offset)
                 del data
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a readable MRC file ({error}); copy or export it again") from error
@@ -181,8 +181,28 @@ def _open_mrc(path: Path, level: int) -> _MrcVolume:
     if order not in ((1, 2, 3), (0, 0, 0)):
         raise InputError(f"{path}: axis order {order} in the header; rewrite the file in the order x, y, z")
     _check_dtype(path, volume.dtype)
-    known = spacing if _equal(spacing) else None
+    # A volume written as a stack of one section each does not know its size along z; nor is what differs by a little.
+    unequal = max(spacing) > min(spacing) * (1 + ROUNDING)
+    is_stack = int(header.mz) == 1 and volume.shape_zyx[0] > 1
+    known = None if is_stack or (unequal and max(spacing) <= min(spacing) * (1 + CONTRADICTION)) else spacing
     return _MrcVolume(path, volume.shape_zyx, known, volume.dtype, volume.offset)
+
+
+def _bytes_are_unsigned(path: Path, header: np.recarray) -> bool:
+    """Whether mode 0 means 0 to 255: IMOD's stamp without its flag, or a maximum that signed bytes cannot have."""
+    raw = header.tobytes()
+    stamp, flags = (int(np.frombuffer(raw, header.nx.dtype, 1, at)[0]) for at in (IMOD_STAMP_AT, IMOD_FLAGS_AT))
+    low, high = float(header.dmin), float(header.dmax)
+    range_is_known = low < high
+    if stamp != IMOD_STAMP:
+        return range_is_known and high > 127
+    unsigned = not flags & SIGNED_BYTES
+    if range_is_known and (low < 0 if unsigned else high > 127):
+        raise InputError(
+            f"{path}: IMOD's stamp says {'unsigned' if unsigned else 'signed'} bytes, the range in the header is "
+            f"{low:g} to {high:g}; convert the tomogram to floating point (mode 2) from its source"
+        )
+    return unsigned
 
 
 def _check_dtype(path: Path, dtype: np.dtype) -> None:
@@ -228,16 +248,16 @@ class _ZarrVolume:
 
 def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     try:
-        node = zarr.open(path, mode="r")
+        node, series = _image_of(zarr.open(path, mode="r"))
         multiscale = _multiscale(dict(node.attrs))
         array, key = _array_of_level(node, multiscale, level)
-        chunks_there, chunks_wanted = (array.nchunks_initialized, array.nchunks) if array is not None else (0, 0)
+        chunks_there, chunks_wanted = _files_of(array) if array is not None else (0, 0)
     except Exception as error:  # broken metadata fails in as many ways as there are keys
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the zarr metadata is unreadable ({reason}); copy it again") from error
     if array is None:
         raise InputError(f"{path}: no array of level {level} ({key!r}) inside; copy the tomogram again")
-    folder = path / key
+    folder = path / series / key
     _check_dtype(path, array.dtype)
     _check_axes(path, array, multiscale)
     if chunks_there == 0 and 0 not in array.shape:
@@ -247,6 +267,24 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         text = f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
         warnings.warn(text, stacklevel=3)
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
+
+
+def _image_of(node: zarr.Array | zarr.Group) -> tuple[zarr.Array | zarr.Group, str]:
+    """The image itself and its place in the group: bioformats2raw puts images into numbered groups; the first is it."""
+    attributes = dict(node.attrs)
+    inside = "bioformats2raw.layout" in attributes.get("ome", attributes)
+    if not inside or _multiscale(attributes) or not isinstance(node.get("0"), zarr.Group):
+        return node, ""
+    if isinstance(node.get("1"), zarr.Group):
+        warnings.warn(f"{node.store_path}: holds several images; the first, 0, is read", stacklevel=5)
+    return node["0"], "0"
+
+
+def _files_of(array: zarr.Array) -> tuple[int, int]:
+    """How many files of chunks (or shards, which hold many) there are, and how many make up the whole."""
+    wanted = math.prod(-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
+    per_file = 1 if array.shards is None else math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+    return array.nchunks_initialized // per_file, wanted
 
 
 def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int) -> tuple[zarr.Array | None, str]:
@@ -283,8 +321,11 @@ def _ngff_spacing(path: Path, multiscale: dict, level: int) -> tuple[float, ...]
         transforms.append(multiscale.get("coordinateTransformations", []))
         scales = [t["scale"][-3:] for group in transforms for t in group if t["type"] == "scale"]
         axes = multiscale.get("axes", [])[-3:] or ["z", "y", "x"]
-        units = [(axis.get("unit") if isinstance(axis, dict) else None) or "angstrom" for axis in axes]
-        if not scales or not set(units) <= set(ANGSTROM_PER_UNIT):
+        units = [((axis.get("unit") if isinstance(axis, dict) else None) or "angstrom").lower() for axis in axes]
+        if not scales:
+            return None
+        if unknown := [unit for unit in units if unit not in ANGSTROM_PER_UNIT]:
+            warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=4)
             return None
         product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
         return tuple(product * [ANGSTROM_PER_UNIT[unit] for unit in units])

@@ -1,9 +1,9 @@
 """Normalised tomograms kept on disk, so that each is decompressed and normalised once.
 
 An entry is ``{folder}/{run}/{type}-{source}-{content}.npy``, the normalised float32 array. ``source`` stands for the
-path of the tomogram and the percentiles, ``content`` for the size and time of all its files: when the tomogram changes,
-the entry is another one, and the old one is removed. Entries are memory-mapped: what is read of them stays in the
-system's page cache, which serves all processes together.
+path of the tomogram, the percentiles and resampling, ``content`` for the size and time of all its files: when the
+tomogram changes, the entry is another one, and the old one is removed. Entries are memory-mapped: what is read of them
+stays in the system's page cache, which serves all processes together.
 """
 
 import re
@@ -21,7 +21,7 @@ from data.tomogram import Tomogram
 from errors import InputError
 
 # Part of every entry's name: count up when the same tomogram would be normalised to other values.
-FORMAT = 2
+FORMAT = 3
 
 Percentiles = tuple[float, float] | None
 
@@ -40,7 +40,9 @@ class TomogramCache:
         (Z, Y, X) float32 memory map, clipped to the percentiles and scaled to 0..1 (raw values without percentiles).
             It is private to the process: what is written to it never reaches the file.
         """
-        source = hash_of([str(tomogram.path.resolve()), norm_percentiles])[:8]
+        before = tomogram.rescaled_from_zyx_angstrom
+        resampled = [] if before is None else [[before, tomogram.voxel_spacing_angstrom]]
+        source = hash_of([str(tomogram.path.resolve()), norm_percentiles, *resampled])[:8]
         content = hash_of([FORMAT, file_states(tomogram.path)])[:16]
         path = self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
         entry = _open(path, tomogram.shape_zyx)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -95,6 +97,7 @@ class VolumeSource:
     voxel_spacing_angstrom : overrides the files'
     masks_given : the user named ``mask_root``: a run without a mask there is left out, and one of other picks an error.
         Else masks that are missing or outdated are painted from the picks.
+    rescale : resample tomograms of another voxel size to this one, angstrom, or to that of the first run by name
     """
 
     data_root: Path
@@ -106,6 +109,7 @@ class VolumeSource:
     cache_dir: Path
     voxel_spacing_angstrom: float | None = None
     masks_given: bool = False
+    rescale: float | Literal["first"] | None = None
 
     def runs(self) -> list[Run]:
         """The runs with a tomogram, and with a mask where masks are given; sorted by name."""
@@ -133,6 +137,14 @@ class VolumeSource:
             for run in find_runs(self.data_root, split="train")
             if run.name not in taken
         }
+
+    @cached_property
+    def rescale_to_angstrom(self) -> float | None:
+        """The voxel size that tomograms are resampled to; None: they are taken as they are."""
+        if self.rescale != "first":
+            return self.rescale
+        path = self.runs()[0].tomogram_path(self.tomo_types[0])
+        return open_tomogram(path, voxel_spacing_angstrom=self.voxel_spacing_angstrom).voxel_spacing_angstrom
 
     def labels(self, run: Run) -> Labels:
         """What the picks of a run say; InputError for picks that are wrong and for given masks of other picks."""
@@ -197,7 +209,11 @@ class VolumeSource:
 
     def _open(self, run: Run) -> dict[str, Tomogram]:
         tomograms = {
-            tomo_type: open_tomogram(run.tomogram_path(tomo_type), voxel_spacing_angstrom=self.voxel_spacing_angstrom)
+            tomo_type: open_tomogram(
+                run.tomogram_path(tomo_type),
+                voxel_spacing_angstrom=self.voxel_spacing_angstrom,
+                rescale_to_angstrom=self.rescale_to_angstrom,
+            )
             for tomo_type in self.tomo_types
         }
         first = tomograms[self.tomo_types[0]]
@@ -234,5 +250,5 @@ def check_same_spacing(volumes: Sequence[TrainingVolume | Labels]) -> None:
         if abs(other.voxel_spacing_angstrom / first.voxel_spacing_angstrom - 1) > SPACING_TOLERANCE:
             raise InputError(
                 f"{other.run_name} has {other.voxel_spacing_angstrom:g} A per voxel, {first.run_name} has "
-                f"{first.voxel_spacing_angstrom:g}; train on tomograms of one voxel size"
+                f"{first.voxel_spacing_angstrom:g}; train on tomograms of one voxel size, or resample with --rescale"
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import config
 from data.content_hash import hash_of
+from data.files import path_argument
 from data.thresholds import Hyperparameters, read_thresholds
 from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
 from detection.conditions import Conditions
@@ -37,10 +38,18 @@ WITHOUT_EFFECT = (
 def add_data_arguments(group: argparse._ArgumentGroup) -> None:
     """The tomograms to evaluate on."""
     group.add_argument(
-        "--data_root", type=Path, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="to evaluate on, either layout"
+        "--data_root",
+        type=path_argument,
+        default=config.CZI_PUBLIC_EVAL_DATA_ROOT,
+        help="to evaluate on, either layout",
     )
     group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
+    group.add_argument(
+        "--rescale",
+        action="store_true",
+        help="resample tomograms to the voxel size of the training; picks keep their places in angstrom",
+    )
     group.add_argument("--training_radius_fraction", type=float, metavar="F", help="default: from the checkpoints")
 
 
@@ -48,7 +57,7 @@ def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str
     """Where results and maps are kept."""
     group.add_argument(
         "--output_dir",
-        type=Path,
+        type=path_argument,
         help=f"of one command: other flags (also another choice of runs) or networks are refused "
         f"(default: {default_output_dir})",
     )
@@ -57,7 +66,12 @@ def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str
         action="store_true",
         help="replace the results in the folder, of other flags or networks too; do all again, the networks' maps too",
     )
-    group.add_argument("--cache_dir", type=Path, default=config.CACHE_DIR, help="of probability maps, in maps/")
+    group.add_argument(
+        "--cache_dir",
+        type=path_argument,
+        default=config.CACHE_DIR,
+        help="of probability maps, in maps/",
+    )
     group.add_argument(
         "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
     )
@@ -79,6 +93,7 @@ def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Descripti
         norm_percentiles=resolve_norm_percentiles(args, trained.norm_percentiles),
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
+        rescale=args.rescale,
     )
 
 
@@ -143,7 +158,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--per_class_hp_path",
-        type=Path,
+        type=path_argument,
         help="a thresholds.json of a search or of training, to take the hyperparameters from; nothing is searched",
     )
     for row in HYPERPARAMETERS:

@@ -26,12 +26,14 @@ class TomogramSettings:
     norm_percentiles : (lower, upper) in percent; None: the grey values stay as they are
     trained_spacing_angstrom : of the network's training
     voxel_spacing_angstrom : overrides the files'
+    rescale : resample tomograms of another voxel size to that of the training
     """
 
     tomo_type: str
     norm_percentiles: tuple[float, float] | None
     trained_spacing_angstrom: float
     voxel_spacing_angstrom: float | None = None
+    rescale: bool = False
 
 
 class SourceTomogram:
@@ -48,12 +50,16 @@ class SourceTomogram:
         self.run = run
         self.settings = settings
         path = run.tomogram_path(settings.tomo_type)
-        self.tomogram: Tomogram = open_tomogram(path, voxel_spacing_angstrom=settings.voxel_spacing_angstrom)
+        self.tomogram: Tomogram = open_tomogram(
+            path,
+            voxel_spacing_angstrom=settings.voxel_spacing_angstrom,
+            rescale_to_angstrom=settings.trained_spacing_angstrom if settings.rescale else None,
+        )
         here, trained = self.tomogram.voxel_spacing_angstrom, settings.trained_spacing_angstrom
         if abs(here / trained - 1) > SPACING_TOLERANCE:
             raise InputError(
                 f"{path} has {here:g} A per voxel, the network was trained at {trained:g}; "
-                "bin the tomogram to that size (or give --voxel_spacing if the file is wrong)"
+                "resample it with --rescale (or give --voxel_spacing if the file is wrong)"
             )
         self._reading: Future[tuple[np.ndarray, np.ndarray]] | None = None
 
@@ -70,7 +76,7 @@ class SourceTomogram:
             self._reading = thread.submit(self._read)
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """(Z, Y, X) float32 grey values as in the file, and normalised; kept until :meth:`forget`."""
+        """(Z, Y, X) float32 grey values as in the file (or resampled), and normalised; kept until :meth:`forget`."""
         if self._reading is None:
             reading = Future()
             try:

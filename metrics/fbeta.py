@@ -7,16 +7,17 @@ A pick counts when it lies within half the particle's radius of a reference poin
 experiment, particle_type, x, y, z (angstrom); other columns are ignored.
 """
 
+from command_line import run_script
+
 import argparse
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from command_line import run_script
 from errors import InputError
 from particle_config import PARTICLES, Particle
 
@@ -289,13 +290,20 @@ def _some(names: Iterable[str], most: int = 8) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from data.files import path_argument
+
     parser = argparse.ArgumentParser(
         prog="python -m metrics.fbeta",
         description="Score picks by the rules of the CZII challenge.",
         allow_abbrev=False,
     )
-    parser.add_argument("--picks", type=Path, required=True, help="CSV: experiment,particle_type,x,y,z (angstrom)")
-    parser.add_argument("--truth", type=Path, required=True, help="such a CSV, or a data root with picks")
+    parser.add_argument(
+        "--picks",
+        type=path_argument,
+        required=True,
+        help="CSV: experiment,particle_type,x,y,z (angstrom)",
+    )
+    parser.add_argument("--truth", type=path_argument, required=True, help="such a CSV, or a data root with picks")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="score these runs only (default: all of the truth)")
     return parser
 
@@ -306,8 +314,23 @@ def main(argv: list[str] | None = None) -> None:
     from data.picks import read_picks_table, truth_table
 
     args = build_parser().parse_args(argv)
-    truth = truth_table(find_runs(args.truth)) if args.truth.is_dir() else read_picks_table(args.truth)
-    print(score_picks(read_picks_table(args.picks), truth, runs=args.runs))
+    picks = read_picks_table(args.picks)
+    if args.truth.is_dir():
+        found = find_runs(args.truth, names=args.runs)
+        # A run that was asked for must have picks; of the others those without are no part of the truth.
+        known = [run for run in found if args.runs is not None or any(run.picks_dir.glob("*.json"))]
+        if without := [run.name for run in found if run not in known]:
+            warnings.warn(f"not scored, without picks in {args.truth}: {_some(without)}", stacklevel=2)
+        truth, annotated = truth_table(known), {run.name for run in known}
+    else:
+        truth = read_picks_table(args.truth)
+        annotated = set(truth["experiment"])
+    there = set(picks["experiment"])
+    if args.runs is None and (unknown := there - annotated):
+        warnings.warn(f"picks of runs that the truth does not have are dropped: {_some(unknown)}", stacklevel=2)
+    if args.runs is not None and (missing := set(args.runs) - there):
+        warnings.warn(f"{args.picks} has no picks of: {_some(missing)}; are these its names of runs?", stacklevel=2)
+    print(score_picks(picks, truth, runs=args.runs))
 
 
 if __name__ == "__main__":

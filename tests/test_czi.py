@@ -158,3 +158,34 @@ def test_simulated_trees():
     assert len(find_runs(SIMULATED, tomo_type="wbp")) == 3
     runs = find_runs(SIMULATED / "10445", tomo_type="denoised")
     assert [len(run.annotation_paths) for run in runs] == [6] * 6
+
+
+def test_links_anywhere_in_the_portals_tree(tmp_path):
+    root, store = tmp_path / "data", tmp_path / "store"
+    portal_run(root, "TS_201", spacing="10.000")
+    annotations = root / "TS_201" / "Reconstructions" / "VoxelSpacing10.000" / "Annotations"
+    annotations.mkdir()
+    (store / "100").mkdir(parents=True)
+    (store / "100" / "cytosolic_ribosome-1.0_point.ndjson").write_text("")
+    (annotations / "100").symlink_to(store / "100")
+    (run,) = find_runs(root)
+    assert run.annotation_paths == (annotations / "100" / "cytosolic_ribosome-1.0_point.ndjson",)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "TS_7").symlink_to(root / "TS_201")
+    (run,) = find_runs(tmp_path / "linked")
+    assert run.name == "TS_7" and len(run.annotation_paths) == 1
+
+
+@pytest.mark.parametrize("name", ["denoised.recon", "TS_1.stack8.denoised", "a.map.rec", "with blanks"])
+@pytest.mark.parametrize("suffix", [".mrc", ".REC", ".ali", ".map.gz", ".ccp4", ".zarr"])
+def test_a_type_is_the_name_of_the_file_without_its_last_suffix(tmp_path, name, suffix):
+    training_run(tmp_path, "TS 1.5", types=(name,), suffix=suffix)
+    (run,) = find_runs(tmp_path, tomo_type=name)
+    assert run.name == "TS 1.5" and set(run.tomogram_paths) == {name}
+
+
+def test_files_of_other_kinds_are_named(tmp_path):
+    training_run(tmp_path, "TS_1", types=("wbp",))
+    (tmp_path / "train/static/ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.tif").write_text("")
+    with pytest.raises(InputError, match=r"not readable as tomograms, convert to MRC or zarr: denoised\.tif"):
+        find_runs(tmp_path, tomo_type="denoised")

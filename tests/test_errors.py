@@ -1,12 +1,19 @@
 """How scripts start, and how they end on a user's mistake."""
 
+from command_line import run_script
+
+import ast
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
-from command_line import run_script
 from errors import InputError
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_input_error_is_one_line_and_exit_code_2(capsys):
@@ -40,3 +47,25 @@ def test_large_arrays_lie_in_huge_pages_unless_the_user_says_otherwise(monkeypat
         monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     run_script(lambda argv: None)
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == used
+
+
+def test_scripts_draw_into_files_whatever_a_notebook_has_set():
+    code = "import command_line, matplotlib; print(matplotlib.get_backend())"
+    environment = {**os.environ, "MPLBACKEND": "module://a_backend_of_a_notebook"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip().lower() == "agg", done.stderr
+
+
+def test_scripts_import_how_they_start_before_all_else():
+    sources = [text for path in ROOT.glob("*.py") if "run_script(main)" in (text := path.read_text())]
+    assert len(sources) > 5
+    for source in sources:
+        first = next(node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom))
+        assert getattr(first, "module", None) == "command_line"
+
+
+def test_letters_that_the_terminal_does_not_have_end_no_script():
+    code = "from command_line import run_script; run_script(lambda argv: print('TS é \\udcc3'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout == "TS \\xe9 \\udcc3\n", done.stderr

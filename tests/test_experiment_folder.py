@@ -88,8 +88,9 @@ def test_own_masks_that_are_missing_or_outdated_are_painted(tmp_path, trained, c
     start(tmp_path, "--experiment_name", "one")
     assert trained == [(0, "TS_1"), (1, "TS_2"), (2, "TS_3")]
     printed = capsys.readouterr().out
-    assert f"since that in {tmp_path / 'data' / 'mask'} is missing: TS_2" in printed
-    assert f"since that in {tmp_path / 'data' / 'mask'} is not that of the picks: TS_3" in printed
+    since = f"warning: mask painted from the picks, since that in {tmp_path / 'data' / 'mask'}"
+    assert f"{since} is missing: TS_2" in printed
+    assert f"{since} is not that of the picks: TS_3" in printed
 
 
 # --- Points -------------------------------------------------------------------------------------------

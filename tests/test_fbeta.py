@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.picks import picks_table, write_picks
 from errors import InputError
-from metrics.fbeta import f_beta, match_counts, score_of_counts, score_picks
+from metrics.fbeta import f_beta, main, match_counts, score_of_counts, score_picks
 from particle_config import PARTICLES
 
 ROOT = Path(__file__).parents[1]
@@ -172,3 +173,41 @@ def test_the_score_of_counts_and_of_their_means():
     halves = score_of_counts(counts / 2, ["a", "b"], PARTICLES)
     assert halves.per_particle.loc["ribosome", "references"] == 2.5
     assert halves.weighted == pytest.approx(score.weighted) and "2.5" not in str(score)
+
+
+def picks_of(root, run, points):
+    """A run of the challenge's layout; picks of ribosomes only where there are points."""
+    (root / "train" / "static" / "ExperimentRuns" / run / "VoxelSpacing10.000" / "denoised.zarr").mkdir(parents=True)
+    if points is not None:
+        path = root / "train" / "overlay" / "ExperimentRuns" / run / "Picks" / "ribosome.json"
+        write_picks(path, particle_name="ribosome", run_name=run, coordinates_zyx_angstrom=points)
+
+
+def score(tmp_path, capsys, table, *flags):
+    table.to_csv(tmp_path / "picks.csv", index=False)
+    main(["--picks", str(tmp_path / "picks.csv"), "--truth", str(tmp_path / "data"), *flags])
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("ribosome")]
+    return float(line.split()[1])
+
+
+def test_only_the_runs_that_are_asked_for_are_read(tmp_path, capsys):
+    points = np.array([[100.0, 200.0, 300.0]])
+    for run, of in (("TS_1", points), ("TS_2", points), ("TS_9", None)):
+        picks_of(tmp_path / "data", run, of)
+    mine = picks_table("TS_1", "ribosome", points)
+    with pytest.warns(UserWarning, match="without picks .*: TS_9"):
+        assert score(tmp_path, capsys, mine) < 1
+    (tmp_path / "data/train/overlay/ExperimentRuns/TS_2/Picks/ribosome.json").write_text("broken")
+    assert score(tmp_path, capsys, mine, "--runs", "TS_1") == 1
+    with pytest.raises(InputError, match="TS_9 has no picks"):
+        score(tmp_path, capsys, mine, "--runs", "TS_9")
+
+
+def test_runs_that_do_not_meet_are_named(tmp_path, capsys):
+    points = np.array([[100.0, 200.0, 300.0]])
+    picks_of(tmp_path / "data", "TS_1", points)
+    other = picks_table("TS_1.zarr", "ribosome", points)
+    with pytest.warns(UserWarning, match=r"does not have are dropped: TS_1\.zarr"):
+        assert score(tmp_path, capsys, other) == 0
+    with pytest.warns(UserWarning, match="has no picks of: TS_1"):
+        assert score(tmp_path, capsys, other, "--runs", "TS_1") == 0

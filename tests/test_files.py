@@ -1,11 +1,13 @@
 """atomic_path: all or nothing, for files and folders."""
 
+import argparse
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from data.files import atomic_path
+from data.files import atomic_path, files_below, path_argument
 from errors import InputError
 
 
@@ -87,3 +89,31 @@ def test_a_full_disk_is_the_users_to_mend(tmp_path):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert names(tmp_path) == []
+
+
+def test_files_behind_links_are_found_once_and_a_circle_ends(tmp_path):
+    store = tmp_path / "store"
+    (store / "100").mkdir(parents=True)
+    (store / "100" / "b.ndjson").write_text("")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.ndjson").symlink_to(store / "100" / "b.ndjson")
+    (folder / "100").symlink_to(store / "100")
+    (store / "100" / "up").symlink_to(folder)
+    (folder / "broken").symlink_to(tmp_path / "nothing")
+    assert files_below(folder) == [folder / "100" / "b.ndjson", folder / "a.ndjson"]
+    assert files_below(tmp_path / "nothing") == []
+
+
+def test_home_is_what_the_tilde_says(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert path_argument("~/data") == Path("/home/somebody/data")
+    assert path_argument("data/~x") == Path("data/~x")
+    with pytest.raises(argparse.ArgumentTypeError, match="give the whole path"):
+        path_argument("~nobody_of_this_name/data")
+
+
+def test_every_path_of_the_command_line_takes_a_tilde():
+    root = Path(__file__).parents[1]
+    files = [*root.glob("*.py"), *root.glob("*/arguments.py"), root / "metrics" / "fbeta.py"]
+    assert [path.name for path in files if "type=Path" in path.read_text()] == []

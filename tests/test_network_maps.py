@@ -144,6 +144,17 @@ def test_a_map_is_that_of_its_files_normalisation_and_device(ensemble, sources, 
 
 
 # --- Windows ------------------------------------------------------------------------------------------
+def test_a_map_of_a_resampled_tomogram_is_another(ensemble, sources, tmp_path):
+    native = maps(tmp_path).key(ensemble.members[0], sources[0], INFERENCE)
+    keys = {native}
+    for spacing in (13.0, 13.1):
+        resampling = replace(SETTINGS, rescale=True, voxel_spacing_angstrom=spacing)
+        keys.add(maps(tmp_path).key(ensemble.members[0], open_sources(tmp_path, resampling)[0], INFERENCE))
+    assert len(keys) == 3
+    unchanged = open_sources(tmp_path, replace(SETTINGS, rescale=True))[0]
+    assert maps(tmp_path).key(ensemble.members[0], unchanged, INFERENCE) == native
+
+
 def test_windows_and_keys_do_not_depend_on_what_is_free(ensemble, sources, tmp_path, monkeypatch):
     """Of a machine with little memory they do, when maps must be made, and of what there is nothing is made again."""
     monkeypatch.setattr(Predictor, "predicted_bytes", lambda self, plan: 10**9 * math.prod(plan.grid.window_zyx))

@@ -302,3 +302,44 @@ def test_an_absent_file_is_the_users_to_mend(tmp_path, name):
     reader = {"csv": read_picks_table, "json": read_picks, "ndjson": read_ndjson}[name.split(".")[1]]
     with pytest.raises(InputError, match="absent"):
         reader(tmp_path / name)
+
+
+# --- what other programs do to files ------------------------------------------------------------------
+def through_windows(path):
+    """A byte order mark, two characters at the end of a line, blank lines at the end."""
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace("\n", "\r\n").encode() + b"\r\n\r\n")
+
+
+def test_files_that_went_through_windows(tmp_path):
+    picks, annotation, csv = write(tmp_path), tmp_path / "ribosome-1.0_point.ndjson", tmp_path / "t.csv"
+    write_ndjson(annotation, POINTS_ZYX)
+    picks_table("TS_1", "ribosome", POINTS_ZYX).to_csv(csv, index=False)
+    for path in (picks, annotation, csv):
+        through_windows(path)
+    np.testing.assert_array_equal(read_picks(picks).coordinates_zyx_angstrom, POINTS_ZYX)
+    np.testing.assert_array_equal(read_ndjson(annotation), POINTS_ZYX)
+    np.testing.assert_array_equal(table_coordinates_zyx(read_picks_table(csv)), POINTS_ZYX)
+    assert read_picks_table(csv).columns[0] == "experiment"
+
+
+def test_a_particle_lies_at_its_location_plus_its_shift(tmp_path):
+    path = write(tmp_path)
+    content = json.loads(path.read_text())
+    for i, axis_shift in enumerate((100.0, 20.0, 3.0)):  # x, y, z
+        content["points"][1]["transformation_"][i][3] = axis_shift
+    del content["points"][2]["transformation_"]
+    path.write_text(json.dumps(content))
+    expected = POINTS_ZYX + np.array([[0, 0, 0], [3, 20, 100], [0, 0, 0]])
+    np.testing.assert_array_equal(read_picks(path).coordinates_zyx_angstrom, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["a", [1, 2], [[1, 0, 0, "x"]] * 4, [[1, 0, 0]] * 3], ids=["word", "row", "text", "3x3"]
+)
+def test_a_transformation_that_is_none_is_named(tmp_path, wrong):
+    path = write(tmp_path)
+    content = json.loads(path.read_text())
+    content["points"][1]["transformation_"] = wrong
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="point 1: transformation_ is not a matrix"):
+        read_picks(path)

@@ -1,6 +1,7 @@
 """The tomogram of a run as networks take it: checked when opened, read once, and the next while this one is used."""
 
 import threading
+from dataclasses import replace
 
 import mrcfile
 import numpy as np
@@ -95,3 +96,15 @@ def test_a_tomogram_that_cannot_be_read_fails_when_it_is_asked_for(tmp_path):
                 source.voxels()
         else:
             source.voxels()
+
+
+def test_another_voxel_size_is_resampled_where_it_is_asked_for(tmp_path):
+    run = write(tmp_path, "TS_1", spacing=13.0)
+    with pytest.raises(InputError, match=r"--rescale"):
+        SourceTomogram(run, SETTINGS)
+    source = SourceTomogram(run, replace(SETTINGS, rescale=True))
+    assert source.voxel_spacing_angstrom == 10.0 and source.tomogram.shape_zyx == (4, 6, 7)
+    assert [volume.shape for volume in source.voxels()] == [(4, 6, 7)] * 2
+    same = SourceTomogram(write(tmp_path, "TS_12", spacing=10.05), replace(SETTINGS, rescale=True))
+    np.testing.assert_array_equal(same.voxels()[0], same.tomogram.read())
+    assert same.voxel_spacing_angstrom == pytest.approx(10.05)

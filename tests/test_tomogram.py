@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import shutil
+import struct
 from pathlib import Path
 
 import mrcfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from data.tomogram import open_tomogram, spacing_of_folder
+from data.tomogram import open_tomogram
 from errors import InputError
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "real"
@@ -183,6 +184,74 @@ def test_all_chunks_missing_is_an_error(tmp_path):
         open_tomogram(path)
 
 
+def test_a_missing_shard_is_told_and_whole_ones_are_not(tmp_path, recwarn):
+    path = as_sharded(tmp_path)
+    open_tomogram(path)
+    assert not recwarn.list
+    (path / "c" / "1" / "0" / "1").unlink()
+    with pytest.warns(UserWarning, match="1 of 12 chunk files are missing"):
+        open_tomogram(path)
+
+
+def test_the_image_inside_a_group_of_bioformats2raw(tmp_path):
+    zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    write_group(tmp_path / "a.zarr" / "0")
+    tomogram = open_tomogram(tmp_path / "a.zarr")
+    assert tomogram.voxel_spacing_angstrom == 10.012
+    np.testing.assert_array_equal(tomogram.read(), VOXELS)
+    write_group(tmp_path / "a.zarr" / "1")
+    with pytest.warns(UserWarning, match="several images"):
+        open_tomogram(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / "0" / "0" / "0.0.0").unlink()
+    with pytest.warns(UserWarning), pytest.raises(InputError, match=r"a\.zarr/0/0"):
+        (tmp_path / "a.zarr" / "0" / "0" / "1.1.1").write_bytes(b"")
+        open_tomogram(tmp_path / "a.zarr").read()
+
+
+def write_bytes_mrc(path, voxels, *, stamp=0, flags=0, limits=None):
+    """Mode 0 with bytes 152 to 159 and the range of the header as given."""
+    write_mrc(path, voxels.astype(np.uint8).view(np.int8))
+    content = bytearray(path.read_bytes())
+    content[152:160] = struct.pack("<2i", stamp, flags)
+    if limits is not None:
+        content[76:84] = struct.pack("<2f", *limits)
+    path.write_bytes(bytes(content))
+    return path
+
+
+GREYS = np.arange(210).reshape(SHAPE)
+IMOD = 1146047817
+
+
+@pytest.mark.parametrize(
+    ("stamp", "flags", "limits", "unsigned"),
+    [
+        (IMOD, 0, (0, 209), True),
+        (IMOD, 0, (0, 0), True),  # no range in the header
+        (IMOD, 1, (-128, 127), False),
+        (IMOD, 5, (-128, 127), False),
+        (0, 0, (0, 209), True),  # before IMOD had a stamp
+        (0, 0, (-128, 127), False),
+    ],
+    ids=["imod", "imod_no_range", "imod_signed", "imod_signed_and_more", "old", "mrc2014"],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+def test_bytes_are_unsigned_where_imod_wrote_them(tmp_path, stamp, flags, limits, unsigned, packed):
+    path = write_bytes_mrc(tmp_path / "a.rec", GREYS, stamp=stamp, flags=flags, limits=limits)
+    if packed:
+        (tmp_path / "a.rec.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = tmp_path / "a.rec.gz"
+    expected = GREYS if unsigned else GREYS.astype(np.uint8).view(np.int8)
+    np.testing.assert_array_equal(open_tomogram(path).read(), expected)
+
+
+@pytest.mark.parametrize(("flags", "limits"), [(0, (-128, 127)), (1, (0, 209))], ids=["unsigned", "signed"])
+def test_stamp_and_range_that_contradict_each_other(tmp_path, flags, limits):
+    path = write_bytes_mrc(tmp_path / "a.rec", GREYS, stamp=IMOD, flags=flags, limits=limits)
+    with pytest.raises(InputError, match=r"IMOD's stamp says .*signed bytes, the range in the header"):
+        open_tomogram(path)
+
+
 # --- what is not a tomogram ---------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore:Data array contains", "ignore:invalid value encountered")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -294,6 +363,36 @@ def test_the_argument_beats_the_file_and_the_file_the_folder(tmp_path):
     assert open_tomogram(path, voxel_spacing_angstrom=7.84).voxel_spacing_angstrom == 7.84
 
 
+@pytest.mark.parametrize("write", [write_mrc, write_group])
+def test_file_and_folder_must_agree(tmp_path, write):
+    folder = tmp_path / "VoxelSpacing20.000"
+    folder.mkdir()
+    path = write(folder / ("a.mrc" if write is write_mrc else "a.zarr"))
+    with pytest.raises(InputError, match=r"the file says 10\.012 A .* VoxelSpacing20\.000; .*--voxel_spacing"):
+        open_tomogram(path)
+    assert open_tomogram(path, voxel_spacing_angstrom=10).voxel_spacing_angstrom == 10
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("nm", 1.0012), ("Angstrom", 10.012), ("micrometer", 0.0010012), (None, 10.012)], ids=str
+)
+def test_units_of_a_scale(tmp_path, unit, scale):
+    axes = [{"name": axis, "type": "space", **({} if unit is None else {"unit": unit})} for axis in "zyx"]
+    path = write_group(tmp_path / "VoxelSpacing10.000" / "a.zarr", scales=multiscales((scale,) * 3, axes))
+    assert open_tomogram(path).voxel_spacing_angstrom == pytest.approx(10.012)
+
+
+def test_an_unknown_unit_is_told_and_one_left_out_is_not_guessed(tmp_path):
+    axes = [{**axis, "unit": "parsec"} for axis in AXES]
+    path = write_group(tmp_path / "VoxelSpacing10.000" / "a.zarr", scales=multiscales((3.0,) * 3, axes))
+    with pytest.warns(UserWarning, match="unit 'parsec'"):
+        assert open_tomogram(path).voxel_spacing_angstrom == 10
+    axes = [{"name": axis} for axis in "zyx"]
+    path = write_group(tmp_path / "VoxelSpacing10.000" / "b.zarr", scales=multiscales((1.0012,) * 3, axes))
+    with pytest.raises(InputError, match="--voxel_spacing"):  # nanometers that do not say so
+        open_tomogram(path)
+
+
 @pytest.mark.parametrize("spacing", [0, -1.0, np.nan, np.inf])
 def test_a_spacing_that_is_no_length(tmp_path, spacing):
     with pytest.raises(InputError, match="must be above 0"):
@@ -342,12 +441,6 @@ def test_named_dimensions_of_zarr_3(tmp_path):
     write_array(path, zarr_format=3, dimension_names=("x", "y", "z"))
     with pytest.raises(InputError, match="the axes are x, y, z"):
         open_tomogram(path)
-
-
-def test_spacing_of_folder():
-    assert spacing_of_folder(Path("/a/VoxelSpacing4.990/Annotations/100/x.ndjson")) == 4.99
-    assert spacing_of_folder(Path("/a/VoxelSpacing/x")) is None
-    assert spacing_of_folder(Path("/a/VoxelSpacing0.000/x")) is None
 
 
 def test_scale_that_is_no_list(tmp_path):

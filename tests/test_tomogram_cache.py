@@ -172,3 +172,15 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path, source):
     (tmp_path / "cache").write_text("")
     with pytest.raises(InputError, match="choose another"):
         load(tmp_path)
+
+
+def test_a_resampled_tomogram_has_an_entry_of_its_own(tmp_path, source):
+    path, cache = source[0], TomogramCache(tmp_path / "cache")
+    for wanted in (None, 20.0, 5.0, 20.0):
+        tomogram = open_tomogram(path, voxel_spacing_angstrom=10.0, rescale_to_angstrom=wanted)
+        image = cache.load(tomogram, PERCENTILES, run_name="TS_1", tomo_type="denoised")
+        np.testing.assert_array_equal(image, clip_to_percentiles(tomogram.read(), *PERCENTILES))
+    assert len(entries(tmp_path)) == 3
+    same_shape = open_tomogram(path, voxel_spacing_angstrom=9.98, rescale_to_angstrom=20.0)
+    cache.load(same_shape, PERCENTILES, run_name="TS_1", tomo_type="denoised")
+    assert len(entries(tmp_path)) == 4

@@ -54,6 +54,7 @@ CASES = {
     "--radius_fraction": (["0.25"], "radius_fraction", 0.25),
     "--single_pixel_mask": ([], "radius_fraction", 0.0),
     "--voxel_spacing": (["7"], "voxel_spacing_angstrom", 7.0),
+    "--rescale": (["7"], "rescale", 7.0),
 }
 # What the flags of the experiment as a whole do is tested where experiments are run.
 ELSEWHERE = {

@@ -13,7 +13,7 @@ import prepare_mask_czi
 from data.normalization import clip_to_percentiles
 from data.patches import PatchBatches
 from data.tomogram import open_tomogram
-from data.training_volume import VolumeSource
+from data.training_volume import VolumeSource, check_same_spacing
 from errors import InputError
 from particle_config import PARTICLES
 
@@ -175,3 +175,35 @@ def test_tomograms_are_normalised_once(source):
     for _ in range(2):
         source.load(run)
     assert len(list((source.cache_dir / run.name).iterdir())) == 2
+
+
+def test_resampled_training_data_keeps_its_places_in_angstrom(source):
+    run = source.runs()[0]
+    native, labels = source.labels(run), replace(source, rescale=13.0).labels(run)
+    assert labels.voxel_spacing_angstrom == 13.0 and labels.content != native.content
+    for label, centres in native.centres_zyx_voxels.items():
+        expected = centres * native.voxel_spacing_angstrom
+        np.testing.assert_allclose(labels.centres_zyx_voxels[label] * 13.0, expected, rtol=1e-9)
+    volume = replace(source, rescale=13.0).load(run)
+    assert {image.shape for image in volume.images} == {labels.mask.shape} != {native.mask.shape}
+
+
+def test_resampling_to_the_first_run(source):
+    first, second = source.runs()
+    path = second.tomogram_path("denoised")
+    attributes = json.loads((path / ".zattrs").read_text())
+    for dataset in attributes["multiscales"][0]["datasets"]:
+        transform = dataset["coordinateTransformations"][0]
+        transform["scale"] = [scale * 1.3 for scale in transform["scale"]]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    for folder in list(path.parents):
+        if folder.name.startswith("VoxelSpacing"):
+            folder.rename(folder.with_name("VoxelSpacing13.016"))
+    one_type = replace(source, tomo_types=("denoised",))
+    labels = [one_type.labels(run) for run in one_type.runs()]
+    with pytest.raises(InputError, match="--rescale"):
+        check_same_spacing(labels)
+    resampling = replace(one_type, rescale="first")
+    labels = [resampling.labels(run) for run in resampling.runs()]
+    check_same_spacing(labels)
+    assert labels[1].voxel_spacing_angstrom == open_tomogram(first.tomogram_path("denoised")).voxel_spacing_angstrom

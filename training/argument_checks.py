@@ -5,7 +5,6 @@ import math
 import os
 
 import torch
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from errors import InputError
 from losses import HYBRID_LOSSES
@@ -13,6 +12,7 @@ from models import nearest_patch_size
 from particle_config import PARTICLES
 from training.arguments import loss_type
 from training.experiment import experiment_of
+from training.slurm import check_slurm_tasks, started_by_slurm
 
 ABOVE_ZERO = ("epochs", "steps_per_epoch", "batch_size", "lr", "devices", "num_nodes", "gradnorm_lr")
 
@@ -94,9 +94,8 @@ def _check_devices(args: argparse.Namespace) -> None:
     gpus = torch.cuda.device_count()
     if args.device != "cpu" and 0 < gpus < args.devices:
         raise InputError(f"--devices {args.devices}: this machine has {gpus} GPUs; give as many or fewer")
-    tasks = os.environ.get("SLURM_NTASKS_PER_NODE")
-    if SLURMEnvironment.detect() and tasks is not None and int(tasks) != args.devices:
-        raise InputError(f"--devices {args.devices}, but SLURM starts {tasks} tasks per node; make the two the same")
+    if started_by_slurm():
+        check_slurm_tasks(os.environ, args.devices, args.num_nodes)
 
 
 def _words(sides: tuple[int, ...]) -> str:

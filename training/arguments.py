@@ -8,6 +8,7 @@ from typing import Any
 
 import config
 from data.augmentation import LEVELS
+from data.files import path_argument
 from data.spatial_transforms import MODES
 from data.training_volume import VolumeSource
 from detection.arguments import Hyperparameter, hyperparameters_of
@@ -57,7 +58,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training process")
     group.add_argument(
         "--resume_from_checkpoint",
-        type=Path,
+        type=path_argument,
         metavar="CKPT",
         help="go on exactly where that fold stopped, in its experiment; then the folds that are not finished",
     )
@@ -91,7 +92,7 @@ def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--cache_dir",
-        type=Path,
+        type=path_argument,
         default=config.CACHE_DIR,
         help="of normalised tomograms, 4 bytes per voxel; what is read of them is shared by all processes",
     )
@@ -116,10 +117,10 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data and augmentation")
-    group.add_argument("--data_root", type=Path, default=config.CZI_DATA_ROOT, help="training tree")
+    group.add_argument("--data_root", type=path_argument, default=config.CZI_DATA_ROOT, help="training tree")
     group.add_argument(
         "--mask_dir",
-        type=Path,
+        type=path_argument,
         help="output_dir of prepare_mask_czi.py; runs without a mask there are left out "
         "(default: data_root/mask, where what is missing or outdated is painted from the picks)",
     )
@@ -169,6 +170,14 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--single_pixel_mask", action="store_true", help="targets of one voxel; overrides --radius_fraction"
     )
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
+    group.add_argument(
+        "--rescale",
+        type=float,
+        nargs="?",
+        const="first",
+        metavar="A",
+        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run",
+    )
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +188,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of the folder, so that folds started one by one are one experiment (default: encoder, comment and time)",
     )
-    group.add_argument("--output_dir", type=Path, default=config.OUTPUT_ROOT / "checkpoints", help="of all experiments")
+    group.add_argument(
+        "--output_dir",
+        type=path_argument,
+        default=config.OUTPUT_ROOT / "checkpoints",
+        help="of all experiments",
+    )
     group.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
     group.add_argument(
         "--run_specific_folds", type=int, nargs="+", metavar="FOLD", help="indices of the folds to run (default: all)"
@@ -200,6 +214,7 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
         masks_given=args.mask_dir is not None,
         particles=PARTICLES,
         voxel_spacing_angstrom=args.voxel_spacing,
+        rescale=args.rescale,
         cache_dir=args.cache_dir,
     )
 
@@ -287,6 +302,7 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "training_tomo_types": source.tomo_types,
         "radius_fraction": source.radius_fraction,
         "norm_percentiles": source.norm_percentiles,
+        "rescale": source.rescale_to_angstrom,
         "particles": [[p.name, p.label, p.radius_angstrom, p.score_weight] for p in PARTICLES],
     }
 

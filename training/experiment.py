@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 
 from data.files import atomic_path
@@ -21,6 +20,7 @@ from errors import InputError
 from inference.checkpoints import read_description
 from particle_config import Particle
 from training.settings import TrainingSettings
+from training.slurm import started_by_slurm
 
 # All processes of a run write into one folder; those that it starts itself learn its name by this variable.
 RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
@@ -120,7 +120,7 @@ def holding_fold(experiment_dir: Path, fold: int) -> Iterator[None]:
 def _run_id() -> str:
     if RUN_ID_VARIABLE in os.environ:
         return os.environ[RUN_ID_VARIABLE]
-    if SLURMEnvironment.detect():
+    if started_by_slurm():
         return os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
     return time.strftime("%Y%m%d_%H%M%S")
 

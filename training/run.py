@@ -33,6 +33,7 @@ from training.fold_data import FoldData
 from training.metrics_table import MetricsTable
 from training.module import DetectionModule
 from training.settings import Hardware, TrainingSettings
+from training.slurm import process_environment
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 WANDB_PROJECT = "etfinder"
@@ -85,7 +86,7 @@ def train_fold(
                 *checkpoints,
                 *callbacks,
             ],
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(), *process_environment()],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # FoldData deals the batches out
             # Patches and windows of validation are always of the same size: the fastest kernels are worth a trial.

@@ -77,7 +77,9 @@ class Experiment:
             name: run_content(
                 read_run_picks(runs[name].picks_dir, particles),
                 open_tomogram(
-                    runs[name].tomogram_path(tomo_type), voxel_spacing_angstrom=arguments.get("voxel_spacing")
+                    runs[name].tomogram_path(tomo_type),
+                    voxel_spacing_angstrom=arguments.get("voxel_spacing"),
+                    rescale_to_angstrom=arguments.get("rescale"),
                 ),
             )
             for name in arguments["runs"]

@@ -22,7 +22,7 @@ from particle_config import Particle
 from tta.views import MERGES
 
 # Part of every key: count up when the same ingredients would give another map, or another kind of file.
-FORMAT = 3
+FORMAT = 4
 # Settings that a map does not depend on; of the window the one that is used counts, not what was asked for.
 WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "default_memory_gb", "window", "trained_window_zyx")
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
@@ -69,7 +69,8 @@ class NetworkMaps:
         Looked up once: what files hold is taken to stay the same while this object lives.
         """
         inference = _of_one_network(inference)
-        known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference
+        resampled = _resampling(source)
+        known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference, resampled
         if known not in self._keys:
             settings = {name: value for name, value in asdict(inference).items() if name not in WITHOUT_EFFECT}
             ingredients = {
@@ -80,6 +81,7 @@ class NetworkMaps:
                 "norm_percentiles": source.settings.norm_percentiles,
                 "window": self.window(checkpoint, inference, source.tomogram.shape_zyx),
                 "device": self.device.type,
+                **({} if resampled is None else {"resampled": resampled}),
             }
             self._keys[known] = hash_of(ingredients)
         return self._keys[known]
@@ -198,6 +200,12 @@ class NetworkMaps:
         while len(self._ready) > 1 and sum(bytes_ for _, bytes_ in self._ready.values()) > RESIDENT_BYTES:
             self._ready.popitem(last=False)
         return ready[0]
+
+
+def _resampling(source: SourceTomogram) -> tuple | None:
+    """From which voxel size (z, y, x) to which; None for a tomogram that is taken as it is."""
+    before = source.tomogram.rescaled_from_zyx_angstrom
+    return None if before is None else (before, source.voxel_spacing_angstrom)
 
 
 def _of_one_network(inference: InferenceSettings) -> InferenceSettings:

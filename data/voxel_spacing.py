@@ -1,0 +1,86 @@
+"""The voxel size of a tomogram: from the command line, its file or its folder, which must not contradict each other."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from errors import InputError
+
+GIVE_SPACING = "give it with --voxel_spacing (angstrom)"
+# Folder names are rounded (VoxelSpacing10.000 of 10.012); what differs more is another voxel size.
+CONTRADICTION = 0.02
+# Rounding of header values: half a voxel over the longest axis.
+ROUNDING = 0.001
+
+Spacing = tuple[float, float, float]
+
+
+def decide_spacing(
+    path: Path,
+    *,
+    given_angstrom: float | None,
+    file_zyx_angstrom: Sequence[float] | None,
+    folder_angstrom: float | None,
+    may_be_anisotropic: bool = False,
+) -> Spacing:
+    """The voxel size along z, y, x in angstrom: what is given, else what the file says, else its folder.
+
+    Parameters
+    ----------
+    given_angstrom : of cubes; beats file and folder.
+    file_zyx_angstrom : None, not positive, or 1.0 along all axes (written by software that does not know): unknown.
+    folder_angstrom : the number in ``VoxelSpacing10.012``, which is that of y and x.
+    may_be_anisotropic : the tomogram will be resampled to cubes.
+
+    Raises
+    ------
+    InputError : unknown, not cubes, or file and folder more than 2 % apart.
+    """
+    if given_angstrom is not None:
+        check_voxel_spacing(given_angstrom)
+        return (float(given_angstrom),) * 3
+    found = _known(file_zyx_angstrom)
+    if found is None:
+        if folder_angstrom is None:
+            raise InputError(f"{path}: the voxel size is not in the file; {GIVE_SPACING}")
+        return (folder_angstrom,) * 3
+    if not may_be_anisotropic and max(found) > min(found) * (1 + ROUNDING):
+        sizes = " x ".join(f"{s:g}" for s in found)
+        raise InputError(
+            f"{path}: voxels of {sizes} angstrom (z, y, x) are not cubes; resample the tomogram with --rescale, "
+            "or, when the metadata is wrong, give the size with --voxel_spacing (angstrom)"
+        )
+    if folder_angstrom is not None and any(abs(s / folder_angstrom - 1) > CONTRADICTION for s in found[1:]):
+        raise InputError(
+            f"{path}: the file says {found[2]:g} A per voxel, its folder VoxelSpacing{folder_angstrom:.3f}; "
+            "say which is right with --voxel_spacing (angstrom), which decides"
+        )
+    return found
+
+
+def check_voxel_spacing(voxel_spacing_angstrom: float, flag: str = "--voxel_spacing") -> None:
+    """InputError unless it is a finite number above 0."""
+    if not (math.isfinite(voxel_spacing_angstrom) and voxel_spacing_angstrom > 0):
+        raise InputError(f"voxel spacing {voxel_spacing_angstrom:g} must be above 0; give {flag} in angstrom")
+
+
+def spacing_of_folder(path: Path) -> float | None:
+    """10.012 for a path that lies in a folder ``VoxelSpacing10.012``; None when there is none."""
+    for folder in Path(path).absolute().parents:
+        match = re.fullmatch(r"VoxelSpacing(\d+(?:\.\d+)?)", folder.name)
+        if match and float(match[1]) > 0:
+            return float(match[1])
+    return None
+
+
+def _known(spacing_zyx: Sequence[float] | None) -> Spacing | None:
+    # No tomogram has voxels of one angstrom.
+    if spacing_zyx is None or not all(math.isfinite(s) and s > 0 for s in spacing_zyx):
+        return None
+    if np.allclose(spacing_zyx, 1.0, rtol=0, atol=1e-5):
+        return None
+    z, y, x = map(float, spacing_zyx)
+    return z, y, x
