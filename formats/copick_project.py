@@ -37,7 +37,7 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> Copi
         raise InputError(f"{path}: neither static_root nor overlay_root inside; give a filesystem project")
     tomograms: dict[str, Path] = {}
     for root in roots:
-        if (root / "ExperimentRuns").is_dir():
+        if any(root.glob("ExperimentRuns/*/VoxelSpacing*")):
             for run in find_runs(root):
                 if tomo_type in run.tomogram_paths:
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])

@@ -100,3 +100,11 @@ def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
         line = int(np.flatnonzero(~np.isfinite(values))[0]) + 2  # the header is line 1
         raise InputError(f"{path}, line {line}: {column} is no finite number; mend or remove the line")
     return values
+
+
+def read_name_map(path: Path) -> dict[str, str]:
+    """Name in the picks -> name meant, of a CSV with a header and two columns."""
+    table = _table(path)
+    if table.shape[1] != 2:
+        raise InputError(f"{path}: {table.shape[1]} columns; needed are two: name in the picks, name meant")
+    return dict(table.itertuples(index=False, name=None))
