@@ -25,9 +25,9 @@ from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
 from formats import FORMATS, read_points
 from formats.copick_project import CopickProject, read_project
-from formats.dataset import COPY, LINK, TO_ZARR, assign, check_run, without_outside, write_run
+from formats.dataset import COPY, LINK, TO_ZARR, Assignment, assign, check_run, without_outside, write_run
 from formats.input_files import find_picks, find_tomograms
-from formats.particle_rows import parse_radii, particle_rows, read_rows, write_rows
+from formats.particle_rows import parse_radii, particle_rows, read_rows, table_name, write_rows
 from formats.plausibility import check_inside, darkness, density_verdict, wrong_places
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
@@ -154,54 +154,6 @@ def report(points: Mapping[str, Mapping[str, np.ndarray]], outside: Mapping[str,
         )
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
-    check_arguments(args)
-    radii, root = parse_radii(args.radius), args.output_dir
-    inputs = read_inputs(args)
-    tomograms = {
-        run: open_tomogram(path, voxel_spacing_angstrom=args.voxel_spacing) for run, path in inputs.tomograms.items()
-    }
-    assigned = assign(
-        inputs.groups,
-        tomograms,
-        particle=args.particle,
-        name_map=read_name_map(args.name_map) if args.name_map else None,
-        pixel_size_angstrom=args.coords_angpix,
-        binning=args.binning,
-    )
-    if not assigned.points:
-        raise InputError(
-            f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
-            "give --name_map"
-        )
-    if not any(len(p) for by in assigned.points.values() for p in by.values()):
-        raise InputError("the picks files hold no points; export them again")
-    joined = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
-    check_inside(joined, {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined})
-    kept = {run: without_outside(by, tomograms[run]) for run, by in assigned.points.items()}
-    points = {run: by for run, (by, _) in kept.items()}
-    names = [name for by in points.values() for name in by]
-    if unused := sorted(set(radii) - set(names)):
-        raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
-    rows = particle_rows(
-        names,
-        radii_angstrom=radii,
-        given_rows=inputs.rows,
-        existing_rows=read_rows(root / "particles.json"),
-    )
-    how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
-    for run, by in points.items():
-        check_run(root, run, tomograms[run], by, **how)
-    for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
-        write_run(root, run, tomograms[run], by, **how)
-    write_rows(root / "particles.json", rows)
-    report(points, {run: outside for run, (_, outside) in kept.items()})
-    report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
-    check_by_sight(points, tomograms, as_particles(rows), root / "overlays", bright=args.invert)
-    print(next_commands(root, args.tomo_type))
-
-
 def some(names) -> str:
     """The first five names, in words."""
     listed = sorted(set(names))
@@ -225,6 +177,60 @@ def check_by_sight(points, tomograms, particles, folder: Path, *, bright: bool) 
         print(f"picture: {picture}")
     is_plausible, words = density_verdict({c: np.concatenate(v) for c, v in values.items()}, bright=bright)
     print(words) if is_plausible else warnings.warn(words, stacklevel=2)
+
+
+def convert(args: argparse.Namespace, inputs: CopickProject, tomograms: Mapping[str, Tomogram]) -> Assignment:
+    """The picks in angstrom; InputError where none fit a tomogram or most lie outside of theirs."""
+    assigned = assign(
+        inputs.groups,
+        tomograms,
+        particle=args.particle,
+        name_map=read_name_map(args.name_map) if args.name_map else None,
+        pixel_size_angstrom=args.coords_angpix,
+        binning=args.binning,
+    )
+    if not inputs.groups or not any(len(group.coordinates_xyz) for group in inputs.groups):
+        raise InputError("the picks files hold no points; export them again")
+    if not assigned.points:
+        raise InputError(
+            f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
+            "give --name_map"
+        )
+    joined = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
+    check_inside(joined, {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined})
+    return assigned
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    check_arguments(args)
+    radii, root = parse_radii(args.radius), args.output_dir
+    inputs = read_inputs(args)
+    tomograms = {
+        run: open_tomogram(path, voxel_spacing_angstrom=args.voxel_spacing) for run, path in inputs.tomograms.items()
+    }
+    assigned = convert(args, inputs, tomograms)
+    kept = {run: without_outside(by, tomograms[run]) for run, by in assigned.points.items()}
+    points = {run: by for run, (by, _) in kept.items()}
+    names = [name for by in points.values() for name in by]
+    if unused := sorted(set(radii) - set(names)):
+        raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
+    rows = particle_rows(
+        names,
+        radii_angstrom=radii,
+        given_rows={table_name(name): row for name, row in inputs.rows.items()},
+        existing_rows=read_rows(root / "particles.json"),
+    )
+    how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
+    for run, by in points.items():
+        check_run(root, run, tomograms[run], by, **how)
+    for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
+        write_run(root, run, tomograms[run], by, **how)
+    write_rows(root / "particles.json", rows)
+    report(points, {run: outside for run, (_, outside) in kept.items()})
+    report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
+    check_by_sight(points, tomograms, as_particles(rows), root / "overlays", bright=args.invert)
+    print(next_commands(root, args.tomo_type))
 
 
 if __name__ == "__main__":

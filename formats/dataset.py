@@ -128,8 +128,10 @@ def check_run(
             raise InputError(refusal.format(other))
     picks = training_folders(root, run)[1] / "Picks"
     there = {path.stem: path for path in picks.glob("*.json")}
-    if there and (set(there) != set(points) or not all(_same_points(there[name], points[name]) for name in there)):
-        raise InputError(refusal.format(picks))
+    # Particles may come one command at a time.
+    for name in sorted(set(there) & set(points)):
+        if not _same_points(there[name], points[name]):
+            raise InputError(refusal.format(there[name]))
     if mode != TO_ZARR:
         _check_reading(source, target)
 

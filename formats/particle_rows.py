@@ -61,8 +61,13 @@ def _row(name: str, radii: Mapping[str, float], given: Mapping[str, Mapping]) ->
 def read_rows(path: Path) -> list[dict]:
     """The rows of an earlier import; none where there is no file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    except (OSError, ValueError) as error:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return [
+            {"label": label, "score_weight": 1.0, "color": COLOURS[label % len(COLOURS)], **row}
+            | {"name": str(row["name"]), "radius_angstrom": float(row["radius_angstrom"])}
+            for label, row in enumerate(rows, start=1)
+        ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not readable ({error}); restore it or remove it") from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 
-ENDINGS = (*TOMOGRAM_SUFFIXES, ".ali", ".tomostar", ".tbl", ".hdf")
+ENDINGS = (*TOMOGRAM_SUFFIXES, ".ome", ".ali", ".tomostar", ".tbl", ".hdf")
 # What reconstruction programs put before and behind the name of the tilt series.
 ADDED = r"^rec_|_Vol$|_rec$|_full_rec$|_ali$|_\d+(\.\d+)?Apx$|_bin\d+$"
 

@@ -210,8 +210,18 @@ def test_a_file_without_names_belongs_to_the_tomogram_in_its_own(tmp_path):
 def test_a_run_with_other_content_is_refused(project):
     run_import(project)
     write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
-    with pytest.raises(InputError, match="run 001 is in .* with other content"):
+    with pytest.raises(InputError, match=r"run 001 is in .* with other content"):
         run_import(project)
+
+
+def test_a_second_particle_by_a_second_command(project):
+    """Files that name no particle come one at a time; the rows of the first stay."""
+    run_import(project)
+    write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
+    run_import(project, name="ribosome", radius=False)
+    rows = json.loads((project / "out" / "particles.json").read_text())
+    assert [(row["name"], row["label"]) for row in rows] == [("spike", 1), ("ribosome", 2)]
+    assert len(list(find_runs(project / "out")[0].picks_dir.glob("*.json"))) == 2
 
 
 @pytest.mark.parametrize(
