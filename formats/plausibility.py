@@ -28,6 +28,7 @@ def wrong_places(shape_zyx: tuple[int, ...], spacing_angstrom: float) -> dict[st
     mends = {
         "y is flipped": lambda p: np.stack([p[:, 0], last_y - p[:, 1], p[:, 2]], axis=1),
         "z and x are exchanged": lambda p: p[:, ::-1],
+        "x and y are exchanged": lambda p: p[:, [0, 2, 1]],
         "y and z are exchanged": lambda p: p[:, [1, 0, 2]],
         "they are counted from the middle of the tomogram": lambda p: p + size / 2,
         "they are shifted by half the tomogram": lambda p: p - size / 2,

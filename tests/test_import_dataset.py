@@ -14,6 +14,7 @@ import prepare_mask_czi
 from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
+from formats.input_files import find_tomograms
 from formats.tomogram_names import match_run, series_name
 
 SHAPE, SPACING, RADIUS = (20, 40, 60), 10.0, 40.0
@@ -204,6 +205,31 @@ def test_a_file_without_names_belongs_to_the_tomogram_in_its_own(tmp_path):
     assert match_run(None, tmp_path / "TS_12.mod", ["TS_1", "TS_3"]) is None
     with pytest.raises(InputError, match="of its own"):
         match_run(None, tmp_path / "TS_1_and_TS_3.mod", ["TS_1", "TS_3"])
+
+
+def test_two_tomograms_of_one_name_are_ambiguous(project):
+    write_tomogram(project / "tomograms" / "001_Vol.mrc", CENTRES["001"])
+    with pytest.raises(InputError, match=r"001_Vol\.mrc.*run '001'"):
+        run_import(project)
+
+
+def test_tomograms_by_a_list_a_glob_and_a_folder(project):
+    (project / "list.txt").write_text("\ufefftomograms/rec_001.mrc\r\n\r\ntomograms/*.rec\r\n")
+    folder = project / "tomograms"
+    for words in ([project / "list.txt"], [folder], [folder / "*.mrc", folder / "TS*"]):
+        assert [path.name for path in find_tomograms([str(word) for word in words])] == sorted(FILES.values())
+    with pytest.raises(InputError, match="no such file"):
+        find_tomograms([str(project / "nowhere*")])
+
+
+def test_a_file_with_crlf_and_a_second_kind_of_picks_beside_it(project):
+    """A folder of a star file and a model: each gives its own points, repeated ones once."""
+    (project / "picks").mkdir()
+    (project / "particles.star").rename(project / "picks" / "p.star")
+    (project / "picks" / "TS_02.coords").write_text("10.5 7.5 8\r\n30.5 30.5 9\r\n")
+    with pytest.warns(UserWarning, match="1 points are given more than once"):
+        run_import(project, picks="picks")
+    assert len(positions(project / "out")["TS_02"]) == 7
 
 
 # --- Refusals -----------------------------------------------------------------------------------------
