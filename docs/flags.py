@@ -14,6 +14,7 @@ import config
 PATH = Path(__file__).with_name("flags.md")
 MODULES = (
     "make_phantom_dataset",
+    "import_dataset",
     "prepare_mask_czi",
     "prepare_fullpublic_eval_annotations",
     "train",

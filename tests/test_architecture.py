@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
 ALLOWED = {
     **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
+    "formats": {"formats", "data", "particle_config", "errors"},
     "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
     "training": {*LEAVES, "inference", "detection", "training", "particle_config", "errors"},
@@ -28,7 +29,7 @@ EXCEPTIONS = {
     ("data/spatial_transforms.py", "tta"),
 }
 OURS = {
-    *(*LEAVES, "inference", "detection", "training", "evaluation"),
+    *(*LEAVES, "formats", "inference", "detection", "training", "evaluation"),
     *("config", "errors", "particle_config", "command_line"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.

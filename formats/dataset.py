@@ -1,0 +1,197 @@
+"""Tomograms and picks of other programs into the challenge's layout (see data/czi.py)."""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+
+from data.content_hash import content_hash
+from data.files import atomic_path
+from data.phantom.layouts import training_folders, write_pyramid
+from data.picks import read_picks, without_repeated_points, write_picks
+from data.tomogram import Tomogram, open_tomogram
+from errors import InputError
+from formats.particle_rows import table_name
+from formats.plausibility import is_inside
+from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointGroup, coordinates_zyx_angstrom
+from formats.tomogram_names import match_run, written_stem
+
+LINK, COPY, TO_ZARR = "link", "copy", "zarr"
+
+
+@dataclass
+class Assignment:
+    """Run -> particle -> (N, 3) zyx angstrom, and the names in picks files that fit no tomogram."""
+
+    points: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    unmatched: set[str] = field(default_factory=set)
+
+
+def assign(
+    groups: Sequence[PointGroup],
+    tomograms: Mapping[str, Tomogram],
+    *,
+    particle: str | None = None,
+    name_map: Mapping[str, str] | None = None,
+    pixel_size_angstrom: float | None = None,
+    binning: float | None = None,
+) -> Assignment:
+    """Give every group its tomogram, its particle and coordinates in angstrom.
+
+    Parameters
+    ----------
+    particle : the particle of groups that name none.
+    name_map : name in the files -> tomogram or particle that it means.
+    pixel_size_angstrom, binning : of the coordinates' pixels; how much the tomogram is binned against them.
+
+    Raises
+    ------
+    InputError : a group without particle, coordinates of unknown size, or an option that nothing needs.
+    """
+    mapped = dict(name_map or {})
+    if (pixel_size_angstrom or binning) and not any(g.unit in (*IN_PIXELS, CENTRED_PIXELS) for g in groups):
+        raise InputError("no picks file has coordinates in pixels; leave --coords_angpix and --binning out")
+    if particle is not None and all(g.particle_name for g in groups):
+        raise InputError("every picks file names its particles; leave --particle out, or rename with --name_map")
+    lists: dict[str, dict[str, list[np.ndarray]]] = {}
+    result = Assignment()
+    for group in groups:
+        written = group.tomogram_name
+        written = mapped.get(written, mapped.get(written_stem(written), written)) if written else written
+        run = match_run(written, group.path, list(tomograms))
+        if run is None:
+            result.unmatched.add(group.tomogram_name or group.path.name)
+            continue
+        name = mapped.get(group.particle_name, group.particle_name) or particle
+        if name is None:
+            raise InputError(f"{group.path}: names no particle; give its name with --particle")
+        tomogram = tomograms[run]
+        spacing = tomogram.voxel_spacing_angstrom
+        points = coordinates_zyx_angstrom(
+            group,
+            shape_zyx=tomogram.shape_zyx,
+            voxel_spacing_angstrom=spacing,
+            pixel_size_angstrom=pixel_size_angstrom or (spacing / binning if binning else None),
+            map_origin_xyz_angstrom=_origin(tomogram.path) if group.unit == MAP_ANGSTROM else (0.0, 0.0, 0.0),
+        )
+        lists.setdefault(run, {}).setdefault(table_name(name), []).append(points)
+    for run, by_particle in sorted(lists.items()):
+        result.points[run] = {
+            name: without_repeated_points(np.concatenate(parts), f"run {run}, {name}")
+            for name, parts in sorted(by_particle.items())
+        }
+    return result
+
+
+def without_outside(points: Mapping[str, np.ndarray], tomogram: Tomogram) -> tuple[dict[str, np.ndarray], int]:
+    """The points that lie in the tomogram, and how many do not."""
+    args = (tomogram.shape_zyx, tomogram.voxel_spacing_angstrom)
+    kept = {name: p[is_inside(p, *args)] for name, p in points.items()}
+    return kept, sum(len(points[name]) - len(p) for name, p in kept.items())
+
+
+def _origin(path: Path) -> tuple[float, float, float]:
+    """Of the MRC header, x y z in angstrom; other files have none."""
+    if path.suffix == ".zarr":
+        return 0.0, 0.0, 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+            return tuple(float(mrc.header.origin[axis]) for axis in "xyz")
+
+
+# --- Writing ------------------------------------------------------------------------------------------
+def tomogram_target(root: Path, run: str, source: Tomogram, *, tomo_type: str, mode: str) -> Path:
+    """Where the tomogram goes; the folder has the voxel size with three decimals or more."""
+    whole, _, decimals = f"{source.voxel_spacing_angstrom:.6f}".partition(".")
+    folder = training_folders(root, run)[0] / f"VoxelSpacing{whole}.{decimals.rstrip('0').ljust(3, '0')}"
+    return folder / f"{tomo_type}{'.zarr' if mode == TO_ZARR else _suffix(source.path)}"
+
+
+def _suffix(path: Path) -> str:
+    return "".join(path.suffixes[-2:]) if path.suffix.lower() in (".gz", ".bz2") else path.suffix
+
+
+def check_run(
+    root: Path, run: str, source: Tomogram, points: Mapping[str, np.ndarray], *, tomo_type: str, mode: str
+) -> None:
+    """InputError where the run is there with other content, or a linked tomogram would be read otherwise."""
+    target = tomogram_target(root, run, source, tomo_type=tomo_type, mode=mode)
+    refusal = f"run {run} is in {root} with other content; choose another --output_dir, or remove {{}}"
+    for other in training_folders(root, run)[0].glob(f"VoxelSpacing*/{tomo_type}.*"):
+        if other != target or not _same_tomogram(target, source, mode):
+            raise InputError(refusal.format(other))
+    picks = training_folders(root, run)[1] / "Picks"
+    there = {path.stem: path for path in picks.glob("*.json")}
+    # Particles may come one command at a time.
+    for name in sorted(set(there) & set(points)):
+        if not _same_points(there[name], points[name]):
+            raise InputError(refusal.format(there[name]))
+    if mode != TO_ZARR:
+        _check_reading(source, target)
+
+
+def _same_tomogram(target: Path, source: Tomogram, mode: str) -> bool:
+    if mode == TO_ZARR:
+        return np.array_equal(open_tomogram(target).read(), source.read())
+    if not target.exists():
+        return False
+    is_same_file = target.resolve() == source.path.resolve()
+    return is_same_file if mode == LINK else is_same_file or content_hash(target) == content_hash(source.path)
+
+
+def _same_points(path: Path, points: np.ndarray) -> bool:
+    old = read_picks(path).coordinates_zyx_angstrom
+    return old.shape == points.shape and np.allclose(old, points, rtol=0, atol=1e-3)
+
+
+def _check_reading(source: Tomogram, target: Path) -> None:
+    """What stays as it is must be read with the voxel size that the picks were converted with."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / target.parent.name / target.name
+        link.parent.mkdir()
+        link.symlink_to(source.path.resolve())
+        mend = f"reads otherwise than with {source.voxel_spacing_angstrom:g} angstrom per voxel; add --to_zarr"
+        try:
+            found = open_tomogram(link).voxel_spacing_angstrom
+        except InputError as error:
+            raise InputError(f"{source.path}: {mend}") from error
+        if abs(found / source.voxel_spacing_angstrom - 1) > 1e-3:
+            raise InputError(f"{source.path}: {mend}, since the file says {found:g}")
+
+
+def write_run(
+    root: Path, run: str, source: Tomogram, points: Mapping[str, np.ndarray], *, tomo_type: str, mode: str
+) -> None:
+    """Write the tomogram (a link, a copy or zarr) and one picks file a particle; what is there stays."""
+    target = tomogram_target(root, run, source, tomo_type=tomo_type, mode=mode)
+    if not target.exists():
+        # A link to a tomogram that has moved goes.
+        target.unlink(missing_ok=True)
+        _write_tomogram(target, source, mode)
+    for name, coordinates in points.items():
+        path = training_folders(root, run)[1] / "Picks" / f"{name}.json"
+        if not path.exists():
+            write_picks(path, particle_name=name, run_name=run, coordinates_zyx_angstrom=coordinates)
+
+
+def _write_tomogram(target: Path, source: Tomogram, mode: str) -> None:
+    if mode == LINK:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source.path.resolve())
+        except OSError as error:
+            raise InputError(f"cannot link {target}: {error.strerror}; give --copy, or another --output_dir") from error
+        return
+    with atomic_path(target) as temporary:
+        if mode == TO_ZARR:
+            write_pyramid(temporary, source.read(), source.voxel_spacing_angstrom)
+        elif source.path.is_dir():
+            shutil.copytree(source.path, temporary)
+        else:
+            shutil.copyfile(source.path, temporary)

@@ -1,0 +1,128 @@
+"""Points as a file of another program holds them, and how they become angstrom of a tomogram."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from errors import InputError
+
+# The units a reader may name; see PointGroup.
+ANGSTROM, CENTRED_ANGSTROM, MAP_ANGSTROM = "angstrom", "centred angstrom", "angstrom of the map"
+PIXELS, UNBINNED_PIXELS, CENTRED_PIXELS = "pixels", "unbinned pixels", "centred pixels"
+UNSAID = "a unit that the file does not say"
+IN_PIXELS = (PIXELS, UNBINNED_PIXELS, UNSAID)
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """The points of one tomogram and one particle in one file.
+
+    Attributes
+    ----------
+    path : the file.
+    coordinates_xyz : (N, 3) in ``unit``; pixel 0 is the first voxel, pixel i lies at i times the pixel size.
+    unit : ``angstrom`` from the centre of the first voxel; ``centred angstrom`` from the middle n / 2 of the volume;
+        ``angstrom of the map``, which counts the origin in the MRC header; ``pixels`` of ``pixel_size_angstrom``, else
+        of the tomogram; ``unbinned pixels``, the same but never of the tomogram; ``centred pixels`` from voxel n // 2.
+    tomogram_name, particle_name : as written, None where the file has none.
+    scores : (N,), or None.
+    pixel_size_angstrom : of the pixels, where the file knows it.
+    shifts_xyz_angstrom : (N, 3) to be added once the coordinates are angstrom, or None.
+    volume_size_xyz_angstrom : of the volume that the centred coordinates refer to; None: the tomogram.
+    """
+
+    path: Path
+    coordinates_xyz: np.ndarray
+    unit: str
+    tomogram_name: str | None = None
+    particle_name: str | None = None
+    scores: np.ndarray | None = None
+    pixel_size_angstrom: float | None = None
+    shifts_xyz_angstrom: np.ndarray | None = None
+    volume_size_xyz_angstrom: tuple[float, float, float] | None = None
+
+
+def coordinates_zyx_angstrom(
+    group: PointGroup,
+    *,
+    shape_zyx: tuple[int, int, int],
+    voxel_spacing_angstrom: float,
+    pixel_size_angstrom: float | None = None,
+    map_origin_xyz_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> np.ndarray:
+    """(N, 3) zyx in angstrom; voxel i of the tomogram lies at i * voxel_spacing_angstrom.
+
+    Parameters
+    ----------
+    pixel_size_angstrom : of the coordinates' pixels; overrides what the file says.
+    map_origin_xyz_angstrom : origin in the tomogram's MRC header, for ``angstrom of the map``.
+
+    Raises
+    ------
+    InputError : the coordinates are in pixels of a size that nobody knows, or not finite.
+    """
+    points = np.asarray(group.coordinates_xyz, dtype=np.float64).reshape(-1, 3)
+    size_xyz = np.array(shape_zyx[::-1], dtype=np.float64)
+    pixel = pixel_size_angstrom or group.pixel_size_angstrom
+    if group.unit == CENTRED_ANGSTROM:
+        whole = group.volume_size_xyz_angstrom
+        points = points + (size_xyz * voxel_spacing_angstrom if whole is None else np.asarray(whole)) / 2
+    elif group.unit == MAP_ANGSTROM:
+        points = points - np.asarray(map_origin_xyz_angstrom)
+    elif group.unit == CENTRED_PIXELS:
+        points = points * (pixel or voxel_spacing_angstrom) + size_xyz // 2 * voxel_spacing_angstrom
+    elif group.unit in IN_PIXELS:
+        if pixel is None and group.unit != PIXELS:
+            raise InputError(
+                f"{group.path}: coordinates in {group.unit}; give the size of their pixels with --coords_angpix "
+                "(1 where they are angstrom), or with --binning how much the tomogram is binned against them"
+            )
+        points = points * (pixel or voxel_spacing_angstrom)
+    if group.shifts_xyz_angstrom is not None:
+        points = points + group.shifts_xyz_angstrom
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0]) + 1
+        raise InputError(f"{group.path}: point {row} has a coordinate that is no finite number; mend or remove it")
+    return points[:, ::-1].copy()
+
+
+def split_groups(
+    path: Path,
+    coordinates_xyz: np.ndarray,
+    unit: str,
+    *,
+    tomogram_names: list[str | None],
+    particle_names: list[str | None],
+    scores: np.ndarray | None = None,
+    shifts_xyz_angstrom: np.ndarray | None = None,
+    pixel_sizes_angstrom: list[float | None] | None = None,
+    volume_sizes_xyz_angstrom: dict[str, tuple[float, float, float]] | None = None,
+) -> list[PointGroup]:
+    """One group for each pair of tomogram and particle (and pixel size), in the order of their first rows."""
+    pixels = pixel_sizes_angstrom or [None] * len(coordinates_xyz)
+    rows: dict[tuple, list[int]] = {}
+    for index, key in enumerate(zip(tomogram_names, particle_names, pixels, strict=True)):
+        rows.setdefault(key, []).append(index)
+    return [
+        PointGroup(
+            path,
+            coordinates_xyz[chosen],
+            unit,
+            tomogram_name=tomogram,
+            particle_name=particle,
+            scores=None if scores is None else scores[chosen],
+            pixel_size_angstrom=pixel,
+            shifts_xyz_angstrom=None if shifts_xyz_angstrom is None else shifts_xyz_angstrom[chosen],
+            volume_size_xyz_angstrom=(volume_sizes_xyz_angstrom or {}).get(tomogram),
+        )
+        for (tomogram, particle, pixel), chosen in rows.items()
+    ]
+
+
+def read_text(path: Path) -> str:
+    """The text of a file without byte order mark, every line end a newline; InputError where it is no text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error}); export it again") from error

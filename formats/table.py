@@ -1,0 +1,110 @@
+"""Tables as people write them: CSV, TSV, the challenge's submission, napari's points.
+
+The challenge's columns experiment and particle_type mean angstrom; napari's axis-0, axis-1, axis-2 are voxels z, y, x;
+columns named x_angstrom, x_nm or x_voxels say it; a plain x says no unit.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from errors import InputError
+from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, read_text, split_groups
+
+TOMOGRAM_COLUMNS = (
+    "experiment",
+    "tomogram",
+    "tomo",
+    "tomo_name",
+    "tomogram_name",
+    "tomo_id",
+    "run",
+    "run_name",
+    "tomoname",
+)
+PARTICLE_COLUMNS = (
+    "particle_type",
+    "particle",
+    "class",
+    "class_name",
+    "label",
+    "type",
+    "object",
+    "protein",
+    "particle_name",
+)
+SCORE_COLUMNS = ("score", "confidence", "probability", "cc", "ccc")
+# Column of x -> unit and factor; y and z are named alike.
+UNITS = {"angstrom": (ANGSTROM, 1.0), "ang": (ANGSTROM, 1.0), "a": (ANGSTROM, 1.0), "nm": (ANGSTROM, 10.0)}
+UNITS |= dict.fromkeys(("voxels", "voxel", "vox", "pixels", "pixel", "px"), (PIXELS, 1.0))
+NAPARI = ("axis-2", "axis-1", "axis-0")
+SUFFIXES = (".csv", ".tsv", ".txt")
+
+
+def recognises(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read(path: Path) -> list[PointGroup]:
+    """InputError names the line of a value that is no number, or the columns where x, y, z are not found."""
+    table = _table(path)
+    columns, unit, factor = _coordinate_columns(path, table)
+    points = np.stack([_numbers(path, table, column) for column in columns], axis=1) * factor
+    tomogram, particle, score = (_first(table, names) for names in (TOMOGRAM_COLUMNS, PARTICLE_COLUMNS, SCORE_COLUMNS))
+    nothing = [None] * len(table)
+    return split_groups(
+        path,
+        points,
+        unit,
+        tomogram_names=nothing if tomogram is None else list(table[tomogram]),
+        particle_names=nothing if particle is None else list(table[particle]),
+        scores=None if score is None else pd.to_numeric(table[score], errors="coerce").to_numpy(dtype=np.float64),
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    text = read_text(path)
+    head = text.partition("\n")[0]
+    separator = next((mark for mark in ("\t", ";", ",") if mark in head), r"\s+")
+    try:
+        # Names such as 001 or NA are names.
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a readable table ({str(error).strip()}); export it again") from error
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    return table.map(str.strip)
+
+
+def _coordinate_columns(path: Path, table: pd.DataFrame) -> tuple[tuple[str, ...], str, float]:
+    there = set(table.columns)
+    if set(NAPARI) <= there:
+        return NAPARI, PIXELS, 1.0
+    if {"x", "y", "z"} <= there:
+        is_challenge = {"experiment", "particle_type"} <= there
+        return ("x", "y", "z"), ANGSTROM if is_challenge else UNSAID, 1.0
+    for name, (unit, factor) in UNITS.items():
+        if {f"{axis}_{name}" for axis in "xyz"} <= there:
+            return tuple(f"{axis}_{name}" for axis in "xyz"), unit, factor
+    raise InputError(f"{path}: no columns x, y, z; there are: {', '.join(table.columns)}; rename them")
+
+
+def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in table.columns), None)
+
+
+def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        line = int(np.flatnonzero(~np.isfinite(values))[0]) + 2  # the header is line 1
+        raise InputError(f"{path}, line {line}: {column} is no finite number; mend or remove the line")
+    return values
+
+
+def read_name_map(path: Path) -> dict[str, str]:
+    """Name in the picks -> name meant, of a CSV with a header and two columns."""
+    table = _table(path)
+    if table.shape[1] != 2:
+        raise InputError(f"{path}: {table.shape[1]} columns; needed are two: name in the picks, name meant")
+    return dict(table.itertuples(index=False, name=None))

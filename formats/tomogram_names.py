@@ -1,0 +1,59 @@
+"""Which tomogram a name in a picks file means: programs add endings to a tilt series' name, and take them away."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.tomogram import TOMOGRAM_SUFFIXES
+from errors import InputError
+
+ENDINGS = (*TOMOGRAM_SUFFIXES, ".ome", ".ali", ".tomostar", ".tbl", ".hdf")
+# What reconstruction programs put before and behind the name of the tilt series.
+ADDED = r"^rec_|_Vol$|_rec$|_full_rec$|_ali$|_\d+(\.\d+)?Apx$|_bin\d+$"
+
+
+def written_stem(name: str) -> str:
+    """The last part of a path (of any system) without the endings of tomogram files."""
+    stem = re.split(r"[\\/]", name.strip())[-1]
+    while ending := next((e for e in ENDINGS if stem.lower().endswith(e) and len(stem) > len(e)), None):
+        stem = stem[: -len(ending)]
+    return stem
+
+
+def series_name(name: str) -> str:
+    """The name of the tilt series: ``TS_01`` of ``rec_TS_01_10.00Apx.mrc`` or ``TS_01.tomostar``; its case is kept."""
+    stem = written_stem(name)
+    while (shorter := re.sub(ADDED, "", stem)) not in (stem, ""):
+        stem = shorter
+    return stem
+
+
+def run_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name of the run -> tomogram; InputError where two tomograms would have one name."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = series_name(path.name)
+        if name in named:
+            raise InputError(f"{named[name]} and {path} are both run {name!r}; give one of them, or rename one")
+        named[name] = path
+    return named
+
+
+def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
+    """The run that a name in a picks file means, None where there is none.
+
+    Without a name in the file, the file's own name tells it, else its folder's, else there is a single run.
+    InputError where the file's name holds those of several runs.
+    """
+    if name is not None:
+        stems = (written_stem(name), series_name(name))
+        return next((stem for stem in stems if stem in runs), None)
+    for place in (path.name.rsplit(".", 1)[0], path.parent.name):
+        found = [run for run in runs if re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9])", place)]
+        # TS_1 stands in TS_1_2, too: the longest is meant, if it holds the others.
+        longest = max(found, key=len, default=None)
+        if any(run not in longest for run in found):
+            raise InputError(f"{path}: names the tomograms {', '.join(found)}; give each tomogram a file of its own")
+        if longest is not None:
+            return longest
+    return runs[0] if len(runs) == 1 else None

@@ -1,0 +1,237 @@
+"""One's own tomograms and picks into the layout that train.py, prepare_mask_czi.py and eval_public_czi.py read.
+
+    python import_dataset.py --tomograms tomograms --picks particles.star --particle ribosome --output_dir mine
+    python import_dataset.py --tomograms "rec/*.mrc" --picks models --particle spike --radius spike=90 --output_dir mine
+    python import_dataset.py --copick_config config.json --tomo_type wbp --output_dir mine
+
+Picks: STAR of RELION 3 to 5 and WarpTools, CSV and TSV, copick, portal ndjson, IMOD, Dynamo, EMAN2, ChimeraX. Writes
+{output_dir}/train, particles.json (the table of the particles) and overlays/{run}.png: look at these first.
+"""
+
+import argparse
+import shlex
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import config
+from command_line import run_script
+from data.picks import picks_table
+from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
+from errors import InputError
+from formats import FORMATS, read_points
+from formats.copick_project import CopickProject, read_project
+from formats.dataset import COPY, LINK, TO_ZARR, Assignment, assign, check_run, without_outside, write_run
+from formats.input_files import find_picks, find_tomograms
+from formats.particle_rows import parse_radii, particle_rows, read_rows, table_name, write_rows
+from formats.plausibility import check_inside, darkness, density_verdict, wrong_places
+from formats.table import read_name_map
+from formats.tomogram_names import run_names
+from particle_config import Particle
+
+# Runs whose voxels are read, for the pictures and the check of the grey values.
+LOOKED_AT = 3
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--tomograms", nargs="+", help="MRC or zarr: files, globs, folders, or a text file that lists them"
+    )
+    data.add_argument("--picks", nargs="+", help="files, globs or folders")
+    data.add_argument("--copick_config", type=Path, help="config JSON of a copick project, instead of the two")
+    data.add_argument(
+        "--output_dir", type=Path, required=True, help="the data set; the same command adds nothing twice"
+    )
+    data.add_argument(
+        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="name of these tomograms; of a copick project, which"
+    )
+    data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    data.add_argument("--copy", action="store_true", help="copy the tomograms instead of linking to them")
+    data.add_argument("--to_zarr", action="store_true", help="write the tomograms as zarr instead of linking to them")
+    picks = parser.add_argument_group("picks")
+    picks.add_argument("--picks_format", choices=list(FORMATS), help="of all files; default: recognised for each")
+    picks.add_argument("--tomograms_star", type=Path, help="of RELION, for sizes; default: the one beside the picks")
+    picks.add_argument("--binning", type=float, help="tomogram voxel / pixel of the coordinates")
+    picks.add_argument("--coords_angpix", type=float, help="angstrom per pixel of the coordinates; 1 if in angstrom")
+    picks.add_argument("--particle", help="name of the particle in files that name none")
+    picks.add_argument("--radius", nargs="+", default=[], metavar="NAME=ANGSTROM", help="of particles not known here")
+    picks.add_argument("--name_map", type=Path, help="CSV, two columns with a header: name in the picks, name meant")
+    picks.add_argument("--copick_user", help="whose picks of a copick project")
+    picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
+    return parser
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """InputError for flags that contradict each other or have no meaning together."""
+    if (args.copick_config is None) == (args.tomograms is None and args.picks is None):
+        raise InputError("give either --tomograms and --picks, or --copick_config")
+    if args.copick_config is None and (args.tomograms is None or args.picks is None):
+        raise InputError("--tomograms and --picks belong together; give both")
+    only_files = ("picks_format", "tomograms_star", "particle", "binning", "coords_angpix")
+    without = only_files if args.copick_config is not None else ("copick_user",)
+    if given := [name for name in without if getattr(args, name) is not None]:
+        raise InputError(f"--{given[0]} has no meaning with {'--copick_config' if args.copick_config else '--picks'}")
+    if args.copy and args.to_zarr:
+        raise InputError("--copy and --to_zarr exclude each other; give one")
+    if args.binning is not None and args.coords_angpix is not None:
+        raise InputError("--binning and --coords_angpix say the same thing twice; give one")
+    for name in ("binning", "coords_angpix"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"--{name} {value:g} must be above 0")
+    if args.voxel_spacing is not None:
+        check_voxel_spacing(args.voxel_spacing)
+
+
+def read_inputs(args: argparse.Namespace) -> CopickProject:
+    """Tomograms and points, of a copick project or of files."""
+    if args.copick_config is not None:
+        return read_project(args.copick_config, tomo_type=args.tomo_type, user=args.copick_user)
+    paths = find_picks(args.picks)
+    tomograms = run_names(find_tomograms(args.tomograms))
+    groups = [
+        group
+        for path in tqdm(paths, desc="picks", unit="file", disable=None)
+        for group in read_points(path, format_name=args.picks_format, tomograms_star=args.tomograms_star)
+    ]
+    return CopickProject(tomograms, groups, {})
+
+
+def look_at(
+    run: str, tomogram: Tomogram, points: Mapping[str, np.ndarray], particles: tuple[Particle, ...], picture: Path
+) -> dict[str, np.ndarray]:
+    """Draw a run; return the darkness of its picks as they are ("") and with each usual mistake mended."""
+    from evaluation.overlays import save_overlay
+
+    volume, spacing = tomogram.read(), tomogram.voxel_spacing_angstrom
+    table = pd.concat([picks_table(run, name, p) for name, p in points.items()], ignore_index=True)
+    drawn = [particle for particle in particles if particle.name in points]
+    save_overlay(picture, volume, picks=table, truth=None, voxel_spacing_angstrom=spacing, particles=drawn, title=run)
+    mends = {"": lambda p: p, **wrong_places(volume.shape, spacing)}
+    return {
+        cause: np.concatenate([darkness(volume, mend(points[p.name]), spacing, p.radius_angstrom) for p in drawn])
+        for cause, mend in mends.items()
+    }
+
+
+def as_particles(rows: list[dict]) -> tuple[Particle, ...]:
+    return tuple(
+        Particle(row["name"], row["radius_angstrom"], row["score_weight"], row["label"], row["color"]) for row in rows
+    )
+
+
+def next_commands(root: Path, tomo_type: str) -> str:
+    folder = shlex.quote(str(root.absolute()))
+    kind = "" if tomo_type == config.TRAINING_TOMO_TYPES[0] else f" --tomo_type {shlex.quote(tomo_type)}"
+    training_kind = kind.replace("--tomo_type", "--training_tomo_types")
+    return (
+        f"next:\n  export ETFINDER_PARTICLES={shlex.quote(str(root.absolute() / 'particles.json'))}\n"
+        f"  python prepare_mask_czi.py --data_root {folder}{kind} --save_plots\n"
+        f"  python train.py --data_root {folder}{training_kind}"
+    )
+
+
+def report(points: Mapping[str, Mapping[str, np.ndarray]], outside: Mapping[str, int]) -> None:
+    names = sorted({name for by_particle in points.values() for name in by_particle})
+    rows = [
+        {"run": run, **{name: len(by.get(name, ())) for name in names}, "outside": outside[run]}
+        for run, by in points.items()
+    ]
+    print(pd.DataFrame(rows).to_string(index=False))
+    if any(outside.values()):
+        warnings.warn(
+            f"{sum(outside.values())} picks outside of their tomogram are left out "
+            f"({', '.join(run for run, count in outside.items() if count)}); are voxel size and names right?",
+            stacklevel=2,
+        )
+
+
+def some(names) -> str:
+    """The first five names, in words."""
+    listed = sorted(set(names))
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+
+
+def report_unmatched(names_in_picks: set[str], tomograms: list[str]) -> None:
+    if names_in_picks:
+        warnings.warn(f"picks without a tomogram, left out: {', '.join(sorted(names_in_picks))}", stacklevel=2)
+    if tomograms:
+        warnings.warn(f"tomograms without picks, left out: {', '.join(tomograms)}", stacklevel=2)
+
+
+def check_by_sight(points, tomograms, particles, folder: Path, *, bright: bool) -> None:
+    """Pictures of the first runs, and whether their picks lie on particles, in a sentence."""
+    values: dict[str, list[np.ndarray]] = {}
+    for run in [run for run, by in points.items() if any(map(len, by.values()))][:LOOKED_AT]:
+        picture = folder / f"{run}.png"
+        for cause, found in look_at(run, tomograms[run], points[run], particles, picture).items():
+            values.setdefault(cause, []).append(found)
+        print(f"picture: {picture}")
+    is_plausible, words = density_verdict({c: np.concatenate(v) for c, v in values.items()}, bright=bright)
+    print(words) if is_plausible else warnings.warn(words, stacklevel=2)
+
+
+def convert(args: argparse.Namespace, inputs: CopickProject, tomograms: Mapping[str, Tomogram]) -> Assignment:
+    """The picks in angstrom; InputError where none fit a tomogram or most lie outside of theirs."""
+    assigned = assign(
+        inputs.groups,
+        tomograms,
+        particle=args.particle,
+        name_map=read_name_map(args.name_map) if args.name_map else None,
+        pixel_size_angstrom=args.coords_angpix,
+        binning=args.binning,
+    )
+    if not inputs.groups or not any(len(group.coordinates_xyz) for group in inputs.groups):
+        raise InputError("the picks files hold no points; export them again")
+    if not assigned.points:
+        raise InputError(
+            f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
+            "give --name_map"
+        )
+    joined = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
+    check_inside(joined, {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined})
+    return assigned
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    check_arguments(args)
+    radii, root = parse_radii(args.radius), args.output_dir
+    inputs = read_inputs(args)
+    tomograms = {
+        run: open_tomogram(path, voxel_spacing_angstrom=args.voxel_spacing) for run, path in inputs.tomograms.items()
+    }
+    assigned = convert(args, inputs, tomograms)
+    kept = {run: without_outside(by, tomograms[run]) for run, by in assigned.points.items()}
+    points = {run: by for run, (by, _) in kept.items()}
+    names = [name for by in points.values() for name in by]
+    if unused := sorted(set(radii) - set(names)):
+        raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
+    rows = particle_rows(
+        names,
+        radii_angstrom=radii,
+        given_rows={table_name(name): row for name, row in inputs.rows.items()},
+        existing_rows=read_rows(root / "particles.json"),
+    )
+    how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
+    for run, by in points.items():
+        check_run(root, run, tomograms[run], by, **how)
+    for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
+        write_run(root, run, tomograms[run], by, **how)
+    write_rows(root / "particles.json", rows)
+    report(points, {run: outside for run, (_, outside) in kept.items()})
+    report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
+    check_by_sight(points, tomograms, as_particles(rows), root / "overlays", bright=args.invert)
+    print(next_commands(root, args.tomo_type))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,211 @@
+"""Every reader against a file by the library that owns the format, or by hand, and positions computed by hand."""
+
+import json
+import struct
+
+import dynamotable
+import imodmodel
+import numpy as np
+import pandas as pd
+import pytest
+import starfile
+
+from errors import InputError
+from formats import FORMATS, format_of, read_points
+from formats.point_groups import PointGroup, coordinates_zyx_angstrom
+
+SPACING = 10.0
+EVEN, ODD = (20, 40, 60), (21, 41, 61)  # z, y, x
+# Voxels x, y, z: a corner, the middle, off the grid.
+VOXELS = np.array([[0.0, 0.0, 0.0], [30.0, 20.0, 10.0], [11.25, 7.5, 3.0]])
+
+
+def zyx(group, shape=EVEN, **more):
+    return coordinates_zyx_angstrom(group, shape_zyx=shape, voxel_spacing_angstrom=SPACING, **more)
+
+
+def expected(voxels_xyz=VOXELS):
+    return voxels_xyz[:, ::-1] * SPACING
+
+
+def star_file(path, particles, optics=None):
+    blocks = {} if optics is None else {"optics": pd.DataFrame(optics)}
+    starfile.write({**blocks, "particles": pd.DataFrame(particles)}, path)
+    return path
+
+
+def columns(names, values):
+    return dict(zip(names, np.asarray(values).T, strict=True))
+
+
+CENTRED = [f"rlnCenteredCoordinate{a}Angst" for a in "XYZ"]
+PLAIN = [f"rlnCoordinate{a}" for a in "XYZ"]
+
+
+# --- STAR ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape", [EVEN, ODD], ids=["even", "odd"])
+def test_relion5_counts_from_a_true_half(tmp_path, shape):
+    centred = (VOXELS - np.array(shape[::-1]) / 2) * SPACING
+    path = star_file(tmp_path / "p.star", {"rlnTomoName": ["001"] * 3, **columns(CENTRED, centred)})
+    [group] = read_points(path)
+    assert group.tomogram_name == "001"
+    np.testing.assert_allclose(zyx(group, shape), expected(), atol=1e-3)
+
+
+def test_relion5_takes_the_size_of_the_unbinned_volume(tmp_path):
+    """241 unbinned pixels of 2.5 angstrom: 602.5, not the 600 of the binned tomogram."""
+    series = {"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [2.5]}
+    series |= {"rlnTomoSizeX": [241], "rlnTomoSizeY": [161], "rlnTomoSizeZ": [81]}
+    starfile.write({"global": pd.DataFrame(series)}, tmp_path / "tomograms.star")
+    path = star_file(tmp_path / "p.star", {"rlnTomoName": ["TS_1"], **columns(CENTRED, [[0.0, 0.0, 0.0]])})
+    [group] = read_points(path)
+    np.testing.assert_allclose(zyx(group), [[81 * 1.25, 161 * 1.25, 241 * 1.25]])
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (90, 0, 0)], ids=["straight", "turned"])
+def test_relion4_unbinned_pixels_and_origins(tmp_path, angles):
+    """A turn of the subtomogram by rot = 90 carries an origin along x to -y."""
+    table = {"rlnTomoName": ["TS_1"], "rlnOpticsGroup": [1], **columns(PLAIN, [[100.0, 60.0, 40.0]])}
+    table |= columns(["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"], [[4.0, 0.0, 1.0]])
+    table |= columns([f"rlnTomoSubtomogram{a}" for a in ("Rot", "Tilt", "Psi")], [angles])
+    path = star_file(tmp_path / "p.star", table, {"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [2.5]})
+    [group] = read_points(path)
+    shifted = [99.0, 150.0, 246.0] if angles == (0, 0, 0) else [99.0, 154.0, 250.0]
+    np.testing.assert_allclose(zyx(group), [shifted], atol=1e-6)
+
+
+def test_relion4_without_a_pixel_size_asks_for_it(tmp_path):
+    [group] = read_points(star_file(tmp_path / "p.star", {"rlnTomoName": ["a"], **columns(PLAIN, [[8.0, 4.0, 2.0]])}))
+    with pytest.raises(InputError, match="--coords_angpix"):
+        zyx(group)
+    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=2.5), [[5, 10, 20]])
+
+
+@pytest.mark.parametrize("name", ["TS_01.tomostar", "TS_01_Vol.mrc"])
+def test_warp_and_relion3_are_pixels_of_the_tomogram(tmp_path, name):
+    [group] = read_points(star_file(tmp_path / "p.star", {"rlnMicrographName": [name] * 3, **columns(PLAIN, VOXELS)}))
+    assert group.tomogram_name == name
+    np.testing.assert_allclose(zyx(group), expected())
+    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=5.0), expected() / 2)
+
+
+def test_a_star_file_with_byte_order_mark_and_crlf(tmp_path):
+    path = star_file(tmp_path / "p.star", {"rlnTomoName": ["001", "002", "002"], **columns(CENTRED, VOXELS)})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [(g.tomogram_name, len(g.coordinates_xyz)) for g in read_points(path)] == [("001", 1), ("002", 2)]
+
+
+# --- Tables -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("id,experiment,particle_type,x,y,z\n0,007,ribosome,10,20,30\n", "angstrom"),
+        ("\ufeffTomo;Class;X_nm;Y_nm;Z_nm\r\n007;ribosome;1;2;3\r\n", "angstrom"),
+        ("run\tparticle\tx_voxels\ty_voxels\tz_voxels\n007\tribosome\t1\t2\t3\n", "pixels"),
+        ("tomogram,label,index,axis-0,axis-1,axis-2\n007,ribosome,0,3,2,1\n", "pixels"),
+    ],
+    ids=["challenge", "nanometres", "voxels", "napari"],
+)
+def test_tables_as_people_write_them(tmp_path, text, unit):
+    (tmp_path / "p.csv").write_bytes(text.encode())
+    [group] = read_points(tmp_path / "p.csv")
+    assert (group.tomogram_name, group.particle_name, group.unit) == ("007", "ribosome", unit)
+    np.testing.assert_allclose(zyx(group), [[30, 20, 10]])
+
+
+def test_a_table_that_says_no_unit_is_asked_for_it(tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    [group] = read_points(tmp_path / "p.csv")
+    with pytest.raises(InputError, match=r"p\.csv.*--coords_angpix"):
+        zyx(group)
+    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=1.0), [[3, 2, 1]])
+
+
+def test_a_value_that_is_no_number_is_named_with_its_line(tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n1,,3\n")
+    with pytest.raises(InputError, match="line 3: y"):
+        read_points(tmp_path / "p.csv")
+
+
+# --- Other programs -----------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the other library
+def test_imod_models_begin_half_a_voxel_off_in_x_and_y(tmp_path):
+    points = VOXELS + np.array([0.5, 0.5, 0.0])
+    table = pd.DataFrame(points, columns=["x", "y", "z"]).assign(object_id=[0, 0, 1], contour_id=[0, 1, 0])
+    imodmodel.write(table, tmp_path / "p.mod")
+    first, second = read_points(tmp_path / "p.mod")
+    np.testing.assert_allclose(np.concatenate([zyx(first), zyx(second)]), expected(), atol=1e-4)
+    np.savetxt(tmp_path / "p.coords", np.column_stack([[1, 1, 1], points]))
+    [group] = read_points(tmp_path / "p.coords")
+    np.testing.assert_allclose(zyx(group), expected(), atol=1e-4)
+
+
+def test_imod_object_names_and_chunks_between(tmp_path):
+    """A model written by its description: a chunk that means nothing here, then a named object."""
+    model = b"IMODV1.2" + bytes(232) + b"VIEW" + struct.pack(">i", 4) + bytes(4)
+    model += b"OBJT" + b"ribosome".ljust(176, b"\0") + b"CONT" + struct.pack(">iIii", 1, 0, 0, 0)
+    model += struct.pack(">3f", 1.5, 2.5, 3.0)
+    (tmp_path / "p.mod").write_bytes(model + b"IEOF")
+    [group] = read_points(tmp_path / "p.mod")
+    assert group.particle_name == "ribosome"
+    np.testing.assert_allclose(zyx(group), [[30, 20, 10]])
+    (tmp_path / "p.mod").write_bytes(model[:-6])
+    with pytest.raises(InputError, match="cut off"):
+        read_points(tmp_path / "p.mod")
+
+
+def test_dynamo_counts_from_one_and_shifts(tmp_path):
+    table = pd.DataFrame({"tag": [1, 2, 3], "tomo": [4, 4, 7], "dx": [0.0, 0.0, 0.25], "dy": 0.0, "dz": 0.0})
+    table = table.assign(**columns(["x", "y", "z"], VOXELS + 1 - [[0, 0, 0], [0, 0, 0], [0.25, 0, 0]]))
+    dynamotable.write(table, tmp_path / "p.tbl")
+    (tmp_path / "p.doc").write_text("4 /data/TS_4.mrc\n7 /data/TS_7.rec\n")
+    groups = read_points(tmp_path / "p.tbl")
+    assert [g.tomogram_name for g in groups] == ["/data/TS_4.mrc", "/data/TS_7.rec"]
+    np.testing.assert_allclose(np.concatenate([zyx(g) for g in groups]), expected(), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [EVEN, ODD], ids=["even", "odd"])
+def test_eman2_counts_from_the_middle_voxel(tmp_path, shape):
+    middle = np.array(shape[::-1]) // 2
+    boxes = [[*row, "manual", 0.5, 1] for row in ((VOXELS - middle) * 4).tolist()]
+    content = {"boxes_3d": boxes, "class_list": {"1": {"name": "ribosome"}}, "apix_unbin": 2.5}
+    (tmp_path / "TS_1_info.json").write_text(json.dumps(content))
+    [group] = read_points(tmp_path / "TS_1_info.json")
+    assert (group.tomogram_name, group.particle_name) == ("TS_1", "ribosome")
+    np.testing.assert_allclose(zyx(group, shape), expected())
+
+
+def test_chimerax_counts_the_origin_of_the_map(tmp_path):
+    markers = "".join(f'<marker id="{i}" x="{x}" y="{y}" z="{z}"/>' for i, (x, y, z) in enumerate(VOXELS * SPACING + 7))
+    (tmp_path / "p.cmm").write_text(f'<marker_set name="ribosome">{markers}</marker_set>')
+    [group] = read_points(tmp_path / "p.cmm")
+    np.testing.assert_allclose(zyx(group, map_origin_xyz_angstrom=(7, 7, 7)), expected())
+
+
+def test_portal_annotations_have_the_voxels_of_their_folder(tmp_path):
+    path = tmp_path / "TS_1/Reconstructions/VoxelSpacing5.000/Annotations/1/cytosolic_ribosome-1.0_point.ndjson"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"type": "point", "location": {"x": 2, "y": 4, "z": 6}}')
+    [group] = read_points(path)
+    assert (group.tomogram_name, group.particle_name) == ("TS_1", "cytosolic_ribosome")
+    np.testing.assert_allclose(zyx(group), [[30, 20, 10]])
+
+
+# --- Every format -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_no_such_file_is_one_error(tmp_path, name):
+    path = tmp_path / "broken"
+    path.write_bytes(b"\xff\xfe\x00 broken")
+    with pytest.raises(InputError, match="broken"):
+        read_points(path, format_name=name)
+
+
+def test_a_format_that_nobody_knows_names_the_flag(tmp_path):
+    (tmp_path / "p.xyz").write_text("1 2 3")
+    with pytest.raises(InputError, match="--picks_format"):
+        format_of(tmp_path / "p.xyz")
+
+
+def test_coordinates_that_are_not_finite_are_refused(tmp_path):
+    with pytest.raises(InputError, match="point 2"):
+        zyx(PointGroup(tmp_path / "p", np.array([[1.0, 2, 3], [1, np.nan, 3]]), "angstrom"))

@@ -1,0 +1,277 @@
+"""Tomograms and picks of other programs through import_dataset.py, and what its checks say of wrong ones."""
+
+import json
+import shlex
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import starfile
+
+import import_dataset
+import prepare_mask_czi
+from data.czi import find_runs
+from data.picks import truth_table, write_picks
+from errors import InputError
+from formats.input_files import find_tomograms
+from formats.tomogram_names import match_run, series_name
+
+SHAPE, SPACING, RADIUS = (20, 40, 60), 10.0, 40.0
+CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+# Voxels x, y, z, nowhere the mirror image of each other in y.
+CENTRES = {
+    "001": np.array([[8, 5, 6], [20, 8, 10], [33, 12, 9], [45, 6, 12], [52, 26, 8], [26, 29, 12.0]]),
+    "TS_02": np.array([[10, 7, 8], [25, 4, 11], [40, 13, 10], [51, 9, 7], [15, 29, 9], [44, 24.0, 12]]),
+}
+FILES = {"001": "rec_001.mrc", "TS_02": "TS_02_10.00Apx.rec"}
+QUIET = pytest.mark.filterwarnings("error")
+
+
+def write_tomogram(path, centres_xyz):
+    """Dark spheres in noise."""
+    grey = np.random.default_rng(len(path.name)).normal(size=SHAPE).astype(np.float32)
+    for centre in centres_xyz[:, ::-1]:
+        grey[np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - centre, axis=-1) <= RADIUS / SPACING] -= 3
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path) as file:
+        file.set_data(grey)
+        file.voxel_size = SPACING
+
+
+def write_star(path, centres, names=None):
+    points = np.concatenate([(c - np.array(SHAPE[::-1]) / 2) * SPACING for c in centres.values()])
+    column = [name for name, c in centres.items() for _ in c]
+    starfile.write({"particles": pd.DataFrame({"rlnTomoName": column} | dict(zip(CENTRED, points.T)))}, path)  # noqa: B905
+
+
+@pytest.fixture
+def project(tmp_path):
+    for run, centres in CENTRES.items():
+        write_tomogram(tmp_path / "tomograms" / FILES[run], centres)
+    write_star(tmp_path / "particles.star", CENTRES)
+    return tmp_path
+
+
+def run_import(project, *more, picks="particles.star", name="spike", radius=True):
+    words = ["--tomograms", project / "tomograms", "--picks", project / picks, "--output_dir", project / "out"]
+    words += ["--particle", name] if name else []
+    words += ["--radius", f"{name}={RADIUS:g}"] if radius else []
+    import_dataset.main([str(word) for word in (*words, *more)])
+
+
+def positions(root):
+    """Run -> (N, 3) voxels x, y, z, as the other scripts read them."""
+    found = {}
+    for run in find_runs(root, tomo_type="denoised"):
+        [path] = run.picks_dir.glob("*.json")
+        points = json.loads(path.read_text())["points"]
+        found[run.name] = np.array([[p["location"][axis] for axis in "xyz"] for p in points]) / SPACING
+    return found
+
+
+# --- The way through ----------------------------------------------------------------------------------
+@QUIET
+@pytest.mark.parametrize("flags", [[], ["--copy"], ["--to_zarr"]], ids=["link", "copy", "zarr"])
+def test_relion5_to_the_layout_and_twice_the_same(project, flags, capsys):
+    for _ in range(2):
+        run_import(project, *flags)
+    for run, points in positions(project / "out").items():
+        np.testing.assert_allclose(points, CENTRES[run], atol=1e-4)
+    path = find_runs(project / "out")[0].tomogram_paths["denoised"]
+    assert path.is_symlink() == (not flags) and path.suffix == (".zarr" if "--to_zarr" in flags else ".mrc")
+    [row] = json.loads((project / "out" / "particles.json").read_text())
+    assert {k: row[k] for k in ("name", "radius_angstrom", "label")} == {
+        "name": "spike",
+        "radius_angstrom": RADIUS,
+        "label": 1,
+    }
+    printed = capsys.readouterr().out
+    assert "as they should" in printed and f"export ETFINDER_PARTICLES={project / 'out' / 'particles.json'}" in printed
+    assert (project / "out" / "overlays" / "001.png").stat().st_size > 10_000
+
+
+@QUIET
+def test_known_names_keep_their_values_and_masks_can_be_made(project, capsys):
+    run_import(project, name="80S_Ribosome", radius=False)
+    [row] = json.loads((project / "out" / "particles.json").read_text())
+    assert (row["name"], row["radius_angstrom"]) == ("ribosome", 150.0)
+    assert len(truth_table(find_runs(project / "out"))) == 12
+    command = next(line for line in capsys.readouterr().out.splitlines() if "prepare_mask_czi.py" in line)
+    prepare_mask_czi.main(shlex.split(command)[2:])
+    assert len(list((project / "out" / "mask").rglob("*.npy"))) == 2
+
+
+def test_a_copick_project(project):
+    for run, centres in CENTRES.items():
+        folder = project / "static" / "ExperimentRuns" / run / "VoxelSpacing10.000"
+        folder.mkdir(parents=True)
+        (folder / "wbp.mrc").symlink_to(project / "tomograms" / FILES[run])
+        picks = project / "overlay" / "ExperimentRuns" / run / "Picks" / "anna_1_spike.json"
+        write_picks(picks, particle_name="spike", run_name=run, coordinates_zyx_angstrom=centres[:, ::-1] * SPACING)
+    one = {"name": "spike", "is_particle": True, "label": 5, "color": [255, 0, 16, 255], "radius": RADIUS}
+    roots = {"static_root": f"local://{project / 'static'}", "overlay_root": str(project / "overlay")}
+    config = project / "config.json"
+    objects = [{**one, "metadata": {"score_weight": 2.0}}, {"name": "membrane", "is_particle": False}]
+    config.write_text(json.dumps({"config_type": "filesystem", "pickable_objects": objects, **roots}))
+    words = ["--copick_config", str(config), "--tomo_type", "wbp", "--output_dir", str(project / "out")]
+    import_dataset.main(words)
+    [row] = json.loads((project / "out" / "particles.json").read_text())
+    wanted = {"name": "spike", "radius_angstrom": RADIUS, "score_weight": 2.0, "color": "#ff0010", "label": 1}
+    assert row == wanted
+    assert [run.name for run in find_runs(project / "out", tomo_type="wbp")] == ["001", "TS_02"]
+    config.write_text(config.read_text().replace("local://", "s3://"))
+    with pytest.raises(InputError, match="copick sync"):
+        import_dataset.main(words)
+
+
+# --- Wrong picks --------------------------------------------------------------------------------------
+def test_flipped_y_is_warned_of(project):
+    write_star(project / "particles.star", {run: np.abs([0, 39, 0] - c) for run, c in CENTRES.items()})
+    with pytest.warns(UserWarning, match="likely y is flipped"):
+        run_import(project)
+
+
+@QUIET
+def test_bright_particles_are_asked_for_and_then_fine(project, capsys):
+    for path in (project / "tomograms").iterdir():
+        with mrcfile.open(path, "r+") as file:
+            file.set_data(-file.data)
+    with pytest.raises(UserWarning, match="give --invert"):
+        run_import(project)
+    run_import(project, "--invert")
+    assert "brighter" in capsys.readouterr().out
+
+
+def test_a_pick_outside_is_left_out_and_named(project):
+    write_star(project / "particles.star", {"001": np.vstack([CENTRES["001"], [70, 5, 5]]), "TS_02": CENTRES["TS_02"]})
+    with pytest.warns(UserWarning, match=r"1 picks outside.*\(001\)"):
+        run_import(project)
+    assert len(positions(project / "out")["001"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("factor", "flags", "cause"),
+    [(4.0, [], "4 times too large"), (1.0, ["--binning", "0.25"], "4 times too large")],
+    ids=["forgotten", "wrong"],
+)
+def test_mostly_outside_is_an_error_with_the_likely_cause(project, factor, flags, cause):
+    rows = [f"{run},{x * factor},{y * factor},{z * factor}" for run, c in CENTRES.items() for x, y, z in c]
+    (project / "p.csv").write_text("\n".join(["tomogram,x_voxels,y_voxels,z_voxels", *rows]))
+    with pytest.raises(InputError, match=cause):
+        run_import(project, *flags, picks="p.csv")
+    assert not (project / "out").exists()
+    if not flags:
+        run_import(project, "--binning", "4", picks="p.csv")
+        np.testing.assert_allclose(positions(project / "out")["001"], CENTRES["001"])
+
+
+# --- Names --------------------------------------------------------------------------------------------
+def test_what_matched_nothing_is_named_on_both_sides(project):
+    write_star(project / "particles.star", {"001": CENTRES["001"], "TS_99": CENTRES["TS_02"]})
+    with pytest.warns() as told:
+        run_import(project)
+    text = " ".join(str(one.message) for one in told)
+    assert "picks without a tomogram, left out: TS_99" in text and "tomograms without picks, left out: TS_02" in text
+
+
+def test_a_name_map(project):
+    write_star(project / "particles.star", {"first": CENTRES["001"], "second": CENTRES["TS_02"]})
+    with pytest.raises(InputError, match=r"first, second.*001, TS_02.*--name_map"):
+        run_import(project)
+    (project / "map.csv").write_text("written,meant\nfirst,001\nsecond,TS_02\n")
+    run_import(project, "--name_map", project / "map.csv")
+    assert set(positions(project / "out")) == {"001", "TS_02"}
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("rec_TS_01.mrc", "TS_01"),
+        ("/data/TS_01_Vol.mrc", "TS_01"),
+        ("TS_01_10.00Apx.mrc.gz", "TS_01"),
+        ("C:\\tomo\\Ts_01.tomostar", "Ts_01"),
+        ("001", "001"),
+        ("TS_01_bin4.rec", "TS_01"),
+    ],
+    ids=["rec", "Vol", "Apx", "tomostar", "number", "bin"],
+)
+def test_names_of_tilt_series(written, name):
+    assert series_name(written) == name
+
+
+def test_a_file_without_names_belongs_to_the_tomogram_in_its_own(tmp_path):
+    assert match_run(None, tmp_path / "TS_1_2_spike.mod", ["TS_1", "TS_1_2", "TS_3"]) == "TS_1_2"
+    assert match_run(None, tmp_path / "TS_12.mod", ["TS_1", "TS_3"]) is None
+    with pytest.raises(InputError, match="of its own"):
+        match_run(None, tmp_path / "TS_1_and_TS_3.mod", ["TS_1", "TS_3"])
+
+
+def test_two_tomograms_of_one_name_are_ambiguous(project):
+    write_tomogram(project / "tomograms" / "001_Vol.mrc", CENTRES["001"])
+    with pytest.raises(InputError, match=r"001_Vol\.mrc.*run '001'"):
+        run_import(project)
+
+
+def test_tomograms_by_a_list_a_glob_and_a_folder(project):
+    (project / "list.txt").write_text("\ufefftomograms/rec_001.mrc\r\n\r\ntomograms/*.rec\r\n")
+    folder = project / "tomograms"
+    for words in ([project / "list.txt"], [folder], [folder / "*.mrc", folder / "TS*"]):
+        assert [path.name for path in find_tomograms([str(word) for word in words])] == sorted(FILES.values())
+    with pytest.raises(InputError, match="no such file"):
+        find_tomograms([str(project / "nowhere*")])
+
+
+def test_a_file_with_crlf_and_a_second_kind_of_picks_beside_it(project):
+    """A folder of a star file and a model: each gives its own points, repeated ones once."""
+    (project / "picks").mkdir()
+    (project / "particles.star").rename(project / "picks" / "p.star")
+    (project / "picks" / "TS_02.coords").write_text("10.5 7.5 8\r\n30.5 30.5 9\r\n")
+    with pytest.warns(UserWarning, match="1 points are given more than once"):
+        run_import(project, picks="picks")
+    assert len(positions(project / "out")["TS_02"]) == 7
+
+
+# --- Refusals -----------------------------------------------------------------------------------------
+def test_a_run_with_other_content_is_refused(project):
+    run_import(project)
+    write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
+    with pytest.raises(InputError, match=r"run 001 is in .* with other content"):
+        run_import(project)
+
+
+def test_a_second_particle_by_a_second_command(project):
+    """Files that name no particle come one at a time; the rows of the first stay."""
+    run_import(project)
+    write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
+    run_import(project, name="ribosome", radius=False)
+    rows = json.loads((project / "out" / "particles.json").read_text())
+    assert [(row["name"], row["label"]) for row in rows] == [("spike", 1), ("ribosome", 2)]
+    assert len(list(find_runs(project / "out")[0].picks_dir.glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--copy", "--to_zarr"], "exclude"),
+        (["--coords_angpix", "2"], "no picks file has coordinates in pixels"),
+        (["--binning", "0"], "above 0"),
+        (["--copick_user", "anna"], "no meaning"),
+        (["--voxel_spacing", "12"], "--to_zarr"),
+        (["--radius", "prion=3"], "no picks of it"),
+        (["--radius", "spike=x"], "NAME=ANGSTROM"),
+        (["--radius"], "expected"),
+    ],
+    ids=["copy", "angpix", "binning", "user", "spacing", "unused", "number", "empty"],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(project, flags, text):
+    radius = "--radius" not in flags
+    with pytest.raises((InputError, SystemExit)) as error:
+        run_import(project, *flags, radius=radius)
+    assert text in str(error.value) or isinstance(error.value, SystemExit)
+    assert not (project / "out").exists()
+
+
+def test_a_particle_without_radius_is_named(project):
+    with pytest.raises(InputError, match=r"--radius spike=ANGSTROM"):
+        run_import(project, radius=False)
