@@ -8,6 +8,8 @@ Picks: STAR of RELION 3 to 5 and WarpTools, CSV and TSV, copick, portal ndjson, 
 {output_dir}/train, particles.json (the table of the particles) and overlays/{run}.png: look at these first.
 """
 
+from command_line import run_script
+
 import argparse
 import shlex
 import warnings
@@ -19,7 +21,6 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from command_line import run_script
 from data.picks import picks_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
