@@ -88,6 +88,11 @@ def find_runs(
             f"no {wanted} in {root}: looked for {{split}}/static/ExperimentRuns/{{run}}/VoxelSpacing* "
             "and {run}/Reconstructions; point to the root of such a tree"
         )
+    for name in found:
+        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InputError(
+                f"{root}: the name of run {name!a} is not readable in this locale; set PYTHONUTF8=1 or a UTF-8 locale"
+            )
     runs = [found[name] for name in sorted(found)]
     if names is not None:
         unknown = [name for name in names if name not in found]

@@ -189,3 +189,12 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "train/static/ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.tif").write_text("")
     with pytest.raises(InputError, match=r"not readable as tomograms, convert to MRC or zarr: denoised\.tif"):
         find_runs(tmp_path, tomo_type="denoised")
+
+
+def test_a_name_that_this_locale_cannot_read_is_said(tmp_path):
+    try:
+        training_run(tmp_path, "TS_\udcc3")  # what Python makes of a letter in another encoding
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(InputError, match="PYTHONUTF8=1"):
+        find_runs(tmp_path)
