@@ -18,6 +18,9 @@ os.environ["MPLBACKEND"] = "Agg"
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
+    if sys.getfilesystemencoding() != "utf-8":  # a locale without letters for the names of files: start again with them
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     os.environ.setdefault(HUGE_PAGES, "1")
     for stream in (sys.stdout, sys.stderr):
         # Names of runs may hold letters that the terminal's encoding does not have.

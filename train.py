@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     check_patch_fits(labels, settings.patch_size_zyx)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}
     resumed_fold = None if resumed is None else check_resumable(resumed, settings, source.tomo_types[0], list(runs))
-    indices = scored_folds(chosen_folds(args, len(runs), resumed_fold), labels, all_wanted=wanted_folds(args) is None)
+    wanted, all_wanted = chosen_folds(args, len(runs), resumed_fold), wanted_folds(args) is None
+    indices = scored_folds(wanted, labels, source, all_wanted=all_wanted)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
     experiment_dir = experiment_folder(args)
@@ -159,8 +160,8 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
     return [resumed_fold, *(index for index in indices if index != resumed_fold)]
 
 
-def scored_folds(indices: list[int], labels: Sequence[Labels], *, all_wanted: bool) -> list[int]:
-    """The folds that have points to train on and points to be scored by.
+def scored_folds(indices: list[int], labels: Sequence[Labels], source: VolumeSource, *, all_wanted: bool) -> list[int]:
+    """The folds that have points to train on, and to hold out a tomogram of the first type with points to be scored by.
 
     Where all are wanted, those that cannot be scored are left out with a line; where they were named, InputError.
     """
@@ -172,10 +173,13 @@ def scored_folds(indices: list[int], labels: Sequence[Labels], *, all_wanted: bo
                 f"fold {index}: its training runs have no point inside their tomograms; "
                 "check their picks and --voxel_spacing"
             )
+        lacking = "points to be scored by"
         if any(p.score_weight > 0 and len(held_out.centres_zyx_voxels.get(p.label, ())) for p in PARTICLES):
-            scored.append(index)
-            continue
-        problem = f"fold {index} holds out {held_out.run_name}, which has no points to be scored by"
+            if source.tomo_types[0] in source.types_of(held_out.run):
+                scored.append(index)
+                continue
+            lacking = f"{source.tomo_types[0]} tomogram"
+        problem = f"fold {index} holds out {held_out.run_name}, which has no {lacking}"
         if not all_wanted:
             raise InputError(f"{problem}; choose other folds")
         say(f"{problem}: left out")
@@ -195,6 +199,11 @@ def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
     """One line for each thing about the data that the user should know of."""
     for lacking, names in grouped(source.left_out()).items():
         say(f"left out, without a {lacking}: {', '.join(names)} (folds count the other {len(labels)} runs)")
+    without = {
+        one.run_name: " or ".join(sorted(set(source.tomo_types) - set(source.types_of(one.run)))) for one in labels
+    }
+    for lacking, names in grouped({name: types for name, types in without.items() if types}).items():
+        say(f"patches of other types alone, without a {lacking} tomogram: {', '.join(names)}")
     for reason, names in grouped({one.run_name: one.painted_since for one in labels if one.painted_since}).items():
         say(f"warning: mask painted from the picks, since that in {source.mask_root} {reason}: {', '.join(names)}")
     for one in labels:

@@ -69,7 +69,8 @@ def find_runs(
     tomo_type : only runs that have this type, which then is a key of their ``tomogram_paths``. A portal run
         whose only tomogram has no metadata is taken for it, with a warning.
     names : only these runs; each must exist, and have the type.
-    split : ``train`` or ``test`` (training layout). A run in both is returned once, as the training run.
+    split : ``train`` or ``test`` (training layout). A run in both is returned once, as the training run. Runs of the
+        portal, which knows no such parts, are runs to train on.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def find_runs(
         raise InputError(f"data root {root} does not exist or is no folder; check the path")
     found: dict[str, Run] = {}
     for run in (*_training_runs(root), *_portal_runs(root)):
-        if split is None or run.split == split:
+        if split in (None, run.split) or (split == "train" and run.split == PORTAL_SPLIT):
             found.setdefault(run.name, run)
     if not found:
         wanted = f"{split} runs" if split else "runs"
@@ -90,9 +91,7 @@ def find_runs(
         )
     for name in found:
         if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise InputError(
-                f"{root}: the name of run {name!a} is not readable in this locale; set PYTHONUTF8=1 or a UTF-8 locale"
-            )
+            raise InputError(f"{root}: the name of run {name!a} is not written in UTF-8; rename its folder")
     runs = [found[name] for name in sorted(found)]
     if names is not None:
         unknown = [name for name in names if name not in found]

@@ -1,7 +1,7 @@
 """A run of the data set made ready for training: normalised tomograms, mask and particle centres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -90,7 +90,7 @@ class VolumeSource:
     ----------
     data_root : root of the training tree
     mask_root : folder with ``segmentations_{fraction}`` of prepare_mask_czi.py
-    tomo_types : read for every run, the first one validated on
+    tomo_types : trained on; of each run those that it has, the first of them validated on
     radius_fraction : of the target spheres; 0 for single voxels
     norm_percentiles : (lower, upper) in percent; None for the raw values of the tomograms
     cache_dir : where normalised tomograms are kept, see data/tomogram_cache.py
@@ -112,11 +112,8 @@ class VolumeSource:
     rescale: float | Literal["first"] | None = None
 
     def runs(self) -> list[Run]:
-        """The runs with a tomogram, and with a mask where masks are given; sorted by name."""
-        runs = find_runs(self.data_root, tomo_type=self.tomo_types[0], split="train")
-        for tomo_type in self.tomo_types[1:]:
-            for run in runs:
-                run.tomogram_path(tomo_type)
+        """The runs with a tomogram of any of the types, and with a mask where masks are given; sorted by name."""
+        runs = training_runs(self.data_root, self.tomo_types)
         if self.masks_given:
             folder = mask_folder(self.mask_root, self.radius_fraction)
             runs = [run for run in runs if self._mask_path(run).is_file()]
@@ -130,25 +127,30 @@ class VolumeSource:
 
     def left_out(self) -> dict[str, str]:
         """Training runs that :meth:`runs` leaves out -> what they lack."""
-        taken, first = {run.name for run in self.runs()}, self.tomo_types[0]
-        typed = {run.name for run in find_runs(self.data_root, tomo_type=first, split="train")}
+        taken, typed = ({run.name for run in one.runs()} for one in (self, replace(self, masks_given=False)))
+        lacking = f"{' or '.join(self.tomo_types)} tomogram"
         return {
-            run.name: f"mask in {self._mask_path(run).parent}" if run.name in typed else f"{first} tomogram"
+            run.name: f"mask in {self._mask_path(run).parent}" if run.name in typed else lacking
             for run in find_runs(self.data_root, split="train")
             if run.name not in taken
         }
+
+    def types_of(self, run: Run) -> list[str]:
+        """Of a run as :meth:`runs` gives it."""
+        return types_of(run, self.tomo_types)
 
     @cached_property
     def rescale_to_angstrom(self) -> float | None:
         """The voxel size that tomograms are resampled to; None: they are taken as they are."""
         if self.rescale != "first":
             return self.rescale
-        path = self.runs()[0].tomogram_path(self.tomo_types[0])
+        first = self.runs()[0]
+        path = first.tomogram_path(self.types_of(first)[0])
         return open_tomogram(path, voxel_spacing_angstrom=self.voxel_spacing_angstrom).voxel_spacing_angstrom
 
     def labels(self, run: Run) -> Labels:
         """What the picks of a run say; InputError for picks that are wrong and for given masks of other picks."""
-        tomogram = self._open(run)[self.tomo_types[0]]
+        tomogram = next(iter(self._open(run).values()))
         picks, spacing = read_run_picks(run.picks_dir, self.particles), tomogram.voxel_spacing_angstrom
         centres = {p.label: picks[p.name] / spacing for p in self.particles if p.name in picks}
         mask, painted_since = self._mask(run, tomogram, picks)
@@ -214,9 +216,9 @@ class VolumeSource:
                 voxel_spacing_angstrom=self.voxel_spacing_angstrom,
                 rescale_to_angstrom=self.rescale_to_angstrom,
             )
-            for tomo_type in self.tomo_types
+            for tomo_type in self.types_of(run)
         }
-        first = tomograms[self.tomo_types[0]]
+        first = next(iter(tomograms.values()))
         for other in tomograms.values():
             if other.shape_zyx != first.shape_zyx:
                 raise InputError(
@@ -224,6 +226,21 @@ class VolumeSource:
                     "tomogram types trained on together must share their grid"
                 )
         return tomograms
+
+
+def training_runs(data_root: Path, tomo_types: Sequence[str]) -> list[Run]:
+    """The runs with a tomogram of any of the types, sorted by name; InputError for a type that no run has."""
+    found: dict[str, Run] = {}
+    for tomo_type in tomo_types:
+        for run in find_runs(data_root, tomo_type=tomo_type, split="train"):
+            known = found[run.name].tomogram_paths if run.name in found else {}
+            found[run.name] = replace(run, tomogram_paths={**run.tomogram_paths, **known})
+    return [found[name] for name in sorted(found)]
+
+
+def types_of(run: Run, tomo_types: Sequence[str]) -> list[str]:
+    """Those of the types that a run of :func:`training_runs` has."""
+    return [tomo_type for tomo_type in tomo_types if tomo_type in run.tomogram_paths]
 
 
 def run_content(picks: Mapping[str, np.ndarray], tomogram: Tomogram) -> str:

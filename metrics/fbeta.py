@@ -134,7 +134,7 @@ class Score:
         ]
         for row in self.per_particle.itertuples():
             lines.append(
-                f"{row.Index:22s} {row.f4:7.4f} {row.precision:9.4f} {row.recall:7.4f} {row.f1:7.4f} "
+                f"{row.Index:22s} {row.f4:7.4f} {row.precision:9.3f} {row.recall:7.3f} {row.f1:7.3f} "
                 f"{row.true_positives:6g} {row.false_positives:6g} {row.false_negatives:6g} {row.weight:6g}"
             )
         lines.append(f"{'weighted F4':22s} {self.weighted:7.4f}   (mean over runs {self.mean_over_runs:.4f})")

@@ -14,6 +14,12 @@ atexit.register(shutil.rmtree, os.environ["ETFINDER_CACHE_DIR"], ignore_errors=T
 import make_phantom_dataset  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def no_run_id(monkeypatch):
+    """A training on several devices hands its name on to its processes; the next test is another training."""
+    monkeypatch.delenv("ETFINDER_RUN_ID", raising=False)
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory):
     """A tiny data set in both layouts: two training runs, one portal run without prepared picks."""

@@ -130,8 +130,9 @@ def test_no_root_no_runs(tmp_path):
     with pytest.raises(InputError, match=r"no runs in .*static/ExperimentRuns.*Reconstructions"):
         find_runs(tmp_path)
     portal_run(tmp_path, "TS_1")
-    with pytest.raises(InputError, match="no train runs"):
-        find_runs(tmp_path, split="train")
+    with pytest.raises(InputError, match="no test runs"):
+        find_runs(tmp_path, split="test")
+    assert [run.name for run in find_runs(tmp_path, split="train")] == ["TS_1"]  # it can be trained on
 
 
 def test_unknown_names_and_types_name_what_there_is(tmp_path):
@@ -191,10 +192,10 @@ def test_files_of_other_kinds_are_named(tmp_path):
         find_runs(tmp_path, tomo_type="denoised")
 
 
-def test_a_name_that_this_locale_cannot_read_is_said(tmp_path):
+def test_a_name_that_is_not_written_in_utf8_is_said(tmp_path):
     try:
         training_run(tmp_path, "TS_\udcc3")  # what Python makes of a letter in another encoding
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system takes no such names")
-    with pytest.raises(InputError, match="PYTHONUTF8=1"):
+    with pytest.raises(InputError, match="rename its folder"):
         find_runs(tmp_path)

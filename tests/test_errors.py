@@ -9,8 +9,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import mrcfile
+import numpy as np
 import pytest
 
+from data.picks import write_picks
 from errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +72,20 @@ def test_letters_that_the_terminal_does_not_have_end_no_script():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout == "TS \\xe9 \\udcc3\n", done.stderr
+
+
+def test_names_of_files_in_a_locale_that_has_no_letters_for_them(tmp_path):
+    folder = tmp_path / "train" / "static" / "ExperimentRuns" / "Kulturé" / "VoxelSpacing10.000"
+    folder.mkdir(parents=True)
+    with mrcfile.new(folder / "denoised.mrc") as file:
+        file.set_data(np.ones((16, 16, 16), np.float32))
+    picks = tmp_path / "train" / "overlay" / "ExperimentRuns" / "Kulturé" / "Picks" / "ribosome.json"
+    write_picks(picks, particle_name="ribosome", run_name="Kulturé", coordinates_zyx_angstrom=np.full((1, 3), 80.0))
+    variables = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "prepare_mask_czi.py"), "--data_root", str(tmp_path)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "Kulturé" in done.stdout.decode(), done.stderr.decode()

@@ -167,7 +167,15 @@ def test_given_masks_that_are_not_there(source):
 def test_a_run_without_the_type_of_tomogram_is_named(source):
     first, second = source.runs()
     shutil.rmtree(first.tomogram_path("denoised"))
-    assert source.runs() == [second] and source.left_out() == {first.name: "denoised tomogram"}
+    only = replace(source, tomo_types=("denoised",))
+    assert only.runs() == [second] and only.left_out() == {first.name: "denoised tomogram"}
+    both = replace(source, tomo_types=("denoised", "wbp"))
+    without, whole = both.runs()
+    assert both.left_out() == {} and without.name == first.name
+    assert both.types_of(without) == ["wbp"] and both.types_of(whole) == ["denoised", "wbp"]
+    assert [len(both.load(run).images) for run in (without, whole)] == [1, 2]
+    with pytest.raises(InputError, match=r"no run in .* has a tomogram of type 'dctf'"):
+        replace(source, tomo_types=("denoised", "dctf")).runs()
 
 
 def test_tomograms_are_normalised_once(source):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.czi import find_runs
+from data.czi import Run
 from data.picks import read_run_picks
 from data.thresholds import Hyperparameters
 from data.tomogram import open_tomogram
-from data.training_volume import check_same_content, run_content
+from data.training_volume import check_same_content, run_content, training_runs, types_of
 from detection.conditions import Conditions, found_in_training
 from errors import InputError
 from evaluation.training_use import unseen_by
@@ -71,20 +71,18 @@ class Experiment:
                 text = f"{self.name} was trained on {data_root}, taken as {data_root.resolve()}"
                 warnings.warn(f"{text}; if that is another data set, give --training_data_root", stacklevel=2)
             return
-        tomo_type = arguments["training_tomo_types"][0]
-        runs = {run.name: run for run in find_runs(data_root, tomo_type=tomo_type, split="train")}
-        now = {
-            name: run_content(
-                read_run_picks(runs[name].picks_dir, particles),
-                open_tomogram(
-                    runs[name].tomogram_path(tomo_type),
-                    voxel_spacing_angstrom=arguments.get("voxel_spacing"),
-                    rescale_to_angstrom=arguments.get("rescale"),
-                ),
+        tomo_types = arguments["training_tomo_types"]
+        runs = {run.name: run for run in training_runs(data_root, tomo_types)}
+
+        def content(run: Run) -> str:
+            tomogram = open_tomogram(
+                run.tomogram_path(types_of(run, tomo_types)[0]),
+                voxel_spacing_angstrom=arguments.get("voxel_spacing"),
+                rescale_to_angstrom=arguments.get("rescale"),
             )
-            for name in arguments["runs"]
-            if name in runs
-        }
+            return run_content(read_run_picks(run.picks_dir, particles), tomogram)
+
+        now = {name: content(runs[name]) for name in arguments["runs"] if name in runs}
         check_same_content(
             *(arguments["runs"], now, f"{data_root} is not what {self.name} was trained on"),
             "say where its training data is by --training_data_root",
