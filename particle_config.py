@@ -1,15 +1,21 @@
 """The particle table: add a particle by adding a row here, and nothing else.
 
-Radii and score weights are those of the CZII CryoET Object Identification challenge.
+Radii and score weights are those of the CZII CryoET Object Identification challenge. The environment variable
+ETFINDER_PARTICLES names a file whose rows take the place of these, see particle_file.py.
 """
 
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from errors import InputError
+from particle_file import read_particle_rows
 
 BACKGROUND_LABEL = 0
+VARIABLE = "ETFINDER_PARTICLES"
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Particle:
     aliases: tuple[str, ...] = ()
 
 
-PARTICLES: tuple[Particle, ...] = (
+CHALLENGE_PARTICLES: tuple[Particle, ...] = (
     Particle("apo-ferritin", 60.0, 1.0, 1, "#e6194b", 20.0, ("ferritin_complex", "ferritin", "apoferritin")),
     # beta-amylase scores nothing but is trained all the same: it keeps its look-alikes apart.
     Particle("beta-amylase", 65.0, 0.0, 2, "#f58231", 20.0, ()),
@@ -60,13 +66,74 @@ def normalised_name(name: str) -> str:
     return re.sub(r"[-_\s]+", "_", name.strip().lower())
 
 
+def table_from_dicts(rows: Iterable[Mapping]) -> tuple[Particle, ...]:
+    """The inverse of :func:`table_as_dicts`; InputError for a row with a field too few or unknown."""
+    known, table = {field.name for field in fields(Particle)}, []
+    for row in rows:
+        if unknown := sorted(set(row) - known):
+            raise InputError(f"a particle is described by {unknown[0]!r}, which only a later version knows; use that")
+        try:
+            table.append(Particle(**{**row, "aliases": tuple(row["aliases"])}))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"a particle is not described whole ({error})") from None
+    return tuple(table)
+
+
+def check_table(particles: Iterable[Particle], source: str = "particle_config.py") -> None:
+    """Labels must be 1..N in order, names and aliases unique, radii positive, not all score weights 0.
+
+    InputError otherwise, which names the ``source`` of the table.
+    """
+    particles = tuple(particles)
+    if [particle.label for particle in particles] != list(range(1, len(particles) + 1)):
+        raise InputError(f"{source}: labels must be 1, 2, 3, ... in the order of the rows")
+    spellings = [normalised_name(spelling) for p in particles for spelling in _spellings(p)]
+    repeated = {spelling for spelling in spellings if spellings.count(spelling) > 1}
+    if repeated:
+        raise InputError(f"{source}: the name or alias {sorted(repeated)[0]!r} stands in two rows; rename one of them")
+    for particle in particles:
+        if particle.radius_angstrom <= 0:
+            raise InputError(f"{source}: radius of {particle.name} must be above 0 angstrom")
+    if not any(particle.score_weight > 0 for particle in particles):
+        raise InputError(f"{source}: every score_weight is 0, so nothing would be scored; give one above 0")
+
+
+def _spellings(particle: Particle) -> set[str]:
+    """Of one row; it may name itself again by an alias."""
+    return {normalised_name(name) for name in (particle.name, *particle.aliases)}
+
+
+def given_table(variable: str | None) -> tuple[Particle, ...] | None:
+    """The table of the file that the environment variable names; None where it is not set, InputError where wrong."""
+    if not variable:
+        return None
+    try:
+        particles = tuple(Particle(**row) for row in read_particle_rows(Path(variable).expanduser()))
+        check_table(particles, variable)
+    except InputError as error:
+        raise InputError(f"{VARIABLE}: {error}") from None
+    return particles
+
+
+def _given_or_exit() -> tuple[Particle, ...] | None:
+    """Read when a script begins, before there is anything that could catch an error."""
+    try:
+        return given_table(os.environ.get(VARIABLE))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+# What the user gave by the variable, or None; the table in effect, and where to mend it.
+GIVEN_PARTICLES = _given_or_exit()
+PARTICLES: tuple[Particle, ...] = GIVEN_PARTICLES or CHALLENGE_PARTICLES
+TABLE_SOURCE = os.environ[VARIABLE] if GIVEN_PARTICLES else "particle_config.py"
+
+
 def find_particle(name: str, particles: Iterable[Particle] = PARTICLES) -> Particle | None:
     """The particle of that name or alias (case and ``-``/``_``/blank ignored); None when no row knows it."""
     wanted = normalised_name(name)
-    for particle in particles:
-        if wanted in {normalised_name(known) for known in (particle.name, *particle.aliases)}:
-            return particle
-    return None
+    return next((particle for particle in particles if wanted in _spellings(particle)), None)
 
 
 def table_as_dicts(particles: Iterable[Particle] = PARTICLES) -> list[dict]:
@@ -74,23 +141,4 @@ def table_as_dicts(particles: Iterable[Particle] = PARTICLES) -> list[dict]:
     return [{**asdict(particle), "aliases": list(particle.aliases)} for particle in particles]
 
 
-def table_from_dicts(rows: Iterable[Mapping]) -> tuple[Particle, ...]:
-    """The inverse of :func:`table_as_dicts`."""
-    return tuple(Particle(**{**row, "aliases": tuple(row["aliases"])}) for row in rows)
-
-
-def check_table(particles: Iterable[Particle]) -> None:
-    """Labels must be 1..N in order, names and aliases unique, radii positive; InputError otherwise."""
-    particles = tuple(particles)
-    if [particle.label for particle in particles] != list(range(1, len(particles) + 1)):
-        raise InputError("particle_config.py: labels must be 1, 2, 3, ... in the order of the rows")
-    spellings = [normalised_name(n) for p in particles for n in {p.name, *p.aliases}]
-    repeated = {spelling for spelling in spellings if spellings.count(spelling) > 1}
-    if repeated:
-        raise InputError(f"particle_config.py: the name or alias {sorted(repeated)[0]!r} stands in two rows")
-    for particle in particles:
-        if particle.radius_angstrom <= 0:
-            raise InputError(f"particle_config.py: radius of {particle.name} must be above 0 angstrom")
-
-
-check_table(PARTICLES)
+check_table(CHALLENGE_PARTICLES)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import config
 from command_line import run_script
-from data.czi import Run, find_runs
+from data.czi import TRAINING_SPLITS, Run, find_runs
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
 from data.picks import read_run_picks
 from data.tomogram import open_tomogram
@@ -96,8 +96,10 @@ def main(argv: list[str] | None = None) -> None:
         )
     radius_fraction = 0.0 if args.single_pixel_mask else args.radius_fraction
     mask_root = args.output_dir or args.data_root / "mask"
-    runs = find_runs(args.data_root, tomo_type=args.tomo_type, split="train")
-    without = sorted({run.name for run in find_runs(args.data_root, split="train")} - {run.name for run in runs})
+    runs = find_runs(args.data_root, tomo_type=args.tomo_type, split=TRAINING_SPLITS)
+    without = sorted(
+        {run.name for run in find_runs(args.data_root, split=TRAINING_SPLITS)} - {run.name for run in runs}
+    )
     if without:
         print(f"left out, without a {args.tomo_type} tomogram: {', '.join(without)}")
     # All picks first: a mistake in the last run must not cost the work on the others.

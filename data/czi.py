@@ -17,6 +17,8 @@ from data.tomogram import TOMOGRAM_SUFFIXES, spacing_of_folder
 from errors import InputError
 
 PORTAL_SPLIT = "portal"
+# What networks are trained on, in either layout.
+TRAINING_SPLITS = ("train", PORTAL_SPLIT)
 UNKNOWN_TYPE = "unknown"
 # The portal calls the plain weighted back-projection "raw", the challenge calls it "wbp".
 SAME_TYPE = {"wbp": "raw", "raw": "wbp"}
@@ -56,7 +58,7 @@ def find_runs(
     *,
     tomo_type: str | None = None,
     names: Sequence[str] | None = None,
-    split: str | None = None,
+    split: str | Sequence[str] | None = None,
 ) -> list[Run]:
     """The runs below ``data_root``, sorted by name; the layout is recognised from the folders.
 
@@ -66,7 +68,8 @@ def find_runs(
     tomo_type : only runs that have this type, which then is a key of their ``tomogram_paths``. A portal run
         whose only tomogram has no metadata is taken for it, with a warning.
     names : only these runs; each must exist, and have the type.
-    split : ``train`` or ``test`` (training layout). A run in both is returned once, as the training run.
+    split : ``train``, ``test`` (training layout), ``portal``, or several of them. A run
+        in both is returned once, as the training run.
 
     Raises
     ------
@@ -75,12 +78,13 @@ def find_runs(
     root = Path(data_root)
     if not root.is_dir():
         raise InputError(f"data root {root} does not exist or is no folder; check the path")
+    splits = (split,) if isinstance(split, str) else split
     found: dict[str, Run] = {}
     for run in (*_training_runs(root), *_portal_runs(root)):
-        if split is None or run.split == split:
+        if splits is None or run.split in splits:
             found.setdefault(run.name, run)
     if not found:
-        wanted = f"{split} runs" if split else "runs"
+        wanted = f"{' or '.join(splits)} runs" if splits else "runs"
         raise InputError(
             f"no {wanted} in {root}: looked for {{split}}/static/ExperimentRuns/{{run}}/VoxelSpacing* "
             "and {run}/Reconstructions; point to the root of such a tree"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.content_hash import hash_of, points_hash
-from data.czi import Run, find_runs
+from data.czi import TRAINING_SPLITS, Run, find_runs
 from data.masks import (
     difference,
     make_mask,
@@ -109,7 +109,7 @@ class VolumeSource:
 
     def runs(self) -> list[Run]:
         """The runs with a tomogram, and with a mask where masks are given; sorted by name."""
-        runs = find_runs(self.data_root, tomo_type=self.tomo_types[0], split="train")
+        runs = find_runs(self.data_root, tomo_type=self.tomo_types[0], split=TRAINING_SPLITS)
         for tomo_type in self.tomo_types[1:]:
             for run in runs:
                 run.tomogram_path(tomo_type)
@@ -127,10 +127,10 @@ class VolumeSource:
     def left_out(self) -> dict[str, str]:
         """Training runs that :meth:`runs` leaves out -> what they lack."""
         taken, first = {run.name for run in self.runs()}, self.tomo_types[0]
-        typed = {run.name for run in find_runs(self.data_root, tomo_type=first, split="train")}
+        typed = {run.name for run in find_runs(self.data_root, tomo_type=first, split=TRAINING_SPLITS)}
         return {
             run.name: f"mask in {self._mask_path(run).parent}" if run.name in typed else f"{first} tomogram"
-            for run in find_runs(self.data_root, split="train")
+            for run in find_runs(self.data_root, split=TRAINING_SPLITS)
             if run.name not in taken
         }
 

@@ -16,7 +16,8 @@ ALLOWED = {
     "config": set(),
     "errors": set(),
     "command_line": {"errors"},
-    "particle_config": {"errors"},
+    "particle_config": {"particle_file", "errors"},
+    "particle_file": {"errors"},
 }
 # Rooms that build parts of a parser may read config; nobody else below the scripts.
 READS_CONFIG = {f"{room}/arguments.py" for room in ("detection", "evaluation", "inference", "training")}
@@ -29,7 +30,7 @@ EXCEPTIONS = {
 }
 OURS = {
     *(*LEAVES, "inference", "detection", "training", "evaluation"),
-    *("config", "errors", "particle_config", "command_line"),
+    *("config", "errors", "particle_config", "particle_file", "command_line"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {

@@ -1,5 +1,10 @@
 """The particle table: names, aliases, and adding a row."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from errors import InputError
@@ -8,6 +13,7 @@ from particle_config import (
     Particle,
     check_table,
     find_particle,
+    given_table,
     table_as_dicts,
     table_from_dicts,
 )
@@ -65,3 +71,61 @@ def test_a_wrong_row_is_refused(row, reason):
 
 def test_a_good_row_is_accepted():
     check_table((*PARTICLES, Particle("proteasome", 80, 1, 7, "#123456")))
+
+
+# --- A file of one's own ------------------------------------------------------------------------------
+def written(tmp_path, content):
+    path = tmp_path / "particles.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_own_rows_are_numbered_in_order(tmp_path):
+    rows = [
+        {"name": "proteasome", "radius_angstrom": 75},
+        {"name": "ncp", "radius_angstrom": 50, "score_weight": 2, "color": "#4363D8", "aliases": ["nucleosome"]},
+    ]
+    first, second = given_table(str(written(tmp_path, rows)))
+    assert (first.name, first.radius_angstrom, first.label, first.score_weight) == ("proteasome", 75, 1, 1)
+    assert (second.label, second.score_weight, second.colour, second.aliases) == (2, 2, "#4363d8", ("nucleosome",))
+    assert given_table(None) is None
+
+
+def test_a_copick_configuration_counts_by_its_labels_without_what_is_no_particle(tmp_path):
+    objects = [
+        {"name": "b", "label": 5, "radius": 60, "color": [255, 0, 16, 128], "metadata": {"score_weight": 2}},
+        {"name": "membrane", "is_particle": False, "label": 1},
+        {"name": "a", "is_particle": True, "label": 3, "radius": 80.5},
+    ]
+    found = given_table(str(written(tmp_path, {"pickable_objects": objects})))
+    assert [(p.name, p.label, p.radius_angstrom, p.score_weight) for p in found] == [("a", 1, 80.5, 1), ("b", 2, 60, 2)]
+    assert found[1].colour == "#ff0010"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[", "cannot be read as JSON"),
+        ([], "holds 0 particles"),
+        ({"a": 1}, "neither a list"),
+        ([{"name": "a"}], "radius_angstrom is missing"),
+        ([{"name": "a", "radius_angstrom": 0}], "above 0"),
+        ([{"name": "a", "radius_angstrom": 5, "label": 0}], "label is 0"),
+        ([{"name": n, "radius_angstrom": 5} for n in ("a", "A")], "stands in two rows"),
+        ([{"name": n, "radius_angstrom": 5, "label": 1} for n in "ab"], "same label 1"),
+        ([{"name": "a", "radius_angstrom": 5, "label": 2}], "no gaps"),
+        ([{"name": "a", "radius_angstrom": 5, "weight": 2}], "unknown key 'weight'"),
+        ([{"name": "fscore", "radius_angstrom": 5}], "name is 'fscore'"),
+        ([{"name": "a", "radius_angstrom": 5, "score_weight": 0}], "every score_weight is 0"),
+    ],
+)
+def test_mistakes_in_an_own_table_are_named(tmp_path, content, reason):
+    with pytest.raises(InputError, match=reason):
+        given_table(str(written(tmp_path, content)))
+
+
+def test_a_missing_table_ends_a_script_with_one_line(tmp_path):
+    command = [sys.executable, "prepare_mask_czi.py", "--data_root", str(tmp_path)]
+    where = {"cwd": Path(__file__).parents[1], "env": {"ETFINDER_PARTICLES": str(tmp_path / "none.json")}}
+    done = subprocess.run(command, capture_output=True, text=True, **where)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no such file of particles" in done.stderr

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.czi import find_runs
+from data.czi import TRAINING_SPLITS, find_runs
 from data.picks import read_run_picks
 from data.thresholds import Hyperparameters
 from data.tomogram import open_tomogram
@@ -72,7 +72,7 @@ class Experiment:
                 warnings.warn(f"{text}; if that is another data set, give --training_data_root", stacklevel=2)
             return
         tomo_type = arguments["training_tomo_types"][0]
-        runs = {run.name: run for run in find_runs(data_root, tomo_type=tomo_type, split="train")}
+        runs = {run.name: run for run in find_runs(data_root, tomo_type=tomo_type, split=TRAINING_SPLITS)}
         now = {
             name: run_content(
                 read_run_picks(runs[name].picks_dir, particles),
