@@ -1,12 +1,9 @@
 """The particle table: add a particle by adding a row here, and nothing else.
 
-Radii and score weights are those of the CZII CryoET Object Identification challenge. A file that the environment
-variable ETFINDER_PARTICLES names replaces all rows: a list of rows with name and radius_angstrom, and label,
-score_weight, colour, loss_weight and aliases where they are not the defaults (import_dataset.py writes one); or the
-config.json of a copick project.
+Radii and score weights are those of the CZII CryoET Object Identification challenge. The environment variable
+ETFINDER_PARTICLES names a file whose rows take the place of these, see particle_file.py.
 """
 
-import json
 import os
 import re
 import sys
@@ -15,11 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from errors import InputError
+from particle_file import read_particle_rows
 
 BACKGROUND_LABEL = 0
-PARTICLES_VARIABLE = "ETFINDER_PARTICLES"
-# Of rows that name none, in their order.
-COLOURS = ("#e6194b", "#f58231", "#ffe119", "#3cb44b", "#42d4f4", "#f032e6", "#4363d8", "#9a6324", "#469990", "#808000")
+VARIABLE = "ETFINDER_PARTICLES"
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Particle:
     aliases: tuple[str, ...] = ()
 
 
-CHALLENGE: tuple[Particle, ...] = (
+CHALLENGE_PARTICLES: tuple[Particle, ...] = (
     Particle("apo-ferritin", 60.0, 1.0, 1, "#e6194b", 20.0, ("ferritin_complex", "ferritin", "apoferritin")),
     # beta-amylase scores nothing but is trained all the same: it keeps its look-alikes apart.
     Particle("beta-amylase", 65.0, 0.0, 2, "#f58231", 20.0, ()),
@@ -70,93 +66,79 @@ def normalised_name(name: str) -> str:
     return re.sub(r"[-_\s]+", "_", name.strip().lower())
 
 
-def find_particle(name: str, particles: Iterable[Particle] | None = None) -> Particle | None:
+def table_from_dicts(rows: Iterable[Mapping]) -> tuple[Particle, ...]:
+    """The inverse of :func:`table_as_dicts`; InputError for a row with a field too few or unknown."""
+    known, table = {field.name for field in fields(Particle)}, []
+    for row in rows:
+        if unknown := sorted(set(row) - known):
+            raise InputError(f"a particle is described by {unknown[0]!r}, which only a later version knows; use that")
+        try:
+            table.append(Particle(**{**row, "aliases": tuple(row["aliases"])}))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"a particle is not described whole ({error})") from None
+    return tuple(table)
+
+
+def check_table(particles: Iterable[Particle], source: str = "particle_config.py") -> None:
+    """Labels must be 1..N in order, names and aliases unique, radii positive, not all score weights 0.
+
+    InputError otherwise, which names the ``source`` of the table.
+    """
+    particles = tuple(particles)
+    if [particle.label for particle in particles] != list(range(1, len(particles) + 1)):
+        raise InputError(f"{source}: labels must be 1, 2, 3, ... in the order of the rows")
+    spellings = [normalised_name(spelling) for p in particles for spelling in _spellings(p)]
+    repeated = {spelling for spelling in spellings if spellings.count(spelling) > 1}
+    if repeated:
+        raise InputError(f"{source}: the name or alias {sorted(repeated)[0]!r} stands in two rows; rename one of them")
+    for particle in particles:
+        if particle.radius_angstrom <= 0:
+            raise InputError(f"{source}: radius of {particle.name} must be above 0 angstrom")
+    if not any(particle.score_weight > 0 for particle in particles):
+        raise InputError(f"{source}: every score_weight is 0, so nothing would be scored; give one above 0")
+
+
+def _spellings(particle: Particle) -> set[str]:
+    """Of one row; it may name itself again by an alias."""
+    return {normalised_name(name) for name in (particle.name, *particle.aliases)}
+
+
+def given_table(variable: str | None) -> tuple[Particle, ...] | None:
+    """The table of the file that the environment variable names; None where it is not set, InputError where wrong."""
+    if not variable:
+        return None
+    try:
+        particles = tuple(Particle(**row) for row in read_particle_rows(Path(variable).expanduser()))
+        check_table(particles, variable)
+    except InputError as error:
+        raise InputError(f"{VARIABLE}: {error}") from None
+    return particles
+
+
+def _given_or_exit() -> tuple[Particle, ...] | None:
+    """Read when a script begins, before there is anything that could catch an error."""
+    try:
+        return given_table(os.environ.get(VARIABLE))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+# What the user gave by the variable, or None; the table in effect, and where to mend it.
+GIVEN_PARTICLES = _given_or_exit()
+PARTICLES: tuple[Particle, ...] = GIVEN_PARTICLES or CHALLENGE_PARTICLES
+TABLE_SOURCE = os.environ[VARIABLE] if GIVEN_PARTICLES else "particle_config.py"
+
+
+def find_particle(name: str, particles: Iterable[Particle] = PARTICLES) -> Particle | None:
     """The particle of that name or alias (case and ``-``/``_``/blank ignored); None when no row knows it."""
     wanted = normalised_name(name)
-    for particle in PARTICLES if particles is None else particles:
-        if wanted in {normalised_name(known) for known in (particle.name, *particle.aliases)}:
-            return particle
-    return None
+    return next((particle for particle in particles if wanted in _spellings(particle)), None)
 
 
-def table_as_dicts(particles: Iterable[Particle] | None = None) -> list[dict]:
+def table_as_dicts(particles: Iterable[Particle] = PARTICLES) -> list[dict]:
     """The table as plain values, to be saved in a checkpoint."""
-    particles = PARTICLES if particles is None else particles
     return [{**asdict(particle), "aliases": list(particle.aliases)} for particle in particles]
 
 
-def table_from_dicts(rows: Iterable[Mapping]) -> tuple[Particle, ...]:
-    """The inverse of :func:`table_as_dicts`."""
-    return tuple(Particle(**{**row, "aliases": tuple(row["aliases"])}) for row in rows)
-
-
-def read_table(path: Path) -> tuple[Particle, ...]:
-    """The rows of a file as ETFINDER_PARTICLES names it, by label; InputError for what cannot be used."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{PARTICLES_VARIABLE}: {path} is no readable JSON ({error}); mend it or unset it") from None
-    rows = _rows_of_copick(content) if isinstance(content, dict) else content
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path}: no list of particles, nor a copick config with pickable_objects")
-    particles = sorted((_particle(path, row, place) for place, row in enumerate(rows)), key=lambda one: one.label)
-    check_table(particles, str(path))
-    return tuple(particles)
-
-
-def _rows_of_copick(config: Mapping) -> list[dict]:
-    objects = [one for one in config.get("pickable_objects") or [] if one.get("is_particle", True)]
-    return [
-        {
-            "name": one.get("name"),
-            "radius_angstrom": one.get("radius"),
-            "score_weight": (one.get("metadata") or {}).get("score_weight", 1.0),
-            **({"colour": f"#{bytes(one['color'][:3]).hex()}"} if one.get("color") else {}),
-        }
-        for one in sorted(objects, key=lambda one: one.get("label") or 0)  # whose labels may have gaps
-    ]
-
-
-def _particle(path: Path, row: Mapping, place: int) -> Particle:
-    row = {"label": place + 1, "score_weight": 1.0, "colour": COLOURS[place % len(COLOURS)], **row}
-    if "color" in row:
-        row["colour"] = row.pop("color")
-    where = f"{path}, particle {place + 1} ({row.get('name')})"
-    if unknown := sorted(set(row) - {field.name for field in fields(Particle)}):
-        raise InputError(f"{where}: {unknown[0]!r} is no property of a particle; remove it")
-    wanted = {"name": str, "radius_angstrom": (int, float), "label": int, "score_weight": (int, float), "colour": str}
-    for name, kind in {**wanted, "loss_weight": (int, float), "aliases": (list, tuple)}.items():
-        value = row.get(name, getattr(Particle, name, None))
-        if not isinstance(value, kind) or isinstance(value, bool) or value != value:
-            raise InputError(f"{where}: {name} is {value!r}; give it, as particle_config.py explains")
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", row["colour"]):
-        raise InputError(f"{where}: colour is {row['colour']!r}, not one like #3cb44b")
-    return Particle(**{**row, "aliases": tuple(row.get("aliases", ()))})
-
-
-def check_table(particles: Iterable[Particle], where: str = "particle_config.py") -> None:
-    """Labels must be 1..N in order, names and aliases unique, radii positive; InputError otherwise."""
-    particles = tuple(particles)
-    if [particle.label for particle in particles] != list(range(1, len(particles) + 1)):
-        raise InputError(f"{where}: labels must be 1, 2, 3, ... in the order of the rows")
-    spellings = [normalised_name(n) for p in particles for n in {p.name, *p.aliases}]
-    repeated = {spelling for spelling in spellings if spellings.count(spelling) > 1}
-    if repeated:
-        raise InputError(f"{where}: the name or alias {sorted(repeated)[0]!r} stands in two rows")
-    for particle in particles:
-        if particle.radius_angstrom <= 0:
-            raise InputError(f"{where}: radius of {particle.name} must be above 0 angstrom")
-
-
-def _table_in_use() -> tuple[Particle, ...]:
-    """Read when a script starts, before anything could turn a mistake into one line and exit code 2: so here."""
-    path = os.environ.get(PARTICLES_VARIABLE)
-    try:
-        return read_table(Path(path).expanduser()) if path else CHALLENGE
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-check_table(CHALLENGE)
-PARTICLES: tuple[Particle, ...] = _table_in_use()
+check_table(CHALLENGE_PARTICLES)

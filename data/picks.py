@@ -17,7 +17,7 @@ import pandas as pd
 
 from data.files import atomic_path
 from errors import InputError
-from particle_config import PARTICLES, Particle, find_particle
+from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
 if TYPE_CHECKING:
     from data.czi import Run
@@ -196,7 +196,7 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
         if particle is None:
             raise InputError(
                 f"{path}: particle {picks.particle_name!r} is not in the particle table; "
-                "add a row or an alias to particle_config.py, or remove the file"
+                f"add a row or an alias to {TABLE_SOURCE}, or remove the file"
             )
         if particle.name in found:
             raise InputError(f"{path} and {found[particle.name][0]} both hold {particle.name}; keep one of them")

@@ -7,6 +7,7 @@ from pathlib import Path
 from data.files import atomic_path
 from errors import InputError
 from particle_config import PARTICLES, find_particle, normalised_name
+from particle_file import NAME, TAKEN_NAMES
 
 # Told apart by most eyes, and none of the built-in table's colours.
 COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#808000", "#000075")
@@ -15,8 +16,11 @@ COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#8
 def table_name(name: str) -> str:
     """The particle's name in the built-in table, where that knows it; else as written."""
     known = find_particle(name)
-    if known is None and (not name.strip() or set(name) & set('<>:"/\\|?*')):
-        raise InputError(f"particle name {name!r} cannot be a file's name; give another with --name_map")
+    if known is None and not (NAME.fullmatch(name.strip()) and name.strip().lower() not in TAKEN_NAMES):
+        raise InputError(
+            f"particle name {name!r} is taken, or not made of letters, digits and - _ . +; "
+            "give another one with --name_map"
+        )
     return name.strip() if known is None else known.name
 
 

@@ -85,13 +85,19 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
     """
     checkpoint, description = _read(path)
     check_particles(path, description.particles, particles)
-    network = model_from_description(description.architecture)
+    try:
+        network = model_from_description(description.architecture)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} holds a network that this version cannot build ({_first_line(error)})") from None
     weights = {
         name.removeprefix(NETWORK_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(NETWORK_PREFIX)
     }
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"{path}: its weights do not fit the network that it describes; is it damaged?") from None
     return network.eval(), description
 
 
@@ -115,7 +121,10 @@ def _read(path: Path) -> tuple[dict, Description]:
             f"{path} is a checkpoint of format {written}, and this version reads formats up to {FORMAT}; "
             "use the version that wrote it, or a newer one"
         )
-    return checkpoint, Description.from_plain(checkpoint[KEY])
+    try:
+        return checkpoint, Description.from_plain(checkpoint[KEY])
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not describe its network whole ({_first_line(error)})") from None
 
 
 def find_checkpoints(path: Path) -> list[Path]:

@@ -11,6 +11,9 @@ import pytest
 os.environ["ETFINDER_CACHE_DIR"] = tempfile.mkdtemp(prefix="etfinder-test-cache-")
 atexit.register(shutil.rmtree, os.environ["ETFINDER_CACHE_DIR"], ignore_errors=True)
 
+# Tests hold the table of the challenge.
+os.environ.pop("ETFINDER_PARTICLES", None)
+
 import make_phantom_dataset  # noqa: E402
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
 ALLOWED = {
     **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
-    "formats": {"formats", "data", "particle_config", "errors"},
+    "formats": {"formats", "data", "particle_config", "particle_file", "errors"},
     "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
     "training": {*LEAVES, "inference", "detection", "training", "particle_config", "errors"},
@@ -17,7 +17,8 @@ ALLOWED = {
     "config": set(),
     "errors": set(),
     "command_line": {"errors"},
-    "particle_config": {"errors"},
+    "particle_config": {"particle_file", "errors"},
+    "particle_file": {"errors"},
 }
 # Rooms that build parts of a parser may read config; nobody else below the scripts.
 READS_CONFIG = {f"{room}/arguments.py" for room in ("detection", "evaluation", "inference", "training")}
@@ -30,7 +31,7 @@ EXCEPTIONS = {
 }
 OURS = {
     *(*LEAVES, "formats", "inference", "detection", "training", "evaluation"),
-    *("config", "errors", "particle_config", "command_line"),
+    *("config", "errors", "particle_config", "particle_file", "command_line"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {

@@ -18,12 +18,10 @@ from particle_config import (
     Particle,
     check_table,
     find_particle,
-    read_table,
+    given_table,
     table_as_dicts,
     table_from_dicts,
 )
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_table_of_the_challenge():
@@ -80,57 +78,68 @@ def test_a_good_row_is_accepted():
     check_table((*PARTICLES, Particle("proteasome", 80, 1, 7, "#123456")))
 
 
-# --- A table of one's own -----------------------------------------------------------------------------
-def written(path, content):
-    path.write_text(json.dumps(content))
+# --- A file of one's own ------------------------------------------------------------------------------
+def written(tmp_path, content):
+    path = tmp_path / "particles.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
-def test_rows_of_a_file_take_the_place_of_all_others(tmp_path):
+def test_own_rows_are_numbered_in_order(tmp_path):
     rows = [
-        {"name": "spike", "radius_angstrom": 90, "label": 2, "score_weight": 2.5, "color": "#102030", "aliases": ["s"]},
-        {"name": "proteasome", "radius_angstrom": 80.0, "label": 1},
+        {"name": "proteasome", "radius_angstrom": 75},
+        {"name": "ncp", "radius_angstrom": 50, "score_weight": 2, "color": "#4363D8", "aliases": ["nucleosome"]},
     ]
-    first, second = read_table(written(tmp_path / "particles.json", rows))
-    assert (first.name, first.label, first.score_weight) == ("proteasome", 1, 1.0)
-    assert (second.name, second.radius_angstrom, second.score_weight) == ("spike", 90, 2.5)
-    assert second.colour == "#102030" and find_particle("S", (first, second)) == second
+    first, second = given_table(str(written(tmp_path, rows)))
+    assert (first.name, first.radius_angstrom, first.label, first.score_weight) == ("proteasome", 75, 1, 1)
+    assert (second.label, second.score_weight, second.colour, second.aliases) == (2, 2, "#4363d8", ("nucleosome",))
+    assert given_table(None) is None
 
 
-def test_the_config_of_a_copick_project(tmp_path):
+def test_a_copick_configuration_counts_by_its_labels_without_what_is_no_particle(tmp_path):
     objects = [
+        {"name": "b", "label": 5, "radius": 60, "color": [255, 0, 16, 128], "metadata": {"score_weight": 2}},
         {"name": "membrane", "is_particle": False, "label": 1},
-        {"name": "spike", "is_particle": True, "label": 7, "radius": 90, "metadata": {"score_weight": 2}},
-        {"name": "ribosome", "is_particle": True, "label": 3, "radius": 150, "color": [60, 180, 75, 255]},
+        {"name": "a", "is_particle": True, "label": 3, "radius": 80.5},
     ]
-    first, second = read_table(written(tmp_path / "config.json", {"pickable_objects": objects}))
-    assert (first.name, first.label, first.colour) == ("ribosome", 1, "#3cb44b")
-    assert (second.name, second.label, second.score_weight) == ("spike", 2, 2)
+    found = given_table(str(written(tmp_path, {"pickable_objects": objects})))
+    assert [(p.name, p.label, p.radius_angstrom, p.score_weight) for p in found] == [("a", 1, 80.5, 1), ("b", 2, 60, 2)]
+    assert found[1].colour == "#ff0010"
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "reason"),
     [
-        ([], "no list of particles"),
-        ({"pickable_objects": [{"name": "a"}]}, "radius_angstrom is None"),
-        ([{"name": "a"}], "radius_angstrom is None"),
-        ([{"name": "a", "radius_angstrom": 0}], "radius of a must be above 0"),
-        ([{"name": "a", "radius_angstrom": 5, "lable": 1}], "'lable' is no property"),
-        ([{"name": "a", "radius_angstrom": 5, "label": 0}], "labels must be 1, 2, 3"),
-        ([{"name": "a", "radius_angstrom": 5, "colour": "red"}], "colour is 'red'"),
-        ([{"name": "a", "radius_angstrom": 5}, {"name": "A", "radius_angstrom": 5}], "stands in two rows"),
-        ([{"name": 5, "radius_angstrom": 5}], "name is 5"),
+        ("[", "cannot be read as JSON"),
+        ([], "holds 0 particles"),
+        ({"a": 1}, "neither a list"),
+        ([{"name": "a"}], "radius_angstrom is missing"),
+        ([{"name": "a", "radius_angstrom": 0}], "above 0"),
+        ([{"name": "a", "radius_angstrom": 5, "label": 0}], "label is 0"),
+        ([{"name": n, "radius_angstrom": 5} for n in ("a", "A")], "stands in two rows"),
+        ([{"name": n, "radius_angstrom": 5, "label": 1} for n in "ab"], "same label 1"),
+        ([{"name": "a", "radius_angstrom": 5, "label": 2}], "no gaps"),
+        ([{"name": "a", "radius_angstrom": 5, "weight": 2}], "unknown key 'weight'"),
+        ([{"name": "fscore", "radius_angstrom": 5}], "name is 'fscore'"),
+        ([{"name": "a", "radius_angstrom": 5, "score_weight": 0}], "every score_weight is 0"),
     ],
 )
-def test_mistakes_in_a_file_are_named(tmp_path, content, problem):
-    with pytest.raises(InputError, match=problem):
-        read_table(written(tmp_path / "particles.json", content))
+def test_mistakes_in_an_own_table_are_named(tmp_path, content, reason):
+    with pytest.raises(InputError, match=reason):
+        given_table(str(written(tmp_path, content)))
+
+
+def test_a_missing_table_ends_a_script_with_one_line(tmp_path):
+    command = [sys.executable, "prepare_mask_czi.py", "--data_root", str(tmp_path)]
+    where = {"cwd": Path(__file__).parents[1], "env": {"ETFINDER_PARTICLES": str(tmp_path / "none.json")}}
+    done = subprocess.run(command, capture_output=True, text=True, **where)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no such file of particles" in done.stderr
 
 
 def test_scripts_take_the_table_and_name_its_mistakes(tmp_path):
     """Two particles of other names: masks, training, and an evaluation with that network."""
     rows = [{"name": "spike", "radius_angstrom": 60}, {"name": "proteasome", "radius_angstrom": 80}]
-    table = written(tmp_path / "particles.json", rows)
+    table = written(tmp_path, rows)
     for seed, run in enumerate(("TS_1", "TS_2")):
         tiny_campaign.write_run(tmp_path, run, seed)
         folder = tmp_path / "train" / "overlay" / "ExperimentRuns" / run / "Picks"
@@ -142,7 +151,7 @@ def test_scripts_take_the_table_and_name_its_mistakes(tmp_path):
 
     def run(script, *words, particles=table):
         return subprocess.run(
-            [sys.executable, ROOT / script, "--data_root", tmp_path, *map(str, words)],
+            [sys.executable, Path(__file__).parents[1] / script, "--data_root", tmp_path, *map(str, words)],
             env={**os.environ, "ETFINDER_PARTICLES": str(particles), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -159,4 +168,4 @@ def test_scripts_take_the_table_and_name_its_mistakes(tmp_path):
     assert done.returncode == 0 and "spike" in done.stdout and "apo-ferritin" not in done.stdout, done.stderr
     assert {path.stem for path in (tmp_path / "results/picks/TS_1").glob("[!.]*.json")} == {"spike", "proteasome"}
     done = run("train.py", particles=tmp_path / "none.json")
-    assert done.returncode == 2 and done.stderr.startswith("error: ETFINDER_PARTICLES: ") and "Trace" not in done.stderr
+    assert done.returncode == 2 and "error: ETFINDER_PARTICLES" in done.stderr and "Trace" not in done.stderr
