@@ -70,10 +70,17 @@ from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
-from inference.checkpoints import Description, check_agreement, check_particles, find_checkpoints, read_description
+from inference.checkpoints import (
+    Description,
+    check_agreement,
+    check_particles,
+    find_checkpoints,
+    read_description,
+    table_in_use,
+)
 from inference.ensembles import Ensemble, mean_of_maps
 from metrics.calibration import KEYWORDS as CALIBRATION
-from particle_config import PARTICLES
+from particle_config import GIVEN_PARTICLES, PARTICLES, Particle
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,8 +105,9 @@ def main(argv: list[str] | None = None) -> None:
     paths = find_checkpoints(args.model_path)
     descriptions = [read_description(path) for path in paths]
     check_agreement(paths, descriptions)
+    particles = table_in_use(descriptions[0].particles, given=GIVEN_PARTICLES, here=PARTICLES)
     for path, description in zip(paths, descriptions, strict=True):
-        check_particles(path, description.particles, PARTICLES)
+        check_particles(path, description.particles, particles)
     ensemble = Ensemble(tuple(paths), mean_of_maps)
     tomograms, inference = tomogram_settings(args, descriptions), inference_settings(args, descriptions)
     radius_fraction, downsample = resolve_radius_fraction(args, descriptions), resolve_internal_downsample(args)
@@ -112,12 +120,12 @@ def main(argv: list[str] | None = None) -> None:
         networks=len(paths),
     )
     trained = [found_in_training(one, conditions) for one in descriptions]
-    hyperparameters = resolve_hyperparameters(args, PARTICLES, trained, conditions)
+    hyperparameters = resolve_hyperparameters(args, particles, trained, conditions)
     detection = DetectionSettings(radius_fraction, args.postprocessing_method, hyperparameters, downsample)
-    grid, maps = search_grid(args), network_maps(args, PARTICLES)
+    grid, maps = search_grid(args), network_maps(args, particles)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
     sources, failures = open_sources(runs, tomograms)
-    truths = truths_of([source.run for source in sources], PARTICLES)
+    truths = truths_of([source.run for source in sources], particles)
     if grid is None:
         inputs = [TomogramInput(source, ensemble, truths.get(source.name)) for source in sources]
     else:
@@ -137,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         if grid is not None:
             settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, conditions)
             found = search_hyperparameters(
-                inputs, {folder: search}, inference, maps, PARTICLES, ProgressBars(), force=args.force_rerun
+                inputs, {folder: search}, inference, maps, particles, ProgressBars(), force=args.force_rerun
             )
             if found[folder].seconds is not None:
                 remove_summaries(folder)
@@ -146,8 +154,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             report_origin(args, descriptions, detection, conditions)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
-        evaluation = evaluate_runs(inputs, inference, detection, maps, PARTICLES, folder, **options)
-    report(evaluation, uses, folder)
+        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, **options)
+    report(evaluation, uses, particles, folder)
 
 
 def training_uses(
@@ -180,7 +188,9 @@ def report_search(folder: Path) -> None:
         print(f"search    {folder / name}")
 
 
-def report(evaluation: Evaluation, uses: Mapping[str, TrainingUse], folder: Path) -> None:
+def report(
+    evaluation: Evaluation, uses: Mapping[str, TrainingUse], particles: Sequence[Particle], folder: Path
+) -> None:
     if evaluation.score is not None:
         print(f"\n{evaluation.score}\n")
         for caution in cautions({name: uses[name] for name in evaluation.scored_runs}):
@@ -191,7 +201,7 @@ def report(evaluation: Evaluation, uses: Mapping[str, TrainingUse], folder: Path
             )
     else:
         counts = evaluation.picks["particle_type"].value_counts()
-        print("no picks to compare with; found " + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in PARTICLES))
+        print("no picks to compare with; found " + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in particles))
     print(f"picks     {folder / 'submission.csv'}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")

@@ -21,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.files import path_argument
 from data.picks import picks_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
@@ -47,9 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--tomograms", nargs="+", help="MRC or zarr: files, globs, folders, or a text file that lists them"
     )
     data.add_argument("--picks", nargs="+", help="files, globs or folders")
-    data.add_argument("--copick_config", type=Path, help="config JSON of a copick project, instead of the two")
+    data.add_argument("--copick_config", type=path_argument, help="config JSON of a copick project, instead of the two")
     data.add_argument(
-        "--output_dir", type=Path, required=True, help="the data set; the same command adds nothing twice"
+        "--output_dir", type=path_argument, required=True, help="the data set; the same command adds nothing twice"
     )
     data.add_argument(
         "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="name of these tomograms; of a copick project, which"
@@ -59,12 +60,16 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--to_zarr", action="store_true", help="write the tomograms as zarr instead of linking to them")
     picks = parser.add_argument_group("picks")
     picks.add_argument("--picks_format", choices=list(FORMATS), help="of all files; default: recognised for each")
-    picks.add_argument("--tomograms_star", type=Path, help="of RELION, for sizes; default: the one beside the picks")
+    picks.add_argument(
+        "--tomograms_star", type=path_argument, help="of RELION, for sizes; default: the one beside the picks"
+    )
     picks.add_argument("--binning", type=float, help="tomogram voxel / pixel of the coordinates")
     picks.add_argument("--coords_angpix", type=float, help="angstrom per pixel of the coordinates; 1 if in angstrom")
     picks.add_argument("--particle", help="name of the particle in files that name none")
     picks.add_argument("--radius", nargs="+", default=[], metavar="NAME=ANGSTROM", help="of particles not known here")
-    picks.add_argument("--name_map", type=Path, help="CSV, two columns with a header: name in the picks, name meant")
+    picks.add_argument(
+        "--name_map", type=path_argument, help="CSV, two columns with a header: name in the picks, name meant"
+    )
     picks.add_argument("--copick_user", help="whose picks of a copick project")
     picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
     return parser

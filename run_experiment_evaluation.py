@@ -54,14 +54,15 @@ from evaluation.arguments import (
 )
 from evaluation.campaign.campaign import Campaign, MethodPlan, Study
 from evaluation.campaign.comparison import Evaluated, as_text
-from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment
+from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment, trained_table
 from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
 from evaluation.ownership import Command
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.runs import truths_of
 from evaluation.training_use import cautions, training_use
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
-from particle_config import PARTICLES
+from inference.checkpoints import table_in_use
+from particle_config import GIVEN_PARTICLES, PARTICLES, Particle
 
 NO_VIEWS = "none"
 
@@ -104,21 +105,22 @@ def main(argv: list[str] | None = None) -> None:
     check_common_arguments(args)
     if args.limit_final_eval_tomos is not None and args.limit_final_eval_tomos < 1:
         raise InputError(f"--limit_final_eval_tomos must be 1 or more, got {args.limit_final_eval_tomos}")
-    plans = [method_plan(args, method) for method in dict.fromkeys(args.postprocessing_method)]
+    names = list(dict.fromkeys(args.experiment_names))
+    trained = trained_table(args.experiments_dir, names[0])
+    particles = table_in_use(trained, given=GIVEN_PARTICLES, here=PARTICLES)
+    plans = [method_plan(args, method, particles) for method in dict.fromkeys(args.postprocessing_method)]
     searched = any(plan.grid is not None for plan in plans)
-    experiments = [
-        load_experiment(args.experiments_dir, name, PARTICLES) for name in dict.fromkeys(args.experiment_names)
-    ]
-    studies = [study_of(experiment, args, searched) for experiment in experiments]
+    experiments = [load_experiment(args.experiments_dir, name, particles) for name in names]
+    studies = [study_of(experiment, args, particles, searched=searched) for experiment in experiments]
     check_merge(args, merges=any(study.merges for study in studies))
-    truths = scored_runs(studies, args)
+    truths = scored_runs(studies, args, particles)
     for study in studies:  # a mistake in the last does not cost the time of the others
         study.sources(args.data_root, truths)
-        study.training_truths(PARTICLES)
+        study.training_truths(particles)
     known = training_cautions(studies, truths)
     for caution in known:
         warnings.warn(caution, stacklevel=2)
-    maps = network_maps(args, PARTICLES)
+    maps = network_maps(args, particles)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     with folder.owned(
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         if gone := folder.remove_other_runs(truths):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
-        campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=PARTICLES)
+        campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=particles)
         campaign.run(studies)
         (results, tests), notes = write_tables(campaign, studies), [*campaign.notes(), *known]
         if results:
@@ -165,7 +167,9 @@ def networks_of(studies: Sequence[Study], hashes: ContentHashes) -> dict[str, st
     }
 
 
-def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -> Study:
+def study_of(
+    experiment: Experiment, args: argparse.Namespace, particles: Sequence[Particle], *, searched: bool
+) -> Study:
     """An experiment with what its checkpoints and arguments say, unless the command line says otherwise."""
     tomograms, inference = (
         tomogram_settings(args, experiment.descriptions),
@@ -175,7 +179,7 @@ def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -
         raise InputError("--compare_tta compares with test-time augmentation; give --use_tta too")
     return Study(
         experiment=experiment,
-        detectors={name: STRATEGIES[name](experiment, PARTICLES) for name in dict.fromkeys(args.evaluation_strategy)},
+        detectors={name: STRATEGIES[name](experiment, particles) for name in dict.fromkeys(args.evaluation_strategy)},
         views=[inference, replace(inference, tta_group=NO_VIEWS)] if args.compare_tta else [inference],
         tomograms=tomograms,
         training_tomograms=replace(
@@ -183,12 +187,12 @@ def study_of(experiment: Experiment, args: argparse.Namespace, searched: bool) -
             voxel_spacing_angstrom=experiment.arguments.get("voxel_spacing"),
             rescale=experiment.arguments.get("rescale") is not None,
         ),
-        training_root=training_root(experiment, args) if searched else None,
+        training_root=training_root(experiment, args, particles) if searched else None,
         trained_radius_fraction=resolve_radius_fraction(args, experiment.descriptions),
     )
 
 
-def training_root(experiment: Experiment, args: argparse.Namespace) -> Path:
+def training_root(experiment: Experiment, args: argparse.Namespace, particles: Sequence[Particle]) -> Path:
     root = args.training_data_root or Path(experiment.arguments["data_root"])
     if not root.is_dir():
         raise InputError(
@@ -196,15 +200,15 @@ def training_root(experiment: Experiment, args: argparse.Namespace) -> Path:
             "say where its training data is by --training_data_root"
         )
     if args.training_data_root is None:
-        experiment.check_training_data(root, PARTICLES)
+        experiment.check_training_data(root, particles)
     return root
 
 
-def method_plan(args: argparse.Namespace, method: str) -> MethodPlan:
+def method_plan(args: argparse.Namespace, method: str, particles: Sequence[Particle]) -> MethodPlan:
     args = for_method(args, method)
     return MethodPlan(
         method,
-        given=lambda trained, conditions: resolve_hyperparameters(args, PARTICLES, trained, conditions),
+        given=lambda trained, conditions: resolve_hyperparameters(args, particles, trained, conditions),
         untuned=lambda trained: is_untuned(args, trained),
         internal_downsample=resolve_internal_downsample(args),
         search_strategy=args.hp_search_strategy,
@@ -212,10 +216,12 @@ def method_plan(args: argparse.Namespace, method: str) -> MethodPlan:
     )
 
 
-def scored_runs(studies: Sequence[Study], args: argparse.Namespace) -> dict[str, pd.DataFrame]:
+def scored_runs(
+    studies: Sequence[Study], args: argparse.Namespace, particles: Sequence[Particle]
+) -> dict[str, pd.DataFrame]:
     """Run name -> reference points, of the runs to evaluate on."""
     runs = find_runs(args.data_root, tomo_type=studies[0].tomograms.tomo_type)
-    truths = {name: truth for name, truth in truths_of(runs, PARTICLES).items() if len(truth)}
+    truths = {name: truth for name, truth in truths_of(runs, particles).items() if len(truth)}
     if not truths:
         raise InputError(
             f"no tomogram in {args.data_root} has picks to be scored by; where there are annotations of the portal, "

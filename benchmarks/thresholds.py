@@ -73,7 +73,7 @@ def smoothed(factor: float) -> Rule:
 def score_of_others(picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule) -> float:
     """Weighted F4 of all runs but one, at the thresholds that this one chooses."""
     thresholds = {particle.name: rule(curve_of(picks, truth, chooser, particle)) for particle in PARTICLES}
-    kept = picks[picks["score"] >= picks["particle_type"].map(thresholds)]
+    kept = picks[picks["score"] >= picks["particle_type"].map(thresholds).astype(float)]
     return score_picks(kept, truth[truth["experiment"] != chooser]).weighted
 
 

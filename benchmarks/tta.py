@@ -244,7 +244,7 @@ def summary(picks: pd.DataFrame, truth: pd.DataFrame, thresholds: Mapping[str, f
 
 
 def above(picks: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    return picks[picks["score"] >= picks["particle_type"].map(thresholds)]
+    return picks[picks["score"] >= picks["particle_type"].map(thresholds).astype(float)]
 
 
 def pooled_curve(picks: pd.DataFrame, truth: pd.DataFrame, particle: Particle) -> ThresholdCurve:

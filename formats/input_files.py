@@ -27,6 +27,7 @@ def find_picks(words: Sequence[str]) -> list[Path]:
 def _find(words: Sequence[str], suffixes: tuple[str, ...], *, lists: bool) -> list[Path]:
     found: set[Path] = set()
     for word in words:
+        word = str(Path(word).expanduser())
         # Path.glob takes no absolute patterns.
         paths = [Path(one) for one in sorted(glob.glob(word, recursive=True))] or [Path(word)]  # noqa: PTH207
         if not paths[0].exists():

@@ -12,7 +12,7 @@ from torch import nn
 from data.training_volume import SPACING_TOLERANCE
 from errors import InputError
 from models import model_from_description
-from particle_config import PARTICLES, Particle, table_as_dicts, table_from_dicts
+from particle_config import PARTICLES, TABLE_SOURCE, Particle, table_as_dicts, table_from_dicts
 from tta.orientations import beam_axis
 
 KEY = "etfinder"
@@ -163,18 +163,37 @@ def _output_stride(description: Description) -> int:
     return description.architecture.get("output_stride", 1)
 
 
+def table_in_use(
+    trained: Sequence[Particle], *, given: Sequence[Particle] | None, here: Sequence[Particle]
+) -> tuple[Particle, ...]:
+    """The particle table that networks are used with.
+
+    Parameters
+    ----------
+    trained : of the checkpoint
+    given : of ETFINDER_PARTICLES, which is used and must agree (:func:`check_particles`); None where it is not set
+    here : of particle_config.py, used for its weights, colours and aliases where it speaks of the same particles
+
+    Otherwise the checkpoint's own: somebody else's network needs no table.
+    """
+    if given is not None:
+        return tuple(given)
+    same = [(p.name, p.radius_angstrom) for p in trained] == [(p.name, p.radius_angstrom) for p in here]
+    return tuple(here if same else trained)
+
+
 def check_particles(path: Path, trained: Sequence[Particle], here: Sequence[Particle]) -> None:
     """InputError unless channels mean what the table here says; colours, weights and aliases may change."""
     for old, new in zip(trained, here, strict=False):
         if (old.name, old.radius_angstrom) != (new.name, new.radius_angstrom):
             raise InputError(
                 f"{path} was trained with another particle table: label {old.label} is {old.name} "
-                f"({old.radius_angstrom:g} A) there and {new.name} ({new.radius_angstrom:g} A) in particle_config.py"
+                f"({old.radius_angstrom:g} A) there and {new.name} ({new.radius_angstrom:g} A) in {TABLE_SOURCE}"
             )
     if len(trained) != len(here):
         raise InputError(
             f"{path} was trained with another particle table: {len(trained)} particles there, "
-            f"{len(here)} in particle_config.py"
+            f"{len(here)} in {TABLE_SOURCE}"
         )
 
 

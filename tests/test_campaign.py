@@ -217,7 +217,10 @@ def test_networks_of_another_particle_table_are_refused_with_their_maps_kept(fin
         ([*PARTICLES, Particle("proteasome", 75.0, 1.0, 7, "#808000")], "6 particles there, 7 in particle_config.py"),
         (PARTICLES[:-1], "6 particles there, 5 in particle_config.py"),
     ):
-        with mock.patch.object(script, "PARTICLES", tuple(table)), pytest.raises(InputError, match=re.escape(text)):
+        with (
+            mock.patch.object(script, "GIVEN_PARTICLES", tuple(table)),
+            pytest.raises(InputError, match=re.escape(text)),
+        ):
             run_without_pictures(words)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -462,7 +465,7 @@ def test_mistakes_begin_nothing(made, tmp_path, words, text):
 )
 def test_how_to_merge_matters_where_any_configuration_merges(made, words, merges):
     args = script.build_parser().parse_args(command(made, "--tta_merge", "logit", *words))
-    study = script.study_of(load_experiment(args.experiments_dir, "df1", PARTICLES), args, searched=False)
+    study = script.study_of(load_experiment(args.experiments_dir, "df1", PARTICLES), args, PARTICLES, searched=False)
     assert study.merges is merges and {one.tta_merge for one in study.views} == {"logit"}
 
 
@@ -478,7 +481,9 @@ def test_flags_for_one_of_several_methods_are_for_that_one(made):
     args = script.build_parser().parse_args(
         command(made, *BOTH_METHODS, "--fixed_conf_threshold", "0.3", "--fixed_nms_radius_fraction", "0.7")
     )
-    peaks, components = (script.method_plan(args, method).given([], {})["ribosome"] for method in BOTH_METHODS[1:])
+    peaks, components = (
+        script.method_plan(args, method, PARTICLES).given([], {})["ribosome"] for method in BOTH_METHODS[1:]
+    )
     assert "conf_threshold" not in peaks and components["conf_threshold"] == 0.3
     assert peaks["nms_radius_fraction"] == components["nms_radius_fraction"] == 0.7
 

@@ -16,6 +16,7 @@ from inference.checkpoints import (
     find_checkpoints,
     load_checkpoint,
     read_description,
+    table_in_use,
 )
 from models import model_from_description
 from particle_config import PARTICLES, Particle
@@ -113,6 +114,14 @@ def test_another_particle_table_is_refused_by_name(tmp_path):
         load_checkpoint(tmp_path / "a.ckpt", swapped)
     with pytest.raises(InputError, match="6 particles there, 7"):
         load_checkpoint(tmp_path / "a.ckpt", (*PARTICLES, Particle("proteasome", 80, 1, 7, "#000000")))
+
+
+def test_the_table_given_or_here_or_the_networks_own():
+    theirs = (*PARTICLES[:3], replace(PARTICLES[3], name="proteasome"), *PARTICLES[4:])
+    weighted = tuple(replace(p, score_weight=7.0) for p in PARTICLES)
+    assert table_in_use(theirs, given=None, here=PARTICLES) == theirs
+    assert table_in_use(PARTICLES, given=None, here=weighted) == weighted
+    assert table_in_use(theirs, given=PARTICLES, here=weighted) == PARTICLES
 
 
 def test_colours_and_aliases_may_change(tmp_path):

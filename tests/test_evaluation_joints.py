@@ -237,6 +237,6 @@ def test_training_data_is_read_as_it_was_trained_on(reported, monkeypatch):
     experiment = script.load_experiment(args.experiments_dir, "df1", PARTICLES)
     for trained in (None, 10.2):
         known = replace(experiment, arguments={**experiment.arguments, "voxel_spacing": trained})
-        study = script.study_of(known, args, searched=True)
+        study = script.study_of(known, args, PARTICLES, searched=True)
         assert study.tomograms.voxel_spacing_angstrom == 9.8
         assert study.training_tomograms.voxel_spacing_angstrom == trained

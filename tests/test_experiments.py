@@ -161,16 +161,16 @@ def test_a_campaign_refuses_other_training_data(tmp_path, folder):
     changes = {"runs": dict.fromkeys(tiny_campaign.TRAINING, "0123")}
     experiment = trained_on_tiny_data(tmp_path, folder, **changes)
     with pytest.raises(InputError, match="is not what df1 was trained on"):
-        training_root(experiment, SimpleNamespace(training_data_root=None))
+        training_root(experiment, SimpleNamespace(training_data_root=None), PARTICLES)
     said = SimpleNamespace(training_data_root=tmp_path / "data")
-    assert training_root(experiment, said) == tmp_path / "data"
+    assert training_root(experiment, said, PARTICLES) == tmp_path / "data"
 
 
 def test_a_relative_data_root_of_an_earlier_version_is_said(tmp_path, folder, monkeypatch):
     (tmp_path / "phantom").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match=r"df1 was trained on phantom, taken as \S+/phantom; .*--training_data_root"):
-        training_root(load(folder), SimpleNamespace(training_data_root=None))
+        training_root(load(folder), SimpleNamespace(training_data_root=None), PARTICLES)
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------

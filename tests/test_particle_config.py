@@ -166,6 +166,11 @@ def test_scripts_take_the_table_and_name_its_mistakes(tmp_path):
     network = ("--model_path", tmp_path / "out" / "own")
     done = run("eval_public_czi.py", *network, *cache, "--output_dir", tmp_path / "results")
     assert done.returncode == 0 and "spike" in done.stdout and "apo-ferritin" not in done.stdout, done.stderr
+    without = run("eval_public_czi.py", *network, *cache, "--output_dir", tmp_path / "without", particles="")
+    assert without.returncode == 0 and "spike" in without.stdout, without.stderr  # the network's own table
+    other = written(tmp_path / "train", [{**rows[0], "radius_angstrom": 61}, rows[1]])
+    done = run("eval_public_czi.py", *network, *cache, "--output_dir", tmp_path / "other", particles=other)
+    assert done.returncode == 2 and f"spike (60 A) there and spike (61 A) in {other}" in done.stderr
     assert {path.stem for path in (tmp_path / "results/picks/TS_1").glob("[!.]*.json")} == {"spike", "proteasome"}
     done = run("train.py", particles=tmp_path / "none.json")
     assert done.returncode == 2 and "error: ETFINDER_PARTICLES" in done.stderr and "Trace" not in done.stderr

@@ -185,14 +185,8 @@ def load_experiment(experiments_dir: Path, name: str, particles: Sequence[Partic
         these particles
     """
     folder = experiments_dir / name
-    found = _best_checkpoints(folder)
+    found = _checkpoints_of(experiments_dir, name)
     indices = sorted(fold for fold, what in found if what == GENERALIST)
-    if not indices:
-        there = sorted({path.parent.name for path in experiments_dir.glob(f"*/fold_*-best-{GENERALIST}-*.ckpt")})
-        raise InputError(
-            f"no experiment {name!r} in {experiments_dir} (a folder with fold_*-best-{GENERALIST}-*.ckpt); "
-            f"there are: {', '.join(there) or 'none; train.py makes them'}"
-        )
     generalists = [found[index, GENERALIST] for index in indices]
     descriptions = _descriptions(generalists, particles)
     check_agreement(generalists, descriptions)
@@ -209,6 +203,23 @@ def load_experiment(experiments_dir: Path, name: str, particles: Sequence[Partic
         for index, generalist, description in zip(indices, generalists, descriptions, strict=True)
     ]
     return Experiment(name, tuple(folds), descriptions, _arguments(folder))
+
+
+def trained_table(experiments_dir: Path, name: str) -> tuple[Particle, ...]:
+    """Of the first generalist; InputError where there is no such experiment."""
+    found = _checkpoints_of(experiments_dir, name)
+    return read_description(next(path for (_, what), path in found.items() if what == GENERALIST)).particles
+
+
+def _checkpoints_of(experiments_dir: Path, name: str) -> dict[tuple[int, str], Path]:
+    found = _best_checkpoints(experiments_dir / name)
+    if not any(what == GENERALIST for _, what in found):
+        there = sorted({path.parent.name for path in experiments_dir.glob(f"*/fold_*-best-{GENERALIST}-*.ckpt")})
+        raise InputError(
+            f"no experiment {name!r} in {experiments_dir} (a folder with fold_*-best-{GENERALIST}-*.ckpt); "
+            f"there are: {', '.join(there) or 'none; train.py makes them'}"
+        )
+    return found
 
 
 def _descriptions(paths: Sequence[Path], particles: Sequence[Particle]) -> tuple[Description, ...]:
