@@ -18,7 +18,8 @@ os.environ["MPLBACKEND"] = "Agg"
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
     """Run a script's ``main``; an InputError becomes one line on stderr and exit code 2, a warning one line."""
-    if sys.getfilesystemencoding() != "utf-8":  # a locale without letters for the names of files: start again with them
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        # A locale without letters for the names of files: start again with them, once.
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     os.environ.setdefault(HUGE_PAGES, "1")

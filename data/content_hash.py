@@ -43,7 +43,7 @@ class ContentHashes:
         kept, states = self.folder / f"{hash_of(str(path))}.txt", hash_of(file_states(path))
         try:
             found = KEPT.fullmatch(kept.read_text(encoding="ascii"))
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):  # none, or one that cannot be read: made again
             found = None
         if found and found["states"] == states:
             return found["content"]
