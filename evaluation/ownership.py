@@ -75,7 +75,9 @@ def _check(root: Path, command: Command, anew: bool) -> None:
         return
     advice = "give another --output_dir, or --force_rerun to replace them"
     for name in {**command.parameters, **parameters}:
-        if not _same(parameters.get(name), command.parameters.get(name)):
+        # A switch that the version of those results did not have was off.
+        off = name not in parameters and command.parameters[name] in (None, False)
+        if not off and not _same(parameters.get(name), command.parameters.get(name)):
             raise InputError(
                 f"{root} holds results with --{name} {_as_typed(parameters.get(name))}, not "
                 f"{_as_typed(command.parameters.get(name))}; {advice}"

@@ -40,6 +40,14 @@ def test_the_same_command_goes_on(folder):
         assert (folder / "picks" / "TS_1").is_dir() and (folder / "scores.json").is_file()
 
 
+def test_a_switch_that_is_newer_than_the_results_was_off(folder):
+    with opened(folder, Command(LINE, {**FLAGS, "rescale": False, "limit": None}, NETWORKS)):
+        pass
+    with pytest.raises(InputError, match="--of_today not given, not True"):
+        with opened(folder, Command(LINE, {**FLAGS, "of_today": True}, NETWORKS)):
+            pass
+
+
 @pytest.mark.parametrize(
     ("command", "text"),
     [
