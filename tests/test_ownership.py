@@ -43,9 +43,9 @@ def test_the_same_command_goes_on(folder):
 def test_a_switch_that_is_newer_than_the_results_was_off(folder):
     with opened(folder, Command(LINE, {**FLAGS, "rescale": False, "limit": None}, NETWORKS)):
         pass
-    with pytest.raises(InputError, match="--of_today not given, not True"):
-        with opened(folder, Command(LINE, {**FLAGS, "of_today": True}, NETWORKS)):
-            pass
+    today = Command(LINE, {**FLAGS, "of_today": True}, NETWORKS)
+    with pytest.raises(InputError, match="--of_today not given, not True"), opened(folder, today):
+        pass
 
 
 @pytest.mark.parametrize(
