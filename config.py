@@ -46,6 +46,7 @@ PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop, a GPU takes 128
 BATCH_SIZE = 4
 STEPS_PER_EPOCH = 100  # an epoch is a number of batches, since patches are drawn without end
 EPOCHS = 20
+VALIDATE_EVERY = 1  # epochs
 LEARNING_RATE = 2e-3  # AdamW, the start of a cosine decay
 WEIGHT_DECAY = 1e-2
 GRADIENT_CLIP = 1.0  # norm

@@ -3,25 +3,28 @@
     python train.py --data_root /path/to/czi_dataset --fold 0 --comment first_run
     python train.py --encoder_name resnet34 --patch_size 128 128 128 --epochs 50 --run_specific_folds 0 1 2
     python train.py --experiment_name my_run --fold 0 & python train.py --experiment_name my_run --fold 1
+    python train.py --num_folds 5 --validate_every 5 --epochs 100
+    python train.py --validation_runs TS_12 TS_31
     python train.py --resume_from_checkpoint checkpoints/my_run/fold_0-last.ckpt --epochs 100
 
-Leave-one-out folds over the runs sorted by name. Each fold writes into checkpoints/{encoder}_{comment}_{time}/ or
-checkpoints/{experiment_name}/ (folds started one by one are one experiment then): the best checkpoint by the weighted
-F4 on the held-out tomogram (mean over three epochs), the best one for every particle, the last one, and metrics and
-learning curves; args.json and thresholds.json describe the experiment.
+One fold for each run, sorted by name, which holds it out; --num_folds deals the runs out to fewer. Each fold writes
+into checkpoints/{encoder}_{comment}_{time}/ or checkpoints/{experiment_name}/ (folds started one by one are one
+experiment then): the best checkpoint by the weighted F4 on the held-out tomograms (mean over three validations), the
+best one for every particle, the last one, and metrics and learning curves; args.json and thresholds.json describe the
+experiment.
 """
 
 from command_line import run_script
 
 import argparse
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-from data.folds import Fold, leave_one_out
+from data.folds import Fold, deal_runs, hold_out, make_folds
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
 from errors import InputError
@@ -61,6 +64,8 @@ ANYWHERE = (
     *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs"),
     *("max_memory_gb", "disable_cache"),  # flags of earlier versions
 )
+# More folds than anybody trains without meaning to.
+MANY_FOLDS = 10
 # What may differ between a run and its continuation.
 MAY_CHANGE = (*ANYWHERE, "epochs", "lr", "devices", "num_nodes")
 
@@ -85,16 +90,17 @@ def main(argv: list[str] | None = None) -> None:
     labels = read_labels(source)
     check_patch_fits(labels, settings.patch_size_zyx)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}
-    resumed_fold = None if resumed is None else check_resumable(resumed, settings, source.tomo_types[0], list(runs))
-    wanted, all_wanted = chosen_folds(args, len(runs), resumed_fold), wanted_folds(args) is None
-    indices = scored_folds(wanted, labels, source, all_wanted=all_wanted)
+    held_out = held_out_runs(args, list(runs))
+    resumed_fold = resumed and check_resumable(resumed, settings, source.tomo_types[0], runs, held_out)
+    wanted, all_wanted = chosen_folds(args, len(held_out), resumed_fold), wanted_folds(args) is None
+    indices = scored_folds(wanted, held_out, labels, source, all_wanted=all_wanted)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
     experiment_dir = experiment_folder(args)
     check = functools.partial(check_experiment, experiment_dir, args, runs)
     check()
     report_data(source, labels)
-    folds = load_folds(source, labels)
+    folds = load_folds(source, labels, held_out)
     open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check)
     say(f"experiment {experiment_dir}")
     for index in indices:
@@ -105,7 +111,10 @@ def main(argv: list[str] | None = None) -> None:
                 say(f"fold {index}: finished before")
                 continue
             fold = folds[index]
-            say(f"fold {index}: {len(fold.training)} training tomograms, held out {fold.validation.run_name}")
+            names = some_names([volume.run_name for volume in fold.validation])
+            say(f"fold {index}: {len(fold.training)} training tomograms, held out {names}")
+            for volume in _with_bar(fold.validation, "held-out tomograms"):
+                volume.prepare()
             train_fold(
                 fold,
                 source=source,
@@ -146,6 +155,15 @@ def wanted_folds(args: argparse.Namespace) -> list[int] | None:
     return args.run_specific_folds if args.fold is None else [args.fold]
 
 
+def held_out_runs(args: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The names of the runs that each fold holds out."""
+    if args.validation_runs is not None:
+        return hold_out(names, args.validation_runs)
+    if args.num_folds is None and wanted_folds(args) is None and len(names) > MANY_FOLDS:
+        say(f"{len(names)} folds, one for each run; --num_folds 5 would train 5, --validation_runs one")
+    return deal_runs(names, args.num_folds, args.seed)
+
+
 def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None) -> list[int]:
     """Indices of the folds to run, the resumed one first."""
     wanted = wanted_folds(args)
@@ -160,26 +178,35 @@ def chosen_folds(args: argparse.Namespace, count: int, resumed_fold: int | None)
     return [resumed_fold, *(index for index in indices if index != resumed_fold)]
 
 
-def scored_folds(indices: list[int], labels: Sequence[Labels], source: VolumeSource, *, all_wanted: bool) -> list[int]:
-    """The folds that have points to train on, and to hold out a tomogram of the first type with points to be scored by.
+def scored_folds(
+    indices: list[int],
+    held_out: Sequence[Collection[str]],
+    labels: Sequence[Labels],
+    source: VolumeSource,
+    *,
+    all_wanted: bool,
+) -> list[int]:
+    """The folds that have points to train on, and hold out a tomogram of the first type with points to be scored by.
 
     Where all are wanted, those that cannot be scored are left out with a line; where they were named, InputError.
     """
     scored = []
     for index in indices:
-        held_out = labels[index]
-        if not any(one.points > one.outside for one in labels if one is not held_out):
+        names, validated = held_out[index], [one for one in labels if one.run_name in held_out[index]]
+        if not any(one.points > one.outside for one in labels if one.run_name not in names):
             raise InputError(
                 f"fold {index}: its training runs have no point inside their tomograms; "
                 "check their picks and --voxel_spacing"
             )
         lacking = "points to be scored by"
-        if any(p.score_weight > 0 and len(held_out.centres_zyx_voxels.get(p.label, ())) for p in PARTICLES):
-            if source.tomo_types[0] in source.types_of(held_out.run):
+        with_points = [one for one in validated if has_scored_points(one)]
+        if with_points:
+            if any(source.tomo_types[0] in one.tomograms for one in with_points):
                 scored.append(index)
                 continue
             lacking = f"{source.tomo_types[0]} tomogram"
-        problem = f"fold {index} holds out {held_out.run_name}, which has no {lacking}"
+        have = "which has" if len(names) == 1 else "which have"
+        problem = f"fold {index} holds out {some_names(names)}, {have} no {lacking}"
         if not all_wanted:
             raise InputError(f"{problem}; choose other folds")
         say(f"{problem}: left out")
@@ -188,9 +215,13 @@ def scored_folds(indices: list[int], labels: Sequence[Labels], source: VolumeSou
     return scored
 
 
+def has_scored_points(labels: Labels) -> bool:
+    return any(p.score_weight > 0 and len(labels.centres_zyx_voxels.get(p.label, ())) for p in PARTICLES)
+
+
 def read_labels(source: VolumeSource) -> list[Labels]:
     """What the picks of all runs say: mistakes in them are found before tomograms are read."""
-    labels = [source.labels(run) for run in _with_bar(source.runs(), "picks and masks")]
+    labels = [source.labels(run) for run in _with_bar(source.runs(), "picks")]
     check_same_spacing(labels)
     return labels
 
@@ -199,9 +230,7 @@ def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
     """One line for each thing about the data that the user should know of."""
     for lacking, names in grouped(source.left_out()).items():
         say(f"left out, without a {lacking}: {', '.join(names)} (folds count the other {len(labels)} runs)")
-    without = {
-        one.run_name: " or ".join(sorted(set(source.tomo_types) - set(source.types_of(one.run)))) for one in labels
-    }
+    without = {one.run_name: " or ".join(sorted(set(source.tomo_types) - set(one.tomograms))) for one in labels}
     for lacking, names in grouped({name: types for name, types in without.items() if types}).items():
         say(f"patches of other types alone, without a {lacking} tomogram: {', '.join(names)}")
     for reason, names in grouped({one.run_name: one.painted_since for one in labels if one.painted_since}).items():
@@ -222,9 +251,18 @@ def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     return names
 
 
-def load_folds(source: VolumeSource, labels: Sequence[Labels]) -> list[Fold]:
-    """All folds, with their tomograms ready to be cut."""
-    return leave_one_out([source.load(one.run, one) for one in _with_bar(labels, "reading")])
+def load_folds(
+    source: VolumeSource, labels: Sequence[Labels], held_out: Sequence[Collection[str]] | None = None
+) -> list[Fold]:
+    """All folds, by default one for each run; their tomograms are read when they are first cut."""
+    volumes = [source.load(one.run, one) for one in labels]
+    names = [volume.run_name for volume in volumes]
+    untyped = [one.run_name for one in labels if source.tomo_types[0] not in one.tomograms]
+    return make_folds(volumes, held_out or deal_runs(names, None, seed=0), unfit=untyped)
+
+
+def some_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _with_bar(items: Sequence, text: str) -> tqdm:
@@ -237,7 +275,7 @@ def report(experiment_dir: Path, indices: list[int]) -> None:
     for index in sorted(indices):
         result = results[index]
         print(
-            f"fold {index}: weighted F4 {result.f4:.4f} on {result.validation_run}   "
+            f"fold {index}: weighted F4 {result.f4:.4f} on {some_names(result.validation_runs)}   "
             f"{experiment_dir / result.checkpoint}"
         )
 

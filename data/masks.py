@@ -1,7 +1,7 @@
 """Label masks: what the network is trained to paint."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from data.content_hash import points_hash
 from data.files import atomic_path
+from data.lazy_array import Region
 from errors import InputError
 from particle_config import PARTICLES, Particle
 
@@ -20,8 +21,9 @@ def paint_spheres(
     shape_zyx: tuple[int, int, int],
     coordinates_zyx_by_label: Mapping[int, np.ndarray],
     radii_voxels: Mapping[int, float],
+    region: Region | None = None,
 ) -> np.ndarray:
-    """Spheres (or single voxels) of each label in an empty volume.
+    """Spheres (or single voxels) of each label in an empty volume, or in a region of it.
 
     Parameters
     ----------
@@ -30,40 +32,45 @@ def paint_spheres(
         painted in the order of the mapping: later ones overwrite earlier ones.
     radii_voxels : label -> radius r >= 0. A voxel belongs to a sphere when its squared distance from the
         centre is <= r^2. r = 0 sets the one voxel nearest to the centre, ties to the even index (np.rint).
+    region : three slices with their ends; None for the whole volume.
 
     Returns
     -------
-    np.ndarray : uint8 (Z, Y, X), 0 = background. Spheres are clipped at the borders; those that touch no
-        voxel leave no trace (:func:`unpainted` finds them).
+    np.ndarray : uint8 (Z, Y, X) of the region, 0 = background, the same as cut from the whole. Spheres are clipped at
+        the borders; those that touch no voxel leave no trace (:func:`unpainted` finds them).
     """
-    mask = np.zeros(shape_zyx, dtype=np.uint8)
+    region = region or tuple(slice(0, side) for side in shape_zyx)
+    first, last = np.array([(one.start, one.stop) for one in region]).T
+    mask = np.zeros(last - first, dtype=np.uint8)
     for label, coordinates in coordinates_zyx_by_label.items():
         if not 1 <= label <= 255:
             raise ValueError(f"label {label} does not fit a uint8 mask with background 0")
-        for centre in np.asarray(coordinates, dtype=np.float64).reshape(-1, 3):
-            box, inside = _ball(shape_zyx, centre, radii_voxels[label])
-            mask[box][inside] = label
+        coordinates, radius = np.asarray(coordinates, dtype=np.float64).reshape(-1, 3), radii_voxels[label]
+        # Half a voxel more, for the rounding of single voxels.
+        near = ((coordinates >= first - radius - 0.5) & (coordinates <= last + radius)).all(axis=1)
+        for centre in coordinates[near]:
+            box, inside = _ball(first, last, centre, radius)
+            mask[tuple(slice(a, b) for a, b in zip(*(box - first), strict=True))][inside] = label
     return mask
 
 
 def unpainted(shape_zyx: tuple[int, int, int], coordinates_zyx_voxels: np.ndarray, radius_voxels: float) -> np.ndarray:
     """(N,) bool: the points whose sphere holds no voxel of the volume, since they lie outside of it."""
     coordinates = np.asarray(coordinates_zyx_voxels, dtype=np.float64).reshape(-1, 3)
-    return np.array([not _ball(shape_zyx, c, radius_voxels)[1].any() for c in coordinates], dtype=bool)
+    return np.array([not _ball((0, 0, 0), shape_zyx, c, radius_voxels)[1].any() for c in coordinates], dtype=bool)
 
 
 def _ball(
-    shape_zyx: tuple[int, int, int], centre_zyx: np.ndarray, radius_voxels: float
-) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The bounding box, clipped to the volume, and the voxels of the ball in it (maybe none)."""
+    first_zyx: Sequence[int], last_zyx: Sequence[int], centre_zyx: np.ndarray, radius_voxels: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(2, 3) the bounding box from its first to behind its last voxel, clipped, and the ball's voxels (maybe none)."""
     if radius_voxels == 0:
         centre_zyx = np.rint(centre_zyx)
-    low = np.clip(np.ceil(centre_zyx - radius_voxels), 0, shape_zyx).astype(int)
-    high = np.clip(np.floor(centre_zyx + radius_voxels) + 1, low, shape_zyx).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    low = np.clip(np.ceil(centre_zyx - radius_voxels), first_zyx, last_zyx).astype(int)
+    high = np.clip(np.floor(centre_zyx + radius_voxels) + 1, low, last_zyx).astype(int)
     z, y, x = (np.arange(a, b) - c for a, b, c in zip(low, high, centre_zyx, strict=True))
     distance_squared = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2
-    return box, distance_squared <= radius_voxels**2
+    return np.array([low, high]), distance_squared <= radius_voxels**2
 
 
 def mask_radii_voxels(
@@ -80,13 +87,15 @@ def make_mask(
     voxel_spacing_angstrom: float,
     radius_fraction: float,
     particles: Iterable[Particle] = PARTICLES,
+    region: Region | None = None,
 ) -> np.ndarray:
-    """The mask of one tomogram: spheres of ``radius_fraction`` times each particle's radius.
+    """The mask of one tomogram, or a region of it: spheres of ``radius_fraction`` times each particle's radius.
 
     Parameters
     ----------
     picks : particle name (of the table) -> (N, 3) zyx in angstrom. Later rows of the table overwrite earlier.
     radius_fraction : 0 sets single voxels.
+    region : three slices with their ends; None for the whole.
 
     Returns
     -------
@@ -98,7 +107,7 @@ def make_mask(
         raise InputError(f"particle {sorted(unknown)[0]!r} is not in the particle table; add it there")
     centres = {p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks}
     radii = mask_radii_voxels(particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction)
-    return paint_spheres(shape_zyx, centres, radii)
+    return paint_spheres(shape_zyx, centres, radii, region)
 
 
 def pool_labels(label: "Tensor", stride: int, *, single_voxels: bool = False) -> "Tensor":

@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 import zarr
 
+from data.lazy_array import Region
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, check_voxel_spacing, decide_spacing, spacing_of_folder
 from errors import InputError
@@ -32,8 +33,6 @@ ANGSTROM_PER_UNIT = {
 }
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
-
-Region = tuple[slice, slice, slice]
 
 
 class _Volume(Protocol):

@@ -2,20 +2,24 @@
 
 An entry is ``{folder}/{run}/{type}-{source}-{content}.npy``, the normalised float32 array. ``source`` stands for the
 path of the tomogram, the percentiles and resampling, ``content`` for the size and time of all its files: when the
-tomogram changes, the entry is another one, and the old one is removed. Entries are memory-mapped: what is read of them
-stays in the system's page cache, which serves all processes together.
+tomogram changes, the entry is another one, and the old one is removed. Entries are memory-mapped, for each region anew:
+what is read of them stays in the system's page cache, which serves all processes together, and neither memory nor open
+files grow with the number of tomograms.
 """
 
 import re
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from data.content_hash import file_states, hash_of
 from data.files import atomic_path
+from data.lazy_array import LazyArray, Region
 from data.normalization import clip_to_percentiles
 from data.tomogram import Tomogram
 from errors import InputError
@@ -40,24 +44,66 @@ class TomogramCache:
         (Z, Y, X) float32 memory map, clipped to the percentiles and scaled to 0..1 (raw values without percentiles).
             It is private to the process: what is written to it never reaches the file.
         """
+        return self._entry(tomogram, norm_percentiles, run_name, tomo_type).whole()
+
+    def lazily(self, tomogram: Tomogram, norm_percentiles: Percentiles, *, run_name: str, tomo_type: str) -> LazyArray:
+        """As :meth:`load` gives it, but read, and normalised where there is no entry yet, when it is first cut."""
+        return LazyArray(tomogram.shape_zyx, self._entry(tomogram, norm_percentiles, run_name, tomo_type))
+
+    def _entry(self, tomogram: Tomogram, norm_percentiles: Percentiles, run_name: str, tomo_type: str) -> "_Entry":
         before = tomogram.rescaled_from_zyx_angstrom
         resampled = [] if before is None else [[before, tomogram.voxel_spacing_angstrom]]
         source = hash_of([str(tomogram.path.resolve()), norm_percentiles, *resampled])[:8]
         content = hash_of([FORMAT, file_states(tomogram.path)])[:16]
         path = self.folder / run_name / f"{tomo_type}-{source}-{content}.npy"
-        entry = _open(path, tomogram.shape_zyx)
+        return _Entry(path, tomogram, norm_percentiles)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One file of the cache, made from its tomogram where it is missing or damaged."""
+
+    path: Path
+    tomogram: Tomogram
+    norm_percentiles: Percentiles
+
+    def __call__(self, region: Region) -> np.ndarray:
+        return self.whole()[region]
+
+    def whole(self) -> np.ndarray:
+        shape = self.tomogram.shape_zyx
+        entry = _open(self.path, shape)
         if entry is None:
-            voxels = tomogram.read()
-            image = voxels if norm_percentiles is None else clip_to_percentiles(voxels, *norm_percentiles)
-            with atomic_path(path) as temporary:
-                np.save(temporary, image)
-            _remove_older(path)
-            entry = _open(path, tomogram.shape_zyx)
+            with _one_at_a_time(self.path.parent):
+                if not self.path.is_file() or _open(self.path, shape, quiet=True) is None:
+                    self._make()
+            entry = _open(self.path, shape)
         return entry
 
+    def _make(self) -> None:
+        image = self.tomogram.read()
+        if self.norm_percentiles is not None:
+            image = clip_to_percentiles(image, *self.norm_percentiles)
+        with atomic_path(self.path) as temporary:
+            np.save(temporary, image)
+        _remove_older(self.path)
 
-def _open(path: Path, shape_zyx: tuple[int, int, int]) -> np.ndarray | None:
-    """The entry; None when there is none, or it is not whole."""
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Processes that need the same entry: one makes it, the others wait for it."""
+    lock = FileLock(folder / ".lock")
+    with suppress(OSError, NotImplementedError):  # where nothing can be locked, each makes its own
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open(path: Path, shape_zyx: tuple[int, int, int], *, quiet: bool = False) -> np.ndarray | None:
+    """The entry; None when there is none, or it is not whole, which is said unless ``quiet``."""
     try:
         image = np.load(path, mmap_mode="c", allow_pickle=False)
         whole = path.stat().st_size == image.offset + image.nbytes
@@ -69,7 +115,8 @@ def _open(path: Path, shape_zyx: tuple[int, int, int]) -> np.ndarray | None:
         raise InputError(f"{path} cannot be read ({error.strerror}); choose another --cache_dir") from error
     except (OSError, ValueError, EOFError):
         pass
-    warnings.warn(f"{path} is damaged and made again", stacklevel=4)
+    if not quiet:
+        warnings.warn(f"{path} is damaged and made again", stacklevel=4)
     return None
 
 

@@ -1,15 +1,16 @@
 """A run of the data set made ready for training: normalised tomograms, mask and particle centres."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from data.content_hash import hash_of, points_hash
 from data.czi import Run, find_runs
+from data.lazy_array import LazyArray, Region
 from data.masks import (
     difference,
     make_mask,
@@ -26,6 +27,7 @@ from data.tomogram_cache import TomogramCache
 from errors import InputError
 from particle_config import Particle
 
+Voxels = np.ndarray | LazyArray
 # Tomograms of one training set may differ by rounding of the voxel size, not by more.
 SPACING_TOLERANCE = 0.01
 
@@ -37,17 +39,26 @@ class TrainingVolume:
     Attributes
     ----------
     run_name : name of the run
-    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type; memory maps
+    images : (Z, Y, X) float32 normalised tomograms of the same sample, one per tomogram type
     mask : (Z, Y, X) uint8 labels
     centres_zyx_voxels : label -> (N, 3) float particle centres
     voxel_spacing_angstrom : of all of them
     """
 
     run_name: str
-    images: tuple[np.ndarray, ...]
-    mask: np.ndarray
+    images: tuple[Voxels, ...]
+    mask: Voxels
     centres_zyx_voxels: Mapping[int, np.ndarray]
     voxel_spacing_angstrom: float
+
+    def prepare(self) -> None:
+        """Normalise the tomogram that is validated on, where it is not in the cache yet."""
+        self.images[0][:1, :1, :1]
+
+    def truth_zyx_angstrom(self, particles: Iterable[Particle]) -> dict[str, np.ndarray]:
+        """Particle name -> (N, 3) reference points; none where the run has none."""
+        none = np.empty((0, 3))
+        return {p.name: self.centres_zyx_voxels.get(p.label, none) * self.voxel_spacing_angstrom for p in particles}
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Labels:
     Attributes
     ----------
     run : the run
+    tomograms : type -> its tomogram, the first being the one that is validated on
     mask : (Z, Y, X) uint8 labels
     centres_zyx_voxels : label -> (N, 3) float particle centres
     voxel_spacing_angstrom : of its tomograms
@@ -66,7 +78,8 @@ class Labels:
     """
 
     run: Run
-    mask: np.ndarray
+    tomograms: Mapping[str, Tomogram]
+    mask: Voxels
     centres_zyx_voxels: Mapping[int, np.ndarray]
     voxel_spacing_angstrom: float
     content: str
@@ -150,13 +163,15 @@ class VolumeSource:
 
     def labels(self, run: Run) -> Labels:
         """What the picks of a run say; InputError for picks that are wrong and for given masks of other picks."""
-        tomogram = next(iter(self._open(run).values()))
+        tomograms = self._open(run)
+        tomogram = next(iter(tomograms.values()))
         picks, spacing = read_run_picks(run.picks_dir, self.particles), tomogram.voxel_spacing_angstrom
         centres = {p.label: picks[p.name] / spacing for p in self.particles if p.name in picks}
         mask, painted_since = self._mask(run, tomogram, picks)
         radii = mask_radii_voxels(self.particles, voxel_spacing_angstrom=spacing, radius_fraction=self.radius_fraction)
         return Labels(
             run=run,
+            tomograms=tomograms,
             mask=mask,
             centres_zyx_voxels=centres,
             voxel_spacing_angstrom=spacing,
@@ -166,13 +181,13 @@ class VolumeSource:
         )
 
     def load(self, run: Run, labels: Labels | None = None) -> TrainingVolume:
-        """Normalise one run, with labels read before or now; its tomograms stay in the cache's files."""
+        """One run, with labels read before or now; its tomograms are normalised when they are first cut."""
         labels, cache = labels or self.labels(run), TomogramCache(self.cache_dir)
         return TrainingVolume(
             run_name=run.name,
             images=tuple(
-                cache.load(tomogram, self.norm_percentiles, run_name=run.name, tomo_type=tomo_type)
-                for tomo_type, tomogram in self._open(run).items()
+                cache.lazily(tomogram, self.norm_percentiles, run_name=run.name, tomo_type=tomo_type)
+                for tomo_type, tomogram in labels.tomograms.items()
             ),
             mask=labels.mask,
             centres_zyx_voxels=labels.centres_zyx_voxels,
@@ -182,8 +197,8 @@ class VolumeSource:
     def _mask_path(self, run: Run) -> Path:
         return mask_path(self.mask_root, run.name, self.radius_fraction)
 
-    def _mask(self, run: Run, tomogram: Tomogram, picks: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
-        """The prepared mask where it is that of the picks, else one painted now and the reason for it."""
+    def _mask(self, run: Run, tomogram: Tomogram, picks: Mapping[str, np.ndarray]) -> tuple[LazyArray, str]:
+        """The prepared mask where it is that of the picks, else one painted when it is cut, and the reason for it."""
         path = self._mask_path(run)
         made_from = {
             "shape_zyx": tomogram.shape_zyx,
@@ -192,14 +207,15 @@ class VolumeSource:
             "radius_fraction": self.radius_fraction,
             "particles": self.particles,
         }
+        painted = LazyArray(tomogram.shape_zyx, _Painted(made_from))
         if not self.masks_given and not path.is_file():
-            return make_mask(**made_from), "is missing" if path.parent.is_dir() else ""
+            return painted, "is missing" if path.parent.is_dir() else ""
         try:
             mask = read_mask(path, tomogram.shape_zyx)
             other = difference(path, mask_record(**made_from))
             # The same mask may be made of a voxel size that is rounded otherwise, or by an earlier version.
             if other is None or np.array_equal(mask, make_mask(**made_from)):
-                return mask, ""
+                return LazyArray(tomogram.shape_zyx, _Prepared(path, tomogram.shape_zyx)), ""
             raise InputError(
                 f"{path} was made from {other}, and differs from what these picks give; run prepare_mask_czi.py again "
                 f"with --output_dir {self.mask_root}, or train without --mask_dir"
@@ -207,7 +223,7 @@ class VolumeSource:
         except InputError:
             if self.masks_given:
                 raise
-            return make_mask(**made_from), "is not that of the picks"
+            return painted, "is not that of the picks"
 
     def _open(self, run: Run) -> dict[str, Tomogram]:
         tomograms = {
@@ -226,6 +242,27 @@ class VolumeSource:
                     "tomogram types trained on together must share their grid"
                 )
         return tomograms
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """Regions of the mask that :func:`data.masks.make_mask` makes of ingredients."""
+
+    ingredients: Mapping[str, Any]
+
+    def __call__(self, region: Region) -> np.ndarray:
+        return make_mask(**self.ingredients, region=region)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Regions of a mask file."""
+
+    path: Path
+    shape_zyx: tuple[int, int, int]
+
+    def __call__(self, region: Region) -> np.ndarray:
+        return read_mask(self.path, self.shape_zyx)[region]
 
 
 def training_runs(data_root: Path, tomo_types: Sequence[str]) -> list[Run]:

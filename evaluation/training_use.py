@@ -30,15 +30,15 @@ class TrainingUse:
 
 def training_use(run_name: str, descriptions: Sequence[Description], *, searched_on: bool = False) -> TrainingUse:
     """Of the networks of those descriptions."""
-    held_out = sum(one.validation_run == run_name for one in descriptions)
+    held_out = sum(run_name in one.validation_runs for one in descriptions)
     trained_on = len(descriptions) - len(unseen_by(run_name, descriptions))
-    known = trained_on or all(one.training_runs is not None or one.validation_run == run_name for one in descriptions)
+    known = trained_on or all(one.training_runs is not None or run_name in one.validation_runs for one in descriptions)
     return TrainingUse(len(descriptions), trained_on if known else None, held_out, searched_on)
 
 
 def unseen_by(run_name: str, descriptions: Sequence[Description]) -> tuple[int, ...]:
     """Indices of the networks that did not train on the run."""
-    held_out = {one.validation_run for one in descriptions}
+    held_out = {name for one in descriptions for name in one.validation_runs}
     return tuple(i for i, one in enumerate(descriptions) if not _trained_on(run_name, one, held_out))
 
 
@@ -46,7 +46,7 @@ def _trained_on(run_name: str, network: Description, held_out: set[str]) -> bool
     if network.training_runs is not None:
         return run_name in network.training_runs
     # Without that list: what one fold holds out, all others were trained on.
-    return run_name in held_out and run_name != network.validation_run
+    return run_name in held_out and run_name not in network.validation_runs
 
 
 def cautions(uses: Mapping[str, TrainingUse]) -> list[str]:

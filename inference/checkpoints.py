@@ -35,10 +35,10 @@ class Description:
     radius_fraction : of the target spheres; 0 for single voxels
     tomo_types : trained on; the first is the one it was validated on
     voxel_spacing_angstrom : of the training tomograms
-    hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomogram; the calibration of
+    hyperparameters : method -> particle name -> keyword -> value, chosen on the held-out tomograms; the calibration of
         the scores too
-    fold : index of the held-out tomogram, and its run name
-    f4 : weighted F4 on the held-out tomogram at those hyperparameters
+    fold, validation_runs : index of the fold, and the names of the runs that it held out
+    f4 : weighted F4 on the held-out tomograms at those hyperparameters
     augmentation_mode : of the training; checkpoints from before it was kept count as anisotropic, whose default views
         suit every network
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
@@ -54,7 +54,7 @@ class Description:
     tomo_types: tuple[str, ...]
     voxel_spacing_angstrom: float
     fold: int
-    validation_run: str
+    validation_runs: tuple[str, ...]
     hyperparameters: Mapping[str, Mapping[str, Mapping[str, float]]]
     f4: float
     augmentation_mode: str = "anisotropic"
@@ -70,7 +70,9 @@ class Description:
     def from_plain(cls, values: Mapping) -> "Description":
         known = {field.name for field in fields(cls)}
         found = {name: value for name, value in values.items() if name in known}  # later versions may add some
-        names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs")
+        if "validation_runs" not in found:  # of a version that held out one run by fold
+            found["validation_runs"] = [values["validation_run"]]
+        names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs", "validation_runs")
         tuples = {name: tuple(found[name]) for name in names if found.get(name) is not None}
         return cls(**{**found, **tuples, "particles": table_from_dicts(found["particles"])})
 

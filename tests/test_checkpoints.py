@@ -30,7 +30,7 @@ DESCRIPTION = Description(
     tomo_types=("denoised",),
     voxel_spacing_angstrom=10.012,
     fold=0,
-    validation_run="TS_1",
+    validation_runs=("TS_1",),
     hyperparameters={"peak_local_max_gpu": {"ribosome": {"peak_threshold": 0.4, "nms_radius_fraction": 0.8}}},
     f4=0.8,
 )

@@ -29,8 +29,9 @@ def trained(tmp_path, monkeypatch):
     folds = []
 
     def train_fold(fold, *, experiment_dir, **_):
-        folds.append((fold.index, fold.validation.run_name))
-        write_result(experiment_dir, FoldResult(fold.index, fold.validation.run_name, "best.ckpt", 0.5, {}), PARTICLES)
+        names = tuple(volume.run_name for volume in fold.validation)
+        folds.append((fold.index, *names))
+        write_result(experiment_dir, FoldResult(fold.index, names, "best.ckpt", 0.5, {}), PARTICLES)
 
     monkeypatch.setattr(train, "train_fold", train_fold)
     monkeypatch.setattr("training.experiment.LOCK_SECONDS", 0)

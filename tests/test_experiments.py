@@ -31,7 +31,7 @@ def write_checkpoint(path, fold, **changes):
         tomo_types=("denoised",),
         voxel_spacing_angstrom=10.0,
         fold=fold,
-        validation_run=f"TS_{fold}",
+        validation_runs=(f"TS_{fold}",),
         hyperparameters={},
         f4=0.5,
     )
@@ -62,9 +62,9 @@ def detectors(folder, strategy):
 
 def test_an_experiment_is_what_its_files_say(folder):
     experiment = load(folder)
-    assert [(fold.index, fold.held_out_run, fold.name) for fold in experiment.folds] == [
-        (0, "TS_0", "fold_0"),
-        (2, "TS_2", "fold_2"),
+    assert [(fold.index, fold.held_out_runs, fold.name) for fold in experiment.folds] == [
+        (0, ("TS_0",), "fold_0"),
+        (2, ("TS_2",), "fold_2"),
     ]
     assert set(experiment.folds[0].specialists) == set(NAMES)
     assert experiment.arguments == {"data_root": "phantom"} and experiment.descriptions[1].fold == 2

@@ -14,7 +14,7 @@ import config
 import eval_public_czi
 import train as train_script
 from data import spatial_transforms
-from data.folds import leave_one_out
+from data.folds import make_folds
 from data.masks import pool_labels
 from data.patches import PatchBatches
 from data.training_volume import TrainingVolume
@@ -40,7 +40,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fold(source):
-    return leave_one_out([source.load(run) for run in source.runs()])[0]
+    volumes = [source.load(run) for run in source.runs()]
+    return make_folds(volumes, [(volume.run_name,) for volume in volumes])[0]
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def perfect(monkeypatch, fold):
     def answer(self, volume, *rest):
         windows.append(self.window_for(volume.shape))
         assert np.array_equal(volume, fold.validation.images[0])
-        labels = pool_labels(torch.from_numpy(np.array(fold.validation.mask))[None], self.output_stride)
+        labels = pool_labels(torch.from_numpy(np.array(fold.validation[0].mask))[None], self.output_stride)
         one_hot = nn.functional.one_hot(labels[0].long(), CLASSES).permute(3, 0, 1, 2).float()
         return Prediction(one_hot, None, self.output_stride)
 

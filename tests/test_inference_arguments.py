@@ -27,7 +27,7 @@ DESCRIPTION = Description(
     tomo_types=("denoised",),
     voxel_spacing_angstrom=10.012,
     fold=0,
-    validation_run="TS_1",
+    validation_runs=("TS_1",),
     hyperparameters={},
     f4=0.8,
 )

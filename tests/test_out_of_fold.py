@@ -17,7 +17,7 @@ RUNS = ("a", "b", "c", "d")
 
 def fold(number, names=RUNS):
     others = tuple(name for name in names if name != names[number])
-    return replace(DESCRIPTION, fold=number, validation_run=names[number], training_runs=others)
+    return replace(DESCRIPTION, fold=number, validation_runs=(names[number],), training_runs=others)
 
 
 def chosen(names, descriptions, without_truth=()):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data.content_hash import content_hash
-from data.folds import leave_one_out
+from data.folds import make_folds
 from data.training_volume import TrainingVolume
 from errors import InputError
 from inference.checkpoints import load_checkpoint
@@ -60,6 +60,7 @@ def settings(**changes):
         "output_stride": 1,
         "patch_size_zyx": (16, 16, 16),
         "epochs": 2,
+        "validate_every": 1,
         "steps_per_epoch": 3,
         "batch_size": 2,
         "learning_rate": 1e-2,
@@ -91,7 +92,7 @@ def settings(**changes):
 def train(folder, resume_from=None, radius_fraction=0.5, hardware=CPU, wandb_mode="disabled", **changes):
     source = HandDrawn()
     source.radius_fraction = radius_fraction
-    fold = leave_one_out([source.load("a"), source.load("b")])[0]
+    fold = make_folds([source.load("a"), source.load("b")], ["a", "b"])[0]
     return train_fold(
         fold,
         source=source,
@@ -137,7 +138,7 @@ def test_the_promised_files(experiment):
 def test_the_checkpoint_describes_itself(experiment):
     folder, result = experiment
     _, description = load_checkpoint(folder / result.checkpoint)
-    assert description.validation_run == "a" and description.fold == 0
+    assert description.validation_runs == ("a",) and description.fold == 0
     assert description.voxel_spacing_angstrom == 30.0 and description.patch_size_zyx == (16, 16, 16)
     assert description.f4 == result.f4 and description.augmentation_mode == "anisotropic"
     assert set(description.hyperparameters) == set(METHODS)
@@ -202,7 +203,7 @@ KEPT = "epoch=3-f4=0.600.ckpt"  # of the means over three epochs .033, .333, .4,
 def scripted(monkeypatch):
     """Validation finds what is written down for the epoch, in every particle alike."""
 
-    def answer(self, volume):
+    def answer(self):
         return ValidationResult({p.name: SCRIPTED_F4[self.current_epoch] for p in PARTICLES}, {})
 
     monkeypatch.setattr(DetectionModule, "_validate", answer)

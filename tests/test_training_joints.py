@@ -80,19 +80,19 @@ def test_every_process_cuts_its_own_batches(words):
 # --- Truth and settings -------------------------------------------------------------------------------
 def test_validation_is_against_the_points_of_the_files_in_angstrom(words, tmp_path):
     fold, module, _ = parts_of(words)
-    picks = tmp_path / "data" / "train" / "overlay" / "ExperimentRuns" / fold.validation.run_name / "Picks"
+    picks = tmp_path / "data" / "train" / "overlay" / "ExperimentRuns" / fold.validation[0].run_name / "Picks"
     for particle in PARTICLES:
         points = json.loads((picks / f"{particle.name}.json").read_text())["points"]
         expected = [[point["location"][axis] for axis in "zyx"] for point in points]
-        np.testing.assert_allclose(module.truth_zyx_angstrom[particle.name], expected)
+        np.testing.assert_allclose(module.held_out[0].truth_zyx_angstrom(PARTICLES)[particle.name], expected)
 
 
 def test_points_are_those_of_the_voxel_size_given(words):
     """Of tomograms whose headers are wrong: positions in angstrom stay, voxels are others."""
     fold, module, _ = parts_of([*words, "--voxel_spacing", "20"])
     here, _, _ = parts_of(words)
-    for label, centres in here.validation.centres_zyx_voxels.items():
-        np.testing.assert_allclose(fold.validation.centres_zyx_voxels[label], centres / 2)
+    for label, centres in here.validation[0].centres_zyx_voxels.items():
+        np.testing.assert_allclose(fold.validation[0].centres_zyx_voxels[label], centres / 2)
     assert module.description.voxel_spacing_angstrom == 20
 
 

@@ -15,7 +15,7 @@ from metrics.fbeta import score_picks
 from particle_config import PARTICLES
 from postprocessing import METHODS, detect
 from training.arguments import detection_defaults, validation_grids
-from training.validation import validate
+from training.validation import HeldOut, validate
 
 SPACING = DESCRIPTION.voxel_spacing_angstrom
 SHAPE = (32, 128, 128)
@@ -37,7 +37,9 @@ def found_in(maps, truth, stride=1):
     probability = torch.stack([empty, *(maps.get(p.name, empty) for p in PARTICLES)])
     truth = {name: ((np.array(places, float) + 0.5) * stride - 0.5) * SPACING for name, places in truth.items()}
     prediction = Prediction(probability, None, stride)
-    return prediction, truth, validate(prediction, truth, validation_grids(), detection_defaults(), DESCRIPTION)
+    return prediction, truth, validate(
+        [HeldOut("TS_1", prediction, truth)], validation_grids(), detection_defaults(), DESCRIPTION
+    )
 
 
 def real_f4(prediction, truth, result, method):

@@ -14,7 +14,7 @@ from training.arguments import loss_type
 from training.experiment import experiment_of
 from training.slurm import check_slurm_tasks, started_by_slurm
 
-ABOVE_ZERO = ("epochs", "steps_per_epoch", "batch_size", "lr", "devices", "num_nodes", "gradnorm_lr")
+ABOVE_ZERO = ("epochs", "validate_every", "steps_per_epoch", "batch_size", "lr", "devices", "num_nodes", "gradnorm_lr")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -23,6 +23,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} must be a number above 0, got {value:g}")
+    if args.epochs % args.validate_every:
+        nearest = math.ceil(args.epochs / args.validate_every) * args.validate_every
+        raise InputError(
+            f"--epochs {args.epochs} is not a multiple of --validate_every {args.validate_every}, and the last epoch "
+            f"would not be validated; give --epochs {nearest}"
+        )
     if args.num_workers is not None and args.num_workers < 0:
         raise InputError(f"--num_workers must be 0 or more, got {args.num_workers}")
     if not args.single_pixel_mask and not 0 < args.radius_fraction <= 1:
@@ -86,6 +92,8 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         )
     if args.disable_global_norm and args.norm_percentiles is not None:
         raise InputError("--norm_percentiles has no effect with --disable_global_norm; give one of them")
+    if args.num_folds is not None and args.validation_runs is not None:
+        raise InputError("--num_folds and --validation_runs exclude each other: give one of them")
     if args.fold is not None and args.run_specific_folds is not None:
         raise InputError("--fold and --run_specific_folds exclude each other: give one of them")
 

@@ -62,7 +62,14 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="go on exactly where that fold stopped, in its experiment; then the folds that are not finished",
     )
-    group.add_argument("--epochs", type=int, default=config.EPOCHS, help="validation after each")
+    group.add_argument("--epochs", type=int, default=config.EPOCHS, help="of training")
+    group.add_argument(
+        "--validate_every",
+        type=int,
+        default=config.VALIDATE_EVERY,
+        metavar="N",
+        help="validate after every N-th epoch; --epochs must be a multiple of it",
+    )
     group.add_argument("--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch")
     group.add_argument("--batch_size", type=int, default=config.BATCH_SIZE, help="patches per batch and device")
     group.add_argument("--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
@@ -194,6 +201,18 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         default=config.OUTPUT_ROOT / "checkpoints",
         help="of all experiments",
     )
+    group.add_argument(
+        "--num_folds",
+        type=int,
+        metavar="K",
+        help="deal the runs out to K folds, by their names and the seed (default: one fold for each run)",
+    )
+    group.add_argument(
+        "--validation_runs",
+        nargs="+",
+        metavar="RUN",
+        help="one fold, which holds out these runs and trains on all others",
+    )
     group.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
     group.add_argument(
         "--run_specific_folds", type=int, nargs="+", metavar="FOLD", help="indices of the folds to run (default: all)"
@@ -232,6 +251,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         output_stride=args.output_stride,
         patch_size_zyx=tuple(args.patch_size),
         epochs=args.epochs,
+        validate_every=args.validate_every,
         steps_per_epoch=args.steps_per_epoch,
         batch_size=args.batch_size,
         learning_rate=args.lr,

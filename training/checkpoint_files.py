@@ -27,7 +27,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The best by a metric's mean over the last epochs; ``{name}-epoch={e}-f4={v}.ckpt`` with its value at that epoch.
+    """The best by a metric's mean over the last validations, ``{name}-epoch={e}-f4={v}.ckpt`` with its value then.
 
     Decided at the end of an epoch, one file at a time. It holds the weights and their description; with the
     optimiser's memory it would be four times as large.
@@ -61,8 +61,8 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_k_models = {str(best): score}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run resumed from the end of an epoch comes by here once more, without metrics.
-        if self.monitor in trainer.callback_metrics:
+        # Not every epoch is validated; and a run resumed from the end of one comes by here once more, without metrics.
+        if self.monitor in trainer.callback_metrics and pl_module.validated_in(trainer.current_epoch):
             super().on_train_epoch_end(trainer, pl_module)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:

@@ -30,14 +30,21 @@ LOCK_SECONDS = 10
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The best generalist of a fold (its file name) and its weighted F4 on the held-out run."""
+    """The best generalist of a fold (its file name) and its weighted F4 on the held-out runs."""
 
     fold: int
-    validation_run: str
+    validation_runs: tuple[str, ...]
     checkpoint: str
     f4: float
     hyperparameters: dict
     calibrated_with: dict | None = None  # None: of an earlier version
+
+    @classmethod
+    def read(cls, path: Path) -> "FoldResult":
+        """Of a result.json, also of a version that held out one run by fold."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        runs = values.pop("validation_runs", None) or [values.pop("validation_run")]
+        return cls(**values, validation_runs=tuple(runs))
 
 
 def fold_dir(experiment_dir: Path, fold: int) -> Path:
@@ -132,15 +139,12 @@ def share_run_id() -> None:
 
 def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
     """The results that the experiment holds, by fold."""
-    found = (
-        FoldResult(**json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted(experiment_dir.glob("fold_*/result.json"))
-    )
+    found = map(FoldResult.read, sorted(experiment_dir.glob("fold_*/result.json")))
     return {result.fold: result for result in found}
 
 
 def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
-    """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on each held-out tomogram."""
+    """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on the held-out runs of each."""
     with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
         _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
         results = finished_folds(experiment_dir)
@@ -161,8 +165,17 @@ def forget_result(experiment_dir: Path, fold: int) -> None:
     (fold_dir(experiment_dir, fold) / "result.json").unlink(missing_ok=True)
 
 
-def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_names: Sequence[str]) -> int:
-    """The fold that a checkpoint belongs to; InputError when this run cannot go on from it."""
+def check_resumable(
+    path: Path,
+    settings: TrainingSettings,
+    tomo_type: str,
+    run_names: Collection[str],
+    held_out: Sequence[Collection[str]],
+) -> int:
+    """The fold that a checkpoint belongs to; InputError when this run cannot go on from it.
+
+    ``held_out`` are the runs that each fold of this run holds out, of all ``run_names``.
+    """
     saved = read_description(path)
     this = f"--resume_from_checkpoint {path}"
     for flag, wanted in (
@@ -175,9 +188,13 @@ def check_resumable(path: Path, settings: TrainingSettings, tomo_type: str, run_
             raise InputError(f"{this} was trained with --{flag} {before}, not {wanted}; give the same")
     if saved.tomo_types[0] != tomo_type:
         raise InputError(f"{this} was validated on {saved.tomo_types[0]} tomograms, not on {tomo_type}")
-    if saved.fold >= len(run_names) or run_names[saved.fold] != saved.validation_run:
-        raise InputError(f"{this} held out {saved.validation_run}, which is not fold {saved.fold} of this data root")
-    others = set(run_names) - {saved.validation_run}
+    before = set(saved.validation_runs)
+    if saved.fold >= len(held_out) or not before <= set(held_out[saved.fold]):
+        raise InputError(
+            f"{this} held out {', '.join(sorted(before))}, which is not fold {saved.fold} of this data root; "
+            "give the same --data_root, --num_folds, --validation_runs and --seed"
+        )
+    others = set(run_names) - set(held_out[saved.fold])
     if saved.training_runs is not None and set(saved.training_runs) != others:
         changed = ", ".join(sorted(set(saved.training_runs) ^ others))
         raise InputError(f"{this} was trained on other runs: {changed}; give the same --data_root and --mask_dir")

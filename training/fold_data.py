@@ -1,28 +1,27 @@
-"""The batches of a fold: drawn without end from the training runs, and the one held-out tomogram."""
+"""The batches of a fold, drawn without end from the training runs."""
 
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.folds import Fold
 from data.patches import BatchIndexSampler, PatchBatches
-from data.training_volume import TrainingVolume
+from errors import InputError
 from training.settings import TrainingSettings
 
 
-class HeldOutTomogram(Dataset):
-    """The one tomogram that is validated on."""
+class _Drawn(Dataset):
+    """Batches; where a tomogram cannot be read, the reason in place of one, since processes garble errors."""
 
-    def __init__(self, volume: TrainingVolume) -> None:
-        self.volume = volume
+    def __init__(self, batches: PatchBatches) -> None:
+        self.batches = batches
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"volume": torch.from_numpy(self.volume.images[0])}
-
-    def __len__(self) -> int:
-        return 1
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            return self.batches[index]
+        except InputError as error:
+            return {"error": str(error)}
 
 
 class FoldData(pl.LightningDataModule):
@@ -60,7 +59,7 @@ class FoldData(pl.LightningDataModule):
             first_batch=self.batches_done,
         )
         return DataLoader(
-            batches,
+            _Drawn(batches),
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
@@ -68,8 +67,14 @@ class FoldData(pl.LightningDataModule):
             pin_memory=self.pin_memory,
         )
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, dict) and "error" in batch:
+            raise InputError(batch["error"])
+        return batch
+
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(HeldOutTomogram(self.fold.validation), batch_size=None)
+        """One item that means: validate. The module has the held-out tomograms, and reads one at a time."""
+        return DataLoader([0], batch_size=None)
 
     def state_dict(self) -> dict[str, Any]:
         steps, processes = self.trainer.global_step, self.trainer.world_size

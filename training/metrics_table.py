@@ -1,4 +1,4 @@
-"""The metrics of a fold: a CSV with one row per epoch, and the learning curves as a picture."""
+"""The metrics of a fold: a CSV with one row per validation, and the learning curves as a picture."""
 
 import time
 from pathlib import Path
@@ -15,9 +15,9 @@ SECONDS_BETWEEN_PICTURES = 30.0
 
 
 class MetricsTable(Callback):
-    """Writes ``metrics.csv`` and ``learning_curves.png`` into a folder after every epoch.
+    """Writes ``metrics.csv`` and ``learning_curves.png`` into a folder after every validation.
 
-    A resumed run keeps the rows of the epochs before it.
+    Times are those of its epoch. A resumed run keeps the rows of the epochs before it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,8 @@ class MetricsTable(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A run resumed from the end of an epoch comes by here once more, without metrics.
-        if not trainer.is_global_zero or "f4" not in trainer.callback_metrics:
+        new = "f4" in trainer.callback_metrics and pl_module.validated_in(trainer.current_epoch)
+        if not trainer.is_global_zero or not new:
             return
         self.rows.append(
             {
@@ -93,7 +94,7 @@ def save_learning_curves(table: Path, picture: Path) -> None:
         ha="right",
     )
     loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log" if loss_axes.lines else "linear")
-    score_axes.set(title="F4 on the held-out tomogram", xlabel="optimizer step", ylim=(0, 1.05))
+    score_axes.set(title="F4 on the held-out tomograms", xlabel="optimizer step", ylim=(0, 1.05))
     for axes in (loss_axes, score_axes):
         axes.grid(alpha=0.3)
         if axes.lines:  # a run resumed in its last validation has no loss

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.augmentation import augment, mixup, shift_statistics
 from data.masks import pool_labels
 from data.normalization import standardize
+from data.training_volume import TrainingVolume
 from errors import InputError
 from inference.checkpoints import KEY, Description
 from inference.predictor import Predictor
@@ -20,18 +21,18 @@ from losses.targets import as_probabilities
 from particle_config import Particle
 from training.averaging import AveragedWeights
 from training.settings import TrainingSettings
-from training.validation import ValidationResult, validate
+from training.validation import HeldOut, ValidationResult, validate
 
 GRADNORM_KEY = "gradnorm"
 RECENT_SCORES_KEY = "recent_scores"
-# Epochs whose mean score decides which checkpoint is kept: one tomogram's F4 changes by chance from epoch to epoch, and
-# the epoch of its maximum is not the best on other tomograms (BENCHMARKS.md).
-SMOOTHED_EPOCHS = 3
+# Validations whose mean score decides which checkpoint is kept: a tomogram's F4 changes by chance from epoch to epoch,
+# and the epoch of its maximum is not the best on other tomograms (BENCHMARKS.md).
+SMOOTHED_VALIDATIONS = 3
 SMOOTHED = "smoothed_"
 
 
 class DetectionModule(pl.LightningModule):
-    """Trains ``network``; its checkpoints carry ``description`` with the thresholds found on the held-out tomogram.
+    """Trains ``network``; its checkpoints carry ``description`` with the thresholds found on the held-out tomograms.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class DetectionModule(pl.LightningModule):
     loss : logits, target -> dict of named scalar terms
     settings : of optimisation, augmentation and validation
     term_weights : weight of each term in the sum; 1 where not named
-    truth_zyx_angstrom : reference points of the held-out tomogram, particle name -> (N, 3)
+    held_out : the tomograms to validate on
     gradnorm : balances the terms from those weights on; None keeps them
     """
 
@@ -50,7 +51,7 @@ class DetectionModule(pl.LightningModule):
         *,
         settings: TrainingSettings,
         term_weights: Mapping[str, float],
-        truth_zyx_angstrom: Mapping[str, np.ndarray],
+        held_out: Sequence[TrainingVolume],
         description: Description,
         gradnorm: GradNorm | None = None,
     ) -> None:
@@ -60,10 +61,10 @@ class DetectionModule(pl.LightningModule):
         self.loss = loss
         self.settings = settings
         self.term_weights = dict(term_weights)
-        self.truth_zyx_angstrom = truth_zyx_angstrom
+        self.held_out = tuple(held_out)
         self.description = description
         self.gradnorm = gradnorm
-        self.recent_scores: dict[int, dict[str, float]] = {}  # of the last epochs, by their number
+        self.recent_scores: dict[int, dict[str, float]] = {}  # of the last validations, by their epoch
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment and z-score a training batch where it will be used."""
@@ -120,34 +121,37 @@ class DetectionModule(pl.LightningModule):
             self.log(f"weight_{name}", weight, on_step=False, on_epoch=True, batch_size=1)
         return weights
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Find the particles of the held-out tomogram with the weights that a checkpoint would save."""
+    def validated_in(self, epoch: int) -> bool:
+        """Whether the scores are those of that epoch: Lightning's are those of the last validation, whenever it was."""
+        return epoch in self.recent_scores
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Find the particles of the held-out tomograms with the weights that a checkpoint would save."""
         # One process scores for all: what they decide about checkpoints must be the same.
-        found = self._validated_for_all(batch["volume"])
+        found = self._validated_for_all()
         weighted = weighted_f4(found.f4, self._scored_particles())
         scores = {"f4": weighted, **{f"f4_{name}": value for name, value in found.f4.items()}}
-        self.log_dict({**scores, **self._smoothed(scores)})
+        self.log_dict({**scores, **self._smoothed(scores)}, batch_size=1)
         self.description = replace(self.description, f4=weighted, hyperparameters=found.hyperparameters)
 
     def _smoothed(self, scores: dict[str, float]) -> dict[str, float]:
-        """Mean of each score over the last epochs with this one; those before the first count as 0, which is no result.
+        """Mean of each score over the last validations with this one; those before the first count as 0: no result.
 
         A resumed epoch replaces what it was before.
         """
-        first = self.current_epoch - SMOOTHED_EPOCHS + 1
-        recent = {epoch: one for epoch, one in self.recent_scores.items() if first <= epoch < self.current_epoch}
-        self.recent_scores = {**recent, self.current_epoch: scores}
+        before = sorted(epoch for epoch in self.recent_scores if epoch < self.current_epoch)[1 - SMOOTHED_VALIDATIONS :]
+        self.recent_scores = {**{epoch: self.recent_scores[epoch] for epoch in before}, self.current_epoch: scores}
         return {
-            f"{SMOOTHED}{name}": sum(one[name] for one in self.recent_scores.values()) / SMOOTHED_EPOCHS
+            f"{SMOOTHED}{name}": sum(one[name] for one in self.recent_scores.values()) / SMOOTHED_VALIDATIONS
             for name in scores
         }
 
-    def _validated_for_all(self, volume: Tensor) -> ValidationResult:
+    def _validated_for_all(self) -> ValidationResult:
         """What the first process finds; where it fails, the others end as well, and do not wait for it for ever."""
         found = error = None
         if self.trainer.is_global_zero:
             try:
-                found = self._validate(volume)
+                found = self._validate()
             except Exception as failure:
                 error = failure
         found, problem = self.trainer.strategy.broadcast((found, error and f"{type(error).__name__}: {error}"))
@@ -157,21 +161,25 @@ class DetectionModule(pl.LightningModule):
             raise InputError(f"validation failed in the first process: {problem}")
         return found
 
-    def _validate(self, volume: Tensor) -> ValidationResult:
-        prediction = Predictor([self.network], self.settings.inference, self.device)(volume)
-        if not prediction.probability.sum().isfinite():  # diverged: it finds nothing, and LossGuard says what happened
-            prediction = replace(prediction, probability=torch.zeros_like(prediction.probability))
+    def _validate(self) -> ValidationResult:
         settings = self.settings
+        predict = Predictor([self.network], settings.inference, self.device)
         return validate(
-            prediction,
-            self.truth_zyx_angstrom,
+            (self._predicted(volume, predict) for volume in self.held_out),
             settings.validation_grids,
             settings.detection_defaults,
             self.description,
         )
 
+    def _predicted(self, volume: TrainingVolume, predict: Predictor) -> HeldOut:
+        prediction = predict(volume.images[0][:, :, :])
+        if not prediction.probability.sum().isfinite():  # diverged: it finds nothing, and LossGuard says what happened
+            prediction = replace(prediction, probability=torch.zeros_like(prediction.probability))
+        return HeldOut(volume.run_name, prediction, volume.truth_zyx_angstrom(self.description.particles))
+
     def _scored_particles(self) -> list[Particle]:
-        return [p for p in self.description.particles if len(self.truth_zyx_angstrom.get(p.name, ()))]
+        particles = self.description.particles
+        return [p for p in particles if any(len(one.centres_zyx_voxels.get(p.label, ())) for one in self.held_out)]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[KEY] = self.description.as_plain()
@@ -218,6 +226,6 @@ def batch_seeds(seed: int, index: int) -> tuple[int, int]:
 
 
 def weighted_f4(f4: Mapping[str, float], particles: Sequence[Particle]) -> float:
-    """Score-weighted mean over the particles that the held-out tomogram has; 0 where none of them counts."""
+    """Score-weighted mean over the particles that the held-out tomograms have; 0 where none of them counts."""
     weight = sum(particle.score_weight for particle in particles)
     return sum(p.score_weight * f4[p.name] for p in particles) / weight if weight else 0.0

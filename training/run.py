@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -51,7 +50,7 @@ def train_fold(
     resume_from: Path | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> FoldResult:
-    """Train on the fold's runs, validate on the held-out one, write checkpoints and metrics to the experiment.
+    """Train on the fold's runs, validate on those held out, write checkpoints and metrics to the experiment.
 
     Further ``callbacks`` are called after all others.
 
@@ -68,6 +67,7 @@ def train_fold(
     with _wandb_logger(wandb_mode, experiment_dir, fold.index, settings) as logger:
         trainer = pl.Trainer(
             max_epochs=settings.epochs,
+            check_val_every_n_epoch=settings.validate_every,
             accelerator=hardware.device,
             devices=hardware.devices,
             num_nodes=hardware.num_nodes,
@@ -141,8 +141,6 @@ def _averaging(settings: TrainingSettings) -> list[AveragedWeights]:
 def _build_module(
     fold: Fold, source: VolumeSource, particles: tuple[Particle, ...], settings: TrainingSettings
 ) -> DetectionModule:
-    held_out = fold.validation
-    spacing = held_out.voxel_spacing_angstrom
     architecture = {
         "encoder_name": settings.encoder_name,
         "norm_type": settings.norm_type,
@@ -156,9 +154,9 @@ def _build_module(
         norm_percentiles=source.norm_percentiles,
         radius_fraction=source.radius_fraction,
         tomo_types=source.tomo_types,
-        voxel_spacing_angstrom=spacing,
+        voxel_spacing_angstrom=fold.validation[0].voxel_spacing_angstrom,
         fold=fold.index,
-        validation_run=held_out.run_name,
+        validation_runs=tuple(run.run_name for run in fold.validation),
         training_runs=tuple(run.run_name for run in fold.training),
         hyperparameters={},
         f4=0.0,
@@ -171,10 +169,6 @@ def _build_module(
             trained_radius_fraction=source.radius_fraction,
         ),
     )
-    truth = {
-        particle.name: held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing
-        for particle in particles
-    }
     weights = term_weights(settings.loss_type)
     network = build_model(**architecture)
     loss = build_loss(settings.loss_type, settings.class_loss_weights)
@@ -184,7 +178,7 @@ def _build_module(
         loss,
         settings=settings,
         term_weights=weights,
-        truth_zyx_angstrom=truth,
+        held_out=fold.validation,
         description=description,
         gradnorm=None if rate is None else GradNorm(list(weights), weights, learning_rate=rate),
     )
@@ -214,7 +208,7 @@ def _result(fold: Fold, checkpoint: Path) -> FoldResult:
     description = read_description(checkpoint)
     return FoldResult(
         fold.index,
-        description.validation_run,
+        description.validation_runs,
         checkpoint.name,
         description.f4,
         dict(description.hyperparameters),

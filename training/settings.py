@@ -24,6 +24,7 @@ class TrainingSettings:
     output_stride: int
     patch_size_zyx: tuple[int, int, int]
     epochs: int
+    validate_every: int
     steps_per_epoch: int
     batch_size: int
     learning_rate: float

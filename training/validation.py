@@ -1,12 +1,12 @@
-"""Hyperparameters of every detection method, chosen on the held-out tomogram as a search chooses them."""
+"""Hyperparameters of every detection method, chosen on the held-out tomograms as a search chooses them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.thresholds import Hyperparameters
-from detection.evidence import gather_evidence
+from detection.evidence import Evidence, gather_evidence
 from detection.grid import PER_CLASS, Grid
 from detection.proposals import DetectionSettings, propose
 from detection.search_result import choose
@@ -19,12 +19,29 @@ MOST_CLASS_VOXELS = 0.05
 
 
 @dataclass(frozen=True)
-class ValidationResult:
-    """What was found on the held-out tomogram.
+class HeldOut:
+    """One held-out tomogram.
 
     Attributes
     ----------
-    f4 : particle name -> F4 of the first method, of exactly what it finds with its hyperparameters
+    run_name : of its run
+    prediction : of the network
+    truth_zyx_angstrom : particle name -> (M, 3) reference points; none where not named
+    """
+
+    run_name: str
+    prediction: Prediction
+    truth_zyx_angstrom: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """What was found on the held-out tomograms.
+
+    Attributes
+    ----------
+    f4 : particle name -> F4 of the first method, pooled over the tomograms, of exactly what it finds with its
+        hyperparameters
     hyperparameters : method -> particle name -> keyword -> value, the calibration too
     """
 
@@ -33,8 +50,7 @@ class ValidationResult:
 
 
 def validate(
-    prediction: Prediction,
-    truth_zyx_angstrom: Mapping[str, np.ndarray],
+    held_out: Iterable[HeldOut],
     grids: Sequence[Grid],
     defaults: Mapping[str, Mapping[str, float]],
     description: Description,
@@ -43,44 +59,52 @@ def validate(
 
     Parameters
     ----------
-    prediction : of the held-out tomogram
-    truth_zyx_angstrom : particle name -> (M, 3); none where not named
+    held_out : the tomograms; each is looked at once and let go before the next is asked for
     grids : one a method; the F4 that counts is that of the first
     defaults : method -> keyword -> value, for particles without any hit, and for those of which more than
         MOST_CLASS_VOXELS of the map would have to be searched
     description : of the network: its particles, voxel size and target radius
     """
-    found = [_tuned(prediction, truth_zyx_angstrom, grid, defaults[grid.method], description) for grid in grids]
-    return ValidationResult(found[0][0], {grid.method: one for grid, (_, one) in zip(grids, found, strict=True)})
+    searches = [SearchSettings(PER_CLASS, grid, _detection(grid, defaults, description)) for grid in grids]
+    names, evidence = [], [[] for _ in grids]
+    for tomogram in held_out:
+        names.append(tomogram.run_name)
+        for search, found in zip(searches, evidence, strict=True):
+            found.append(_evidence(tomogram, search, description))
+    results = [
+        choose(
+            {p.name: [one[p.name] for one in found] for p in description.particles},
+            search,
+            description.particles,
+            names,
+        )
+        for search, found in zip(searches, evidence, strict=True)
+    ]
+    first = results[0]
+    # Without a hit at any point of the grid F4 is 0 at all of them.
+    f4 = {name: 0.0 if at is None else float(first.pooled_f4(name)[at]) for name, at in first.chosen.items()}
+    return ValidationResult(f4, {one.settings.grid.method: one.hyperparameters for one in results})
 
 
-def _tuned(
-    prediction: Prediction,
-    truth_zyx_angstrom: Mapping[str, np.ndarray],
-    grid: Grid,
-    defaults: Mapping[str, float],
-    description: Description,
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Particle name -> F4, and particle name -> hyperparameters of one method."""
-    particles, run = description.particles, description.validation_run
+def _detection(grid: Grid, defaults: Mapping[str, Mapping[str, float]], description: Description) -> DetectionSettings:
+    values = {p.name: dict(defaults[grid.method]) for p in description.particles}
+    return DetectionSettings(description.radius_fraction, grid.method, values)
+
+
+def _evidence(tomogram: HeldOut, search: SearchSettings, description: Description) -> dict[str, Evidence]:
+    """Particle name -> what one method finds in a tomogram."""
+    prediction, grid = tomogram.prediction, search.grid
     if lowest := grid.values.get("conf_threshold"):
         prediction = _without_diffuse_classes(prediction, min(lowest))
-    detection = DetectionSettings(description.radius_fraction, grid.method, {p.name: dict(defaults) for p in particles})
     proposals = propose(
         prediction,
-        detection,
-        particles,
-        run_name=run,
+        search.detection,
+        description.particles,
+        run_name=tomogram.run_name,
         voxel_spacing_angstrom=description.voxel_spacing_angstrom,
         grid=grid,
     )
-    evidence = gather_evidence(proposals, truth_zyx_angstrom, grid)
-    result = choose(
-        {name: [one] for name, one in evidence.items()}, SearchSettings(PER_CLASS, grid, detection), particles, [run]
-    )
-    # Without a hit at any point of the grid F4 is 0 at all of them.
-    f4 = {name: 0.0 if at is None else float(result.pooled_f4(name)[at]) for name, at in result.chosen.items()}
-    return f4, result.hyperparameters
+    return gather_evidence(proposals, tomogram.truth_zyx_angstrom, grid)
 
 
 def _without_diffuse_classes(prediction: Prediction, threshold: float) -> Prediction:

@@ -31,10 +31,10 @@ BEST_CHECKPOINT = re.compile(r"fold_(?P<fold>\d+)-best-(?P<what>.+)-epoch=(?P<ep
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """The checkpoints of one fold, and the run that none of them was trained on."""
+    """The checkpoints of one fold, and the runs that none of them was trained on."""
 
     index: int
-    held_out_run: str
+    held_out_runs: tuple[str, ...]
     generalist: Path
     specialists: Mapping[str, Path]
 
@@ -118,7 +118,7 @@ class Detector:
         return len(self.ensemble.members) if self.specialities is None else 1
 
     def found_in_training(self, conditions: Conditions) -> list[Hyperparameters]:
-        """The hyperparameters that each member found on its held-out tomogram, for the particles that it is for.
+        """The hyperparameters that each member found on its held-out tomograms, for the particles that it is for.
 
         Calibrations only where they hold under the conditions (detection.conditions).
         """
@@ -135,7 +135,7 @@ def best_single(experiment: Experiment, particles: Sequence[Particle]) -> list[D
     """The generalist of each fold by itself."""
     ensembles = [Ensemble((fold.generalist,), mean_of_maps) for fold in experiment.folds]
     return [
-        Detector(fold.name, ensemble, (description,), {fold.held_out_run: ensemble})
+        Detector(fold.name, ensemble, (description,), dict.fromkeys(fold.held_out_runs, ensemble))
         for fold, ensemble, description in zip(experiment.folds, ensembles, experiment.descriptions, strict=True)
     ]
 
@@ -151,7 +151,8 @@ def ensemble_specialists(experiment: Experiment, particles: Sequence[Particle]) 
             )
         ensemble = Ensemble(tuple(fold.specialists[name] for name in names), specialists_map)
         descriptions = _descriptions(ensemble.members, particles)
-        detectors.append(Detector(fold.name, ensemble, descriptions, {fold.held_out_run: ensemble}, names))
+        tuning = dict.fromkeys(fold.held_out_runs, ensemble)
+        detectors.append(Detector(fold.name, ensemble, descriptions, tuning, names))
     return detectors
 
 
@@ -162,8 +163,9 @@ def kfold_ensemble(experiment: Experiment, particles: Sequence[Particle]) -> lis
     every held-out tomogram with the networks that were not trained on it.
     """
     tuning = {
-        fold.held_out_run: Ensemble(experiment.generalists_unseen_by(fold.held_out_run), mean_of_maps)
+        run: Ensemble(experiment.generalists_unseen_by(run), mean_of_maps)
         for fold in experiment.folds
+        for run in fold.held_out_runs
     }
     ensemble = Ensemble(tuple(fold.generalist for fold in experiment.folds), mean_of_maps)
     return [Detector("ensemble", ensemble, experiment.descriptions, tuning)]
@@ -196,7 +198,7 @@ def load_experiment(experiments_dir: Path, name: str, particles: Sequence[Partic
     folds = [
         TrainedFold(
             index,
-            description.validation_run,
+            description.validation_runs,
             generalist,
             {what: path for (fold, what), path in found.items() if fold == index and what != GENERALIST},
         )

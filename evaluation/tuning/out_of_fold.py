@@ -46,7 +46,7 @@ def out_of_fold(
     unseen = {source: unseen_by(source.name, descriptions) for source in known}
     if trained_on := [source.name for source in known if not unseen[source]]:
         if len(trained_on) == len(known):
-            held_out = ", ".join(sorted({one.validation_run for one in descriptions}))
+            held_out = ", ".join(sorted({name for one in descriptions for name in one.validation_runs}))
             raise InputError(
                 f"hyperparameters cannot be searched on {', '.join(trained_on)}: every network was trained on it; "
                 f"search on tomograms that were held out ({held_out}) or are new"
