@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--name_map", type=path_argument, help="CSV, two columns with a header: name in the picks, name meant"
     )
     picks.add_argument("--copick_user", help="whose picks of a copick project")
+    picks.add_argument("--copick_session", help="picks of this session of a copick project")
     picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
     return parser
 
@@ -82,7 +83,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.copick_config is None and (args.tomograms is None or args.picks is None):
         raise InputError("--tomograms and --picks belong together; give both")
     only_files = ("picks_format", "tomograms_star", "particle", "binning", "coords_angpix")
-    without = only_files if args.copick_config is not None else ("copick_user",)
+    without = only_files if args.copick_config is not None else ("copick_user", "copick_session")
     if given := [name for name in without if getattr(args, name) is not None]:
         raise InputError(f"--{given[0]} has no meaning with {'--copick_config' if args.copick_config else '--picks'}")
     if args.copy and args.to_zarr:
@@ -100,7 +101,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 def read_inputs(args: argparse.Namespace) -> CopickProject:
     """Tomograms and points, of a copick project or of files."""
     if args.copick_config is not None:
-        return read_project(args.copick_config, tomo_type=args.tomo_type, user=args.copick_user)
+        choice = {"user": args.copick_user, "session": args.copick_session}
+        return read_project(args.copick_config, tomo_type=args.tomo_type, **choice)
     paths = find_picks(args.picks)
     tomograms = run_names(find_tomograms(args.tomograms))
     groups = [

@@ -107,7 +107,7 @@ def read_picks(path: str | Path) -> Picks:
 
     return Picks(
         particle_name=content["pickable_object_name"],
-        run_name=str(content.get("run_name", "")),
+        run_name=str(content.get("run_name") or ""),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
         scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
         uncertainties=known("uncertainty"),

@@ -125,6 +125,32 @@ def test_a_copick_project(project):
         import_dataset.main(words)
 
 
+def test_a_copick_project_of_one_root_and_two_sessions(project):
+    """Its only root is given twice; the file's name, not the content, says which object is picked."""
+    for run, centres in CENTRES.items():
+        folder = project / "root" / "ExperimentRuns" / run / "VoxelSpacing10.000"
+        folder.mkdir(parents=True)
+        (folder / "wbp.mrc").symlink_to(project / "tomograms" / FILES[run])
+        for session, shift in ((1, 0.0), (2, 1.0)):
+            picks = folder.parent / "Picks" / f"anna_{session}_spike.json"
+            points = (centres[:, ::-1] + shift) * SPACING
+            write_picks(picks, particle_name="renamed", run_name=run, coordinates_zyx_angstrom=points)
+    roots = dict.fromkeys(("static_root", "overlay_root"), f"file://{project / 'root'}")
+    config = project / "config.json"
+    config.write_text(json.dumps({"pickable_objects": [{"name": "spike", "radius": RADIUS}], **roots}))
+    words = ["--copick_config", str(config), "--tomo_type", "wbp", "--output_dir", str(project / "out")]
+    with pytest.raises(InputError, match=r"anna_1_spike\.json.*anna_2_spike\.json.*choose with --copick_session"):
+        import_dataset.main(words)
+    import_dataset.main([*words, "--copick_session", "1"])
+    for run in find_runs(project / "out", tomo_type="wbp"):
+        picked = json.loads((run.picks_dir / "spike.json").read_text())["points"]
+        points = np.array([[p["location"][axis] for axis in "xyz"] for p in picked])
+        np.testing.assert_allclose(points / SPACING, CENTRES[run.name])
+    config.write_text(json.dumps({"config_type": "cryoet_data_portal", **json.loads(config.read_text())}))
+    with pytest.raises(InputError, match=r"cryoet_data_portal.*copick sync"):
+        import_dataset.main(words)
+
+
 # --- Wrong picks --------------------------------------------------------------------------------------
 def test_flipped_y_is_warned_of(project):
     write_star(project / "particles.star", {run: np.abs([0, 39, 0] - c) for run, c in CENTRES.items()})
