@@ -124,10 +124,11 @@ def look_at(
     drawn = [particle for particle in particles if particle.name in points]
     save_overlay(picture, volume, picks=table, truth=None, voxel_spacing_angstrom=spacing, particles=drawn, title=run)
     mends = {"": lambda p: p, **wrong_places(volume.shape, spacing)}
-    return {
-        cause: np.concatenate([darkness(volume, mend(points[p.name]), spacing, p.radius_angstrom) for p in drawn])
-        for cause, mend in mends.items()
-    }
+    found = [
+        darkness(volume, {c: mend(points[p.name]) for c, mend in mends.items()}, spacing, p.radius_angstrom)
+        for p in drawn
+    ]
+    return {cause: np.concatenate([values[cause] for values in found]) for cause in mends}
 
 
 def as_particles(rows: list[dict]) -> tuple[Particle, ...]:

@@ -15,6 +15,7 @@ from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
 from formats.input_files import find_tomograms
+from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
 
 SHAPE, SPACING, RADIUS = (20, 40, 60), 10.0, 40.0
@@ -167,6 +168,26 @@ def test_bright_particles_are_asked_for_and_then_fine(project, capsys):
         run_import(project)
     run_import(project, "--invert")
     assert "brighter" in capsys.readouterr().out
+
+
+@QUIET
+def test_hollow_particles_are_dark_in_their_shell(project, capsys):
+    """As ferritin is: bright inside, dark in the outer third of the radius."""
+    for run, path in zip(sorted(CENTRES), sorted((project / "tomograms").iterdir()), strict=True):
+        with mrcfile.open(path, "r+") as file:
+            for centre in CENTRES[run][:, ::-1]:
+                distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - centre, axis=-1)
+                file.data[distance <= RADIUS / SPACING * 2 / 3] += 4
+    run_import(project)
+    assert "darker voxels than random places, as they should" in capsys.readouterr().out
+
+
+def test_a_mistake_is_named_only_if_it_explains_much():
+    """Ten picks 1.5 deviations darker (4.7 standard errors) may be so by chance, ten that are 2 darker (6.3) not."""
+    as_they_are = np.zeros(10)
+    for darker, named in ((1.5, False), (2.0, True)):
+        is_plausible, words = density_verdict({"": as_they_are, "y is flipped": as_they_are - darker}, bright=False)
+        assert not is_plausible and ("likely y is flipped" in words) == named
 
 
 def test_a_pick_outside_is_left_out_and_named(project):
