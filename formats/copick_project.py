@@ -6,14 +6,16 @@ from pathlib import Path
 
 from data.czi import find_runs
 from errors import InputError
+from formats import copick
 from formats.point_groups import PointGroup, read_text
+from particle_file import rows_of_copick
 
 LOCAL = "local://"
 
 
 @dataclass(frozen=True)
 class CopickProject:
-    """Run -> tomogram, the picks, and particles.json rows (without label) of the objects that are particles."""
+    """Run -> tomogram, the picks, and rows as of particle_file.py, not checked, of the objects that are particles."""
 
     tomograms: dict[str, Path]
     groups: list[PointGroup]
@@ -25,12 +27,10 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> Copi
 
     InputError for roots that are not on this machine, no such tomograms, or an object picked twice in a run.
     """
-    from formats import copick
-
     try:
         content = json.loads(read_text(path))
-        objects = {one["name"]: one for one in content["pickable_objects"]}
-    except (ValueError, KeyError, TypeError) as error:
+        rows = {row["name"]: row for row in rows_of_copick(content["pickable_objects"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error
     roots = [_local(path, content[key]) for key in ("static_root", "overlay_root") if content.get(key)]
     if not roots:
@@ -43,7 +43,6 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> Copi
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
-    particles = {name for name, one in objects.items() if one.get("is_particle", True)}
     taken: dict[tuple[str, str], Path] = {}
     groups = []
     for file in sorted(f for root in roots for f in root.glob("ExperimentRuns/*/Picks/*.json")):
@@ -51,13 +50,13 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> Copi
         if user is not None and file.stem.split("_")[0] != user:
             continue
         for group in copick.read(file):
-            if group.particle_name in particles and len(group.coordinates_xyz):
+            if group.particle_name in rows and len(group.coordinates_xyz):
                 run = file.parents[1].name
                 other = taken.setdefault((run, group.particle_name), file)
                 if other != file:
                     raise InputError(f"{other} and {file} both pick {group.particle_name}; choose with --copick_user")
                 groups.append(PointGroup(file, group.coordinates_xyz, group.unit, run, group.particle_name))
-    return CopickProject(tomograms, groups, {name: _row(objects[name]) for name in particles})
+    return CopickProject(tomograms, groups, rows)
 
 
 def _local(config: Path, root: str) -> Path:
@@ -65,13 +64,3 @@ def _local(config: Path, root: str) -> Path:
         raise InputError(f"{config}: {root} is not on this machine; fetch it with `copick sync` and give that project")
     folder = Path(root.removeprefix(LOCAL))
     return folder if folder.is_absolute() or folder.exists() else config.absolute().parent / folder
-
-
-def _row(one: dict) -> dict:
-    row = {"name": one["name"]}
-    if one.get("radius"):
-        row["radius_angstrom"] = float(one["radius"])
-    if one.get("color"):
-        row["color"] = "#" + "".join(f"{int(value):02x}" for value in one["color"][:3])
-    weight = (one.get("metadata") or {}).get("score_weight")
-    return row if weight is None else {**row, "score_weight": float(weight)}
