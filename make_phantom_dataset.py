@@ -18,13 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from data.challenge_layout import training_folders
 from data.files import path_argument
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
     other_runs,
     portal_folder,
     refuse_existing,
-    training_folders,
     write_portal_run,
     write_training_run,
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
+from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
 from data.files import atomic_path
-from data.phantom.layouts import training_folders, write_pyramid
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
