@@ -229,7 +229,7 @@ MUTANTS = (
     Mutant(
         "a campaign tuned on any training data",
         "run_experiment_evaluation.py",
-        "experiment.check_training_data(root, PARTICLES)",
+        "experiment.check_training_data(root, particles)",
         "pass",
         "test_experiments.py",
     ),
