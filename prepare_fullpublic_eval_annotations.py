@@ -21,9 +21,10 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from data.czi import Run, find_runs, read_metadata
+from data.czi import Run, find_runs
 from data.files import path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
+from data.portal_metadata import read_metadata
 from data.tomogram import open_tomogram
 from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
 from errors import InputError

@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 import zarr
 
+from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, check_voxel_spacing, decide_spacing, spacing_of_folder
 from errors import InputError
@@ -98,8 +99,8 @@ def open_tomogram(
 ) -> Tomogram:
     """Open a tomogram without reading its voxels.
 
-    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header), the
-    ``VoxelSpacing{s}`` folder the file lies in (level 0 only); see data.voxel_spacing.
+    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header), and, for level 0,
+    the portal's metadata beside it and the ``VoxelSpacing{s}`` folder that it lies in; see data.voxel_spacing.
 
     Parameters
     ----------
@@ -112,7 +113,8 @@ def open_tomogram(
     Raises
     ------
     InputError : nothing there, unreadable, not a 3D volume, axes other than z, y, x, or a voxel size that is
-        unknown, contradicted by the folder, not positive, or, where it is not resampled, not the same along the axes.
+        unknown, said differently by two of its sources, not positive, or, where it is not resampled, not the same
+        along the axes.
     """
     path = Path(path)
     if voxel_spacing_angstrom is not None:
@@ -129,6 +131,7 @@ def open_tomogram(
         path,
         given_angstrom=voxel_spacing_angstrom,
         file_zyx_angstrom=volume.spacing_zyx,
+        metadata_angstrom=spacing_of_metadata(path) if level == 0 else None,
         folder_angstrom=spacing_of_folder(path) if level == 0 else None,
         may_be_anisotropic=rescale_to_angstrom is not None,
     )

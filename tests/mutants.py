@@ -160,6 +160,13 @@ MUTANTS = (
         "test_picks.py",
     ),
     Mutant(
+        "the portal's metadata says no voxel size",
+        "data/tomogram.py",
+        "metadata_angstrom=spacing_of_metadata(path) if level == 0 else None,",
+        "metadata_angstrom=None,",
+        "test_portal_metadata.py",
+    ),
+    Mutant(
         "file and folder may contradict each other",
         "data/voxel_spacing.py",
         "> CONTRADICTION for",
