@@ -176,7 +176,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="first",
         metavar="A",
-        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run",
+        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run "
+        "(in y and x)",
     )
 
 
