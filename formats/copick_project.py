@@ -7,7 +7,9 @@ from pathlib import Path
 
 from data.czi import find_runs
 from errors import InputError
+from formats import copick
 from formats.point_groups import PointGroup, read_text
+from particle_file import rows_of_copick
 
 # As fsspec names this machine.
 LOCAL = ("local://", "file://")
@@ -15,7 +17,7 @@ LOCAL = ("local://", "file://")
 
 @dataclass(frozen=True)
 class CopickProject:
-    """Run -> tomogram, the picks, and particles.json rows (without label) of the objects that are particles."""
+    """Run -> tomogram, the picks, and rows as of particle_file.py, not checked, of the objects that are particles."""
 
     tomograms: dict[str, Path]
     groups: list[PointGroup]
@@ -27,7 +29,7 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
 
     InputError for roots that are not on this machine, no such tomograms, or an object picked twice in a run.
     """
-    content, objects = _config(path)
+    content, rows = _config(path)
     roots = _roots(path, content)
     tomograms: dict[str, Path] = {}
     for root in roots:
@@ -37,28 +39,27 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
-    particles = {name for name, one in objects.items() if one.get("is_particle", True)}
     groups = [
         group
         for root in roots
-        for group in _picks(root, particles, user=user, session=session)
+        for group in _picks(root, rows.keys(), user=user, session=session)
         if len(group.coordinates_xyz)
     ]
     _check_picked_once(groups)
-    return CopickProject(tomograms, groups, {name: _row(objects[name]) for name in particles})
+    return CopickProject(tomograms, groups, rows)
 
 
 def _config(path: Path) -> tuple[dict, dict[str, dict]]:
-    """The content of the config JSON, and its objects by name."""
+    """The content of the config JSON, and the rows of its particles by name."""
     try:
         content = json.loads(read_text(path))
-        objects = {one["name"]: one for one in content["pickable_objects"]}
-    except (ValueError, KeyError, TypeError) as error:
+        rows = {row["name"]: row for row in rows_of_copick(content["pickable_objects"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error
     kind = content.get("config_type", "filesystem")
     if kind != "filesystem":
         raise InputError(f"{path}: a project of {kind}, not on this machine; fetch it with `copick sync` and give that")
-    return content, objects
+    return content, rows
 
 
 def _roots(path: Path, content: Mapping) -> list[Path]:
@@ -78,8 +79,6 @@ def _local(config: Path, root: str) -> Path:
 
 
 def _picks(root: Path, particles: Collection[str], *, user: str | None, session: str | None) -> Iterator[PointGroup]:
-    from formats import copick
-
     for file in sorted(root.glob("ExperimentRuns/*/Picks/*.json")):
         # Names are {user}_{session}_{object}, which copick goes by; others belong to the challenge's layout.
         words = file.stem.split("_", 2)
@@ -99,13 +98,3 @@ def _check_picked_once(groups: Sequence[PointGroup]) -> None:
             both = [path.stem.split("_")[0] for path in (other, group.path)]
             flag = "--copick_session" if both[0] == both[1] else "--copick_user"
             raise InputError(f"{other} and {group.path} both pick {group.particle_name}; choose with {flag}")
-
-
-def _row(one: dict) -> dict:
-    row = {"name": one["name"]}
-    if one.get("radius"):
-        row["radius_angstrom"] = float(one["radius"])
-    if one.get("color"):
-        row["color"] = "#" + "".join(f"{int(value):02x}" for value in one["color"][:3])
-    weight = (one.get("metadata") or {}).get("score_weight")
-    return row if weight is None else {**row, "score_weight": float(weight)}

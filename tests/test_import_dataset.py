@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import mrcfile
 import numpy as np
@@ -17,6 +18,7 @@ from errors import InputError
 from formats.input_files import find_tomograms
 from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
+from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
 
 SHAPE, SPACING, RADIUS = (20, 40, 60), 10.0, 40.0
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -121,6 +123,10 @@ def test_a_copick_project(project):
     wanted = {"name": "spike", "radius_angstrom": RADIUS, "score_weight": 2.0, "color": "#ff0010", "label": 1}
     assert row == wanted
     assert [run.name for run in find_runs(project / "out", tomo_type="wbp")] == ["001", "TS_02"]
+    config.write_text(config.read_text().replace("255", "256"))
+    with pytest.raises(InputError, match=r"config\.json, particle 1 \(spike\): color is \[256"):
+        import_dataset.main([*words[:-1], str(project / "other")])
+    assert not (project / "other").exists()
     config.write_text(config.read_text().replace("local://", "s3://"))
     with pytest.raises(InputError, match="copick sync"):
         import_dataset.main(words)
@@ -295,6 +301,26 @@ def test_a_second_particle_by_a_second_command(project):
     rows = json.loads((project / "out" / "particles.json").read_text())
     assert [(row["name"], row["label"]) for row in rows] == [("spike", 1), ("ribosome", 2)]
     assert len(list(find_runs(project / "out")[0].picks_dir.glob("*.json"))) == 2
+
+
+def test_what_was_added_to_the_rows_by_hand_stays(project):
+    run_import(project)
+    table = project / "out" / "particles.json"
+    [row] = json.loads(table.read_text())
+    table.write_text(json.dumps([{**row, "aliases": ["peplomer"], "loss_weight": 3.0}]))
+    write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
+    run_import(project, name="ribosome", radius=False)
+    spike, ribosome = read_table(table)
+    assert (spike.aliases, spike.loss_weight, spike.radius_angstrom) == (("peplomer",), 3.0, RADIUS)
+    assert replace(ribosome, label=4) == find_particle("ribosome", CHALLENGE_PARTICLES)
+    table.write_text(json.dumps([{**row, "color": "red"}]))
+    with pytest.raises(InputError, match=r"particles\.json, particle 1 \(spike\): color is 'red'"):
+        run_import(project)
+
+
+def test_a_particle_that_the_challenge_does_not_score_is_scored_alone(project):
+    run_import(project, name="beta-amylase", radius=False)
+    assert [p.score_weight for p in read_table(project / "out" / "particles.json")] == [1.0]
 
 
 @pytest.mark.parametrize(
