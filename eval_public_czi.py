@@ -64,9 +64,9 @@ from evaluation.runs import (
     open_sources,
     remove_other_runs,
     remove_summaries,
-    truths_of,
 )
 from evaluation.training_use import TrainingUse, cautions, training_use
+from evaluation.truth import truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
 from inference.arguments import add_inference_arguments, check_merge, inference_settings

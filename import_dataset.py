@@ -29,11 +29,11 @@ from formats import FORMATS, read_points
 from formats.copick_project import CopickProject, read_project
 from formats.dataset import COPY, LINK, TO_ZARR, Assignment, assign, check_run, without_outside, write_run
 from formats.input_files import find_picks, find_tomograms
-from formats.particle_rows import parse_radii, particle_rows, read_rows, table_name, write_rows
+from formats.particle_table import PARTICLES_FILE, parse_radii, particle_table, table_name, write_table
 from formats.plausibility import check_inside, darkness, density_verdict, wrong_places
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
-from particle_config import Particle
+from particle_config import Particle, read_table
 
 # Runs whose voxels are read, for the pictures and the check of the grey values.
 LOOKED_AT = 3
@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--name_map", type=path_argument, help="CSV, two columns with a header: name in the picks, name meant"
     )
     picks.add_argument("--copick_user", help="whose picks of a copick project")
+    picks.add_argument("--copick_session", help="picks of this session of a copick project")
     picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
     return parser
 
@@ -82,7 +83,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.copick_config is None and (args.tomograms is None or args.picks is None):
         raise InputError("--tomograms and --picks belong together; give both")
     only_files = ("picks_format", "tomograms_star", "particle", "binning", "coords_angpix")
-    without = only_files if args.copick_config is not None else ("copick_user",)
+    without = only_files if args.copick_config is not None else ("copick_user", "copick_session")
     if given := [name for name in without if getattr(args, name) is not None]:
         raise InputError(f"--{given[0]} has no meaning with {'--copick_config' if args.copick_config else '--picks'}")
     if args.copy and args.to_zarr:
@@ -100,7 +101,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 def read_inputs(args: argparse.Namespace) -> CopickProject:
     """Tomograms and points, of a copick project or of files."""
     if args.copick_config is not None:
-        return read_project(args.copick_config, tomo_type=args.tomo_type, user=args.copick_user)
+        choice = {"user": args.copick_user, "session": args.copick_session}
+        return read_project(args.copick_config, tomo_type=args.tomo_type, **choice)
     paths = find_picks(args.picks)
     tomograms = run_names(find_tomograms(args.tomograms))
     groups = [
@@ -122,16 +124,11 @@ def look_at(
     drawn = [particle for particle in particles if particle.name in points]
     save_overlay(picture, volume, picks=table, truth=None, voxel_spacing_angstrom=spacing, particles=drawn, title=run)
     mends = {"": lambda p: p, **wrong_places(volume.shape, spacing)}
-    return {
-        cause: np.concatenate([darkness(volume, mend(points[p.name]), spacing, p.radius_angstrom) for p in drawn])
-        for cause, mend in mends.items()
-    }
-
-
-def as_particles(rows: list[dict]) -> tuple[Particle, ...]:
-    return tuple(
-        Particle(row["name"], row["radius_angstrom"], row["score_weight"], row["label"], row["color"]) for row in rows
-    )
+    found = [
+        darkness(volume, {c: mend(points[p.name]) for c, mend in mends.items()}, spacing, p.radius_angstrom)
+        for p in drawn
+    ]
+    return {cause: np.concatenate([values[cause] for values in found]) for cause in mends}
 
 
 def next_commands(root: Path, tomo_type: str) -> str:
@@ -139,7 +136,7 @@ def next_commands(root: Path, tomo_type: str) -> str:
     kind = "" if tomo_type == config.TRAINING_TOMO_TYPES[0] else f" --tomo_type {shlex.quote(tomo_type)}"
     training_kind = kind.replace("--tomo_type", "--training_tomo_types")
     return (
-        f"next:\n  export ETFINDER_PARTICLES={shlex.quote(str(root.absolute() / 'particles.json'))}\n"
+        f"next:\n  export ETFINDER_PARTICLES={shlex.quote(str(root.absolute() / PARTICLES_FILE))}\n"
         f"  python prepare_mask_czi.py --data_root {folder}{kind} --save_plots\n"
         f"  python train.py --data_root {folder}{training_kind}"
     )
@@ -221,21 +218,23 @@ def main(argv: list[str] | None = None) -> None:
     names = [name for by in points.values() for name in by]
     if unused := sorted(set(radii) - set(names)):
         raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
-    rows = particle_rows(
+    table = root / PARTICLES_FILE
+    particles = particle_table(
         names,
         radii_angstrom=radii,
         given_rows={table_name(name): row for name, row in inputs.rows.items()},
-        existing_rows=read_rows(root / "particles.json"),
+        existing=read_table(table) if table.exists() else (),
+        source=str(args.copick_config or table),
     )
     how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
     for run, by in points.items():
         check_run(root, run, tomograms[run], by, **how)
     for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
         write_run(root, run, tomograms[run], by, **how)
-    write_rows(root / "particles.json", rows)
+    write_table(table, particles)
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
-    check_by_sight(points, tomograms, as_particles(rows), root / "overlays", bright=args.invert)
+    check_by_sight(points, tomograms, particles, root / "overlays", bright=args.invert)
     print(next_commands(root, args.tomo_type))
 
 

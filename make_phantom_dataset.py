@@ -18,13 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from data.challenge_layout import training_folders
 from data.files import path_argument
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
     other_runs,
     portal_folder,
     refuse_existing,
-    training_folders,
     write_portal_run,
     write_training_run,
 )
@@ -33,7 +33,7 @@ from data.phantom.tomo_types import TOMO_TYPES
 from data.picks import read_picks_table, table_coordinates_zyx
 from errors import InputError
 from inference.device import DEVICES, choose_device
-from particle_config import PARTICLES, find_particle
+from particle_config import PARTICLES, TABLE_SOURCE, find_particle
 
 FIRST_EVAL_NUMBER = 201  # run names stay unique between the two trees
 
@@ -151,7 +151,7 @@ def read_given_positions(path: Path, settings: PhantomSettings) -> dict[str, dic
     for (experiment, kind), rows in table.groupby(["experiment", "particle_type"], sort=False):
         particle = find_particle(kind)
         if particle is None:
-            raise InputError(f"{path}: particle {kind!r} is not in particle_config.py; add a row or an alias")
+            raise InputError(f"{path}: particle {kind!r} is not in {TABLE_SOURCE}; add a row or an alias")
         if Path(experiment).name != experiment or experiment.startswith("."):
             raise InputError(f"{path}: experiment {experiment!r} cannot be a folder's name; rename it")
         points = given.setdefault(experiment, {})

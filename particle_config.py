@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from errors import InputError
-from particle_file import read_particle_rows
+from particle_file import checked_rows, read_particle_rows
 
 BACKGROUND_LABEL = 0
 VARIABLE = "ETFINDER_PARTICLES"
@@ -108,10 +108,24 @@ def given_table(variable: str | None) -> tuple[Particle, ...] | None:
     if not variable:
         return None
     try:
-        particles = tuple(Particle(**row) for row in read_particle_rows(Path(variable).expanduser()))
-        check_table(particles, variable)
+        return read_table(Path(variable).expanduser())
     except InputError as error:
         raise InputError(f"{VARIABLE}: {error}") from None
+
+
+def read_table(path: Path) -> tuple[Particle, ...]:
+    """The table of a file as ETFINDER_PARTICLES names it; InputError where there is none or it is wrong."""
+    return _table(read_particle_rows(path), str(path))
+
+
+def table_from_rows(rows: Iterable[Mapping], source: str) -> tuple[Particle, ...]:
+    """The table of rows as such a file holds them; InputError, which names the ``source``, where one is wrong."""
+    return _table(checked_rows(list(rows), source), source)
+
+
+def _table(arguments: Iterable[Mapping], source: str) -> tuple[Particle, ...]:
+    particles = tuple(Particle(**one) for one in arguments)
+    check_table(particles, source)
     return particles
 
 

@@ -33,7 +33,7 @@ def read_particle_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises
     ------
-    InputError : no such file, no JSON, no rows, or a row with a value that is missing, wrong or unknown.
+    InputError : no such file, no JSON, or rows as :func:`checked_rows` refuses them.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -41,22 +41,32 @@ def read_particle_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: no such file of particles; mend the path or unset the variable") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); mend the file") from None
+    return checked_rows(content, str(path))
+
+
+def checked_rows(content: object, source: str) -> list[dict[str, Any]]:
+    """The rows of such a file's content, by label from 1 on, as keyword arguments of particle_config.Particle.
+
+    InputError, which names the ``source``: no rows, or a row with a value that is missing, wrong or unknown.
+    """
     of_copick = isinstance(content, dict) and isinstance(content.get("pickable_objects"), list)
     if not of_copick and not isinstance(content, list):
-        raise InputError(f"{path} holds neither a list of particles nor the pickable_objects of a copick configuration")
+        raise InputError(
+            f"{source} holds neither a list of particles nor the pickable_objects of a copick configuration"
+        )
     found = content["pickable_objects"] if of_copick else content
     given = [row if isinstance(row, dict) else {"name": row} for row in found]
-    rows = _of_copick(given) if of_copick else given
+    rows = rows_of_copick(given) if of_copick else given
     if not 1 <= len(rows) <= MOST_PARTICLES:
-        raise InputError(f"{path} holds {len(rows)} particles; give 1 to {MOST_PARTICLES}")
+        raise InputError(f"{source} holds {len(rows)} particles; give 1 to {MOST_PARTICLES}")
     for number, row in enumerate(rows, start=1):
-        _check_row(f"{path}, particle {number}", row)
-    rows = _by_label(path, rows, gaps=of_copick)
+        _check_row(f"{source}, particle {number}", row)
+    rows = _by_label(source, rows, gaps=of_copick)
     return [_arguments(row, label) for label, row in enumerate(rows, start=1)]
 
 
-def _of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
-    """Rows of our own of a copick project's objects; those that are not particles are left out."""
+def rows_of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
+    """Rows of our own, not checked, of a copick project's objects; those that are not particles are left out."""
     rows = []
     for one in objects:
         metadata = one.get("metadata") if isinstance(one.get("metadata"), dict) else {}
@@ -93,7 +103,7 @@ def _check_row(where: str, row: Mapping[str, Any]) -> None:
         raise InputError(f"{where}: aliases is {aliases!r}; give a list of names")
 
 
-def _by_label(path: Path, rows: Sequence[Mapping], *, gaps: bool) -> list[Mapping]:
+def _by_label(source: str, rows: Sequence[Mapping], *, gaps: bool) -> list[Mapping]:
     """In the order of their labels, or as they stand where none has one.
 
     A copick project also numbers what is no particle: its labels may have gaps, and count by their order alone.
@@ -102,12 +112,12 @@ def _by_label(path: Path, rows: Sequence[Mapping], *, gaps: bool) -> list[Mappin
     if not labels:
         return list(rows)
     if len(labels) < len(rows):
-        raise InputError(f"{path}: some particles have a label and others none; give all of them one, or none")
+        raise InputError(f"{source}: some particles have a label and others none; give all of them one, or none")
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         names = " and ".join(row["name"] for row in rows if row["label"] == repeated[0])
-        raise InputError(f"{path}: {names} have the same label {repeated[0]}; give every particle its own")
+        raise InputError(f"{source}: {names} have the same label {repeated[0]}; give every particle its own")
     if not gaps and max(labels) > len(rows):
-        raise InputError(f"{path}: the labels must be 1 to {len(rows)}, but one is {max(labels)}; leave no gaps")
+        raise InputError(f"{source}: the labels must be 1 to {len(rows)}, but one is {max(labels)}; leave no gaps")
     return sorted(rows, key=lambda row: row["label"])
 
 

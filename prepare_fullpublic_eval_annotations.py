@@ -21,13 +21,14 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from data.czi import Run, find_runs, read_metadata
+from data.czi import Run, find_runs
 from data.files import path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
+from data.portal_metadata import read_metadata
 from data.tomogram import open_tomogram
 from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
 from errors import InputError
-from particle_config import PARTICLES, find_particle
+from particle_config import PARTICLES, TABLE_SOURCE, find_particle
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def report(conversions: dict[str, Conversion], data_dir: Path) -> None:
         print(f"several annotations of one particle in {len(choices)} cases:", *choices, sep="\n  ")
     unknown = sorted({name for conversion in conversions.values() for name in conversion.unknown_objects})
     if unknown:
-        text = "no row or alias of particle_config.py knows these objects, skipped"
+        text = f"no row or alias of {TABLE_SOURCE} knows these objects, skipped"
         warnings.warn(f"{text}: {', '.join(unknown)}", stacklevel=2)
     empty = [name for name, conversion in conversions.items() if not conversion.picks]
     if empty:
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"{args.data_dir}: no annotation of a known particle in any of {len(runs)} runs; looked for "
             "{run}/Reconstructions/VoxelSpacing*/Annotations/*/*.ndjson; "
-            + (f"add aliases to particle_config.py for: {', '.join(found)}" if found else "fetch them first")
+            + (f"add aliases to {TABLE_SOURCE} for: {', '.join(found)}" if found else "fetch them first")
         )
     for run in runs:
         others = sorted(path.stem for path in run.picks_dir.glob("*.json"))

@@ -58,8 +58,8 @@ from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experim
 from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
 from evaluation.ownership import Command
 from evaluation.report.campaign_report import write_campaign_report, write_tables
-from evaluation.runs import truths_of
 from evaluation.training_use import cautions, training_use
+from evaluation.truth import truths_of
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
 from inference.checkpoints import table_in_use
 from particle_config import GIVEN_PARTICLES, PARTICLES, Particle

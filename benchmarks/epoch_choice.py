@@ -28,7 +28,7 @@ import train
 from data.czi import find_runs
 from data.picks import truth_table
 from detection.proposals import DetectionSettings, propose, threshold_curves
-from evaluation.runs import by_particle
+from evaluation.truth import by_particle
 from inference.checkpoints import load_checkpoint
 from inference.predictor import Predictor
 from inference.tomograms import SourceTomogram, TomogramSettings

@@ -6,13 +6,13 @@ portal    {run}/Reconstructions/VoxelSpacing{s}/Tomograms/{id}/{run}.zarr|.mrc, 
           {run}/Reconstructions/VoxelSpacing{s}/Annotations/{id}/{object}-1.0_point.ndjson
 """
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.files import files_below
+from data.portal_metadata import TOMOGRAM_METADATA, read_metadata
 from data.tomogram import TOMOGRAM_SUFFIXES
 from data.voxel_spacing import spacing_of_folder
 from errors import InputError
@@ -208,7 +208,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
     candidates: list[tuple[tuple[int, bool, int, str], str, Path]] = []
     for nearness, spacing_folder in enumerate(spacing_folders):
         for folder in _folders(spacing_folder / "Tomograms"):
-            metadata = read_metadata(folder / "tomogram_metadata.json")
+            metadata = read_metadata(folder / TOMOGRAM_METADATA)
             tomo_type = str(metadata.get("processing") or UNKNOWN_TYPE).lower()
             number = int(folder.name) if folder.name.isdigit() else -1
             rank = (nearness, not metadata.get("is_visualization_default", False), number, folder.name)
@@ -224,12 +224,3 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
             repeated.add(tomo_type)
         paths.setdefault(tomo_type, path)
     return paths, repeated
-
-
-def read_metadata(path: Path) -> dict:
-    """The portal's JSON about a tomogram or an annotation; empty when there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
-    return content if isinstance(content, dict) else {}

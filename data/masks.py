@@ -11,7 +11,7 @@ from data.content_hash import points_hash
 from data.files import atomic_path
 from data.lazy_array import Region
 from errors import InputError
-from particle_config import PARTICLES, Particle
+from particle_config import PARTICLES, TABLE_SOURCE, Particle
 
 if TYPE_CHECKING:  # preparing masks takes no torch, which is slow to import
     from torch import Tensor
@@ -104,7 +104,7 @@ def make_mask(
     particles = tuple(particles)
     unknown = set(picks) - {particle.name for particle in particles}
     if unknown:
-        raise InputError(f"particle {sorted(unknown)[0]!r} is not in the particle table; add it there")
+        raise InputError(f"particle {sorted(unknown)[0]!r} is not in the particle table; add a row to {TABLE_SOURCE}")
     centres = {p.label: np.asarray(picks[p.name]) / voxel_spacing_angstrom for p in particles if p.name in picks}
     radii = mask_radii_voxels(particles, voxel_spacing_angstrom=voxel_spacing_angstrom, radius_fraction=radius_fraction)
     return paint_spheres(shape_zyx, centres, radii, region)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,7 +107,7 @@ def read_picks(path: str | Path) -> Picks:
 
     return Picks(
         particle_name=content["pickable_object_name"],
-        run_name=str(content.get("run_name", "")),
+        run_name=str(content.get("run_name") or ""),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
         scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
         uncertainties=known("uncertainty"),
@@ -181,6 +181,19 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
     ------
     InputError : no folder, no files, a particle that the table does not know, or two files of one particle.
     """
+    known, unknown = read_known_picks(picks_dir, particles)
+    for path, name in unknown.items():
+        raise InputError(
+            f"{path}: particle {name!r} is not in the particle table; "
+            f"add a row or an alias to {TABLE_SOURCE}, or remove the file"
+        )
+    return known
+
+
+def read_known_picks(
+    picks_dir: str | Path, particles: Iterable[Particle]
+) -> tuple[dict[str, np.ndarray], dict[Path, str]]:
+    """As :func:`read_run_picks`, but files of particles that the table does not know are given back: file -> name."""
     picks_dir, particles = Path(picks_dir), tuple(particles)
     files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
     if not files:
@@ -190,18 +203,17 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
             "(prepare_fullpublic_eval_annotations.py makes them from portal annotations) or leave the run out"
         )
     found: dict[str, tuple[Path, np.ndarray]] = {}
+    unknown: dict[Path, str] = {}
     for path in files:
         picks = read_picks(path)
         particle = find_particle(picks.particle_name, particles)
         if particle is None:
-            raise InputError(
-                f"{path}: particle {picks.particle_name!r} is not in the particle table; "
-                f"add a row or an alias to {TABLE_SOURCE}, or remove the file"
-            )
+            unknown[path] = picks.particle_name
+            continue
         if particle.name in found:
             raise InputError(f"{path} and {found[particle.name][0]} both hold {particle.name}; keep one of them")
         found[particle.name] = (path, without_repeated_points(picks.coordinates_zyx_angstrom, str(path)))
-    return {particle.name: found[particle.name][1] for particle in particles if particle.name in found}
+    return {particle.name: found[particle.name][1] for particle in particles if particle.name in found}, unknown
 
 
 def without_repeated_points(coordinates_zyx: np.ndarray, where: str) -> np.ndarray:
@@ -282,11 +294,15 @@ def picks_table(
 def truth_table(runs: "Sequence[Run]", particles: Iterable[Particle] = PARTICLES) -> pd.DataFrame:
     """The picks of all runs in one table; rows in the order of the runs, then of the particle table."""
     particles = tuple(particles)
-    tables = [
-        picks_table(run.name, name, coordinates)
-        for run in runs
-        for name, coordinates in read_run_picks(run.picks_dir, particles).items()
-    ]
+    return _joined([run_table(run.name, read_run_picks(run.picks_dir, particles)) for run in runs])
+
+
+def run_table(run_name: str, coordinates_zyx_angstrom: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The picks of one run, particle name -> (N, 3), in one table."""
+    return _joined([picks_table(run_name, name, points) for name, points in coordinates_zyx_angstrom.items()])
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else picks_table("", "", np.empty((0, 3)))
 

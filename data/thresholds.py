@@ -103,7 +103,7 @@ def _check_radii(where: str, radii: object, particles: Sequence[Particle]) -> No
         if radii[particle.name] != particle.radius_angstrom:
             raise InputError(
                 f"{where}: found with a radius of {radii[particle.name]} A for {particle.name}, which has "
-                f"{particle.radius_angstrom:g} A in particle_config.py; search again"
+                f"{particle.radius_angstrom:g} A in the table of the networks; search again"
             )
 
 

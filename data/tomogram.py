@@ -12,8 +12,9 @@ import numpy as np
 import zarr
 
 from data.lazy_array import Region
+from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
-from data.voxel_spacing import CONTRADICTION, ROUNDING, check_voxel_spacing, decide_spacing, spacing_of_folder
+from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
 from errors import InputError
 
 MRC_SUFFIXES = tuple(
@@ -97,8 +98,8 @@ def open_tomogram(
 ) -> Tomogram:
     """Open a tomogram without reading its voxels.
 
-    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header), the
-    ``VoxelSpacing{s}`` folder the file lies in (level 0 only); see data.voxel_spacing.
+    The voxel size comes from, in this order: the argument, the file (NGFF metadata or MRC header), and, for level 0,
+    the portal's metadata beside it and the ``VoxelSpacing{s}`` folder that it lies in; see data.voxel_spacing.
 
     Parameters
     ----------
@@ -111,13 +112,47 @@ def open_tomogram(
     Raises
     ------
     InputError : nothing there, unreadable, not a 3D volume, axes other than z, y, x, or a voxel size that is
-        unknown, contradicted by the folder, not positive, or, where it is not resampled, not the same along the axes.
+        unknown, said differently by two of its sources, not positive, or, where it is not resampled, not the same
+        along the axes.
     """
     path = Path(path)
-    if voxel_spacing_angstrom is not None:
-        check_voxel_spacing(voxel_spacing_angstrom)
     if rescale_to_angstrom is not None:
         check_voxel_spacing(rescale_to_angstrom, "--rescale")
+    volume, spacing_zyx = _open(
+        path,
+        voxel_spacing_angstrom=voxel_spacing_angstrom,
+        level=level,
+        may_be_anisotropic=rescale_to_angstrom is not None,
+    )
+    native = Tomogram(path, tuple(volume.shape_zyx), spacing_zyx[0], volume)
+    if rescale_to_angstrom is None or not must_resample(spacing_zyx, rescale_to_angstrom):
+        return native
+    resampled = ResampledVolume(native, spacing_zyx, float(rescale_to_angstrom))
+    return Tomogram(path, resampled.shape_zyx, resampled.spacing_angstrom, resampled, spacing_zyx)
+
+
+def in_plane_spacing(path: str | Path, *, voxel_spacing_angstrom: float | None = None) -> float:
+    """The voxel size along y and x, angstrom; that along z may be another.
+
+    InputError as :func:`open_tomogram`, and where y and x differ.
+    """
+    path = Path(path)
+    options = {"voxel_spacing_angstrom": voxel_spacing_angstrom, "level": 0, "may_be_anisotropic": True}
+    _, (z, y, x) = _open(path, **options)
+    if max(y, x) > min(y, x) * (1 + ROUNDING):
+        raise InputError(
+            f"{path}: voxels of {z:g} x {y:g} x {x:g} angstrom (z, y, x) differ along y and x; "
+            "give the size to resample to with --rescale (angstrom)"
+        )
+    return x
+
+
+def _open(
+    path: Path, *, voxel_spacing_angstrom: float | None, level: int, may_be_anisotropic: bool
+) -> tuple[_Volume, Spacing]:
+    """The volume as it is in the file, and its voxel size."""
+    if voxel_spacing_angstrom is not None:
+        check_voxel_spacing(voxel_spacing_angstrom)
     if not path.exists():
         raise InputError(f"{path}: no such tomogram; check the path")
     volume = _open_mrc(path, level) if path.name.lower().endswith(MRC_SUFFIXES) else _open_zarr(path, level)
@@ -128,14 +163,11 @@ def open_tomogram(
         path,
         given_angstrom=voxel_spacing_angstrom,
         file_zyx_angstrom=volume.spacing_zyx,
+        metadata_angstrom=spacing_of_metadata(path) if level == 0 else None,
         folder_angstrom=spacing_of_folder(path) if level == 0 else None,
-        may_be_anisotropic=rescale_to_angstrom is not None,
+        may_be_anisotropic=may_be_anisotropic,
     )
-    native = Tomogram(path, tuple(volume.shape_zyx), spacing_zyx[0], volume)
-    if rescale_to_angstrom is None or not must_resample(spacing_zyx, rescale_to_angstrom):
-        return native
-    resampled = ResampledVolume(native, spacing_zyx, float(rescale_to_angstrom))
-    return Tomogram(path, resampled.shape_zyx, resampled.spacing_angstrom, resampled, spacing_zyx)
+    return volume, spacing_zyx
 
 
 # --- MRC ----------------------------------------------------------------------------------------------
@@ -264,7 +296,7 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     if chunks_there < chunks_wanted:
         missing = chunks_wanted - chunks_there
         text = f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
 
 
@@ -275,7 +307,7 @@ def _image_of(node: zarr.Array | zarr.Group) -> tuple[zarr.Array | zarr.Group, s
     if not inside or _multiscale(attributes) or not isinstance(node.get("0"), zarr.Group):
         return node, ""
     if isinstance(node.get("1"), zarr.Group):
-        warnings.warn(f"{node.store_path}: holds several images; the first, 0, is read", stacklevel=5)
+        warnings.warn(f"{node.store_path}: holds several images; the first, 0, is read", stacklevel=6)
     return node["0"], "0"
 
 
@@ -324,7 +356,7 @@ def _ngff_spacing(path: Path, multiscale: dict, level: int) -> tuple[float, ...]
         if not scales:
             return None
         if unknown := [unit for unit in units if unit not in ANGSTROM_PER_UNIT]:
-            warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=4)
+            warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=5)
             return None
         product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
         return tuple(product * [ANGSTROM_PER_UNIT[unit] for unit in units])

@@ -22,7 +22,7 @@ from data.masks import (
     unpainted,
 )
 from data.picks import read_run_picks
-from data.tomogram import Tomogram, open_tomogram
+from data.tomogram import Tomogram, in_plane_spacing, open_tomogram
 from data.tomogram_cache import TomogramCache
 from errors import InputError
 from particle_config import Particle
@@ -111,6 +111,7 @@ class VolumeSource:
     masks_given : the user named ``mask_root``: a run without a mask there is left out, and one of other picks an error.
         Else masks that are missing or outdated are painted from the picks.
     rescale : resample tomograms of another voxel size to this one, angstrom, or to that of the first run by name
+        (along y and x, where its voxels are no cubes)
     """
 
     data_root: Path
@@ -159,7 +160,7 @@ class VolumeSource:
             return self.rescale
         first = self.runs()[0]
         path = first.tomogram_path(self.types_of(first)[0])
-        return open_tomogram(path, voxel_spacing_angstrom=self.voxel_spacing_angstrom).voxel_spacing_angstrom
+        return in_plane_spacing(path, voxel_spacing_angstrom=self.voxel_spacing_angstrom)
 
     def labels(self, run: Run) -> Labels:
         """What the picks of a run say; InputError for picks that are wrong and for given masks of other picks."""

@@ -1,5 +1,9 @@
-"""The voxel size of a tomogram: from the command line, its file or its folder, which must not contradict each other."""
+"""The voxel size of a tomogram: from the command line, its file, its portal metadata or its folder.
 
+None of the last three may contradict another.
+"""
+
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.portal_metadata import TOMOGRAM_METADATA
 from errors import InputError
 
 GIVE_SPACING = "give it with --voxel_spacing (angstrom)"
@@ -24,41 +29,48 @@ def decide_spacing(
     given_angstrom: float | None,
     file_zyx_angstrom: Sequence[float] | None,
     folder_angstrom: float | None,
+    metadata_angstrom: float | None = None,
     may_be_anisotropic: bool = False,
 ) -> Spacing:
-    """The voxel size along z, y, x in angstrom: what is given, else what the file says, else its folder.
+    """The voxel size along z, y, x in angstrom: what is given, else what the first of the others says.
 
     Parameters
     ----------
-    given_angstrom : of cubes; beats file and folder.
+    given_angstrom : of cubes; beats all others.
     file_zyx_angstrom : None, not positive, or 1.0 along all axes (written by software that does not know): unknown.
+    metadata_angstrom : of the portal's tomogram_metadata.json, see data.portal_metadata; that of y and x.
     folder_angstrom : the number in ``VoxelSpacing10.012``, which is that of y and x.
     may_be_anisotropic : the tomogram will be resampled to cubes.
 
     Raises
     ------
-    InputError : unknown, not cubes, or file and folder more than 2 % apart.
+    InputError : unknown, not cubes, or two of file, metadata and folder more than 2 % apart.
     """
     if given_angstrom is not None:
         check_voxel_spacing(given_angstrom)
         return (float(given_angstrom),) * 3
     found = _known(file_zyx_angstrom)
-    if found is None:
-        if folder_angstrom is None:
-            raise InputError(f"{path}: the voxel size is not in the file; {GIVE_SPACING}")
-        return (folder_angstrom,) * 3
-    if not may_be_anisotropic and max(found) > min(found) * (1 + ROUNDING):
+    if found is not None and not may_be_anisotropic and max(found) > min(found) * (1 + ROUNDING):
         sizes = " x ".join(f"{s:g}" for s in found)
         raise InputError(
             f"{path}: voxels of {sizes} angstrom (z, y, x) are not cubes; resample the tomogram with --rescale, "
             "or, when the metadata is wrong, give the size with --voxel_spacing (angstrom)"
         )
-    if folder_angstrom is not None and any(abs(s / folder_angstrom - 1) > CONTRADICTION for s in found[1:]):
-        raise InputError(
-            f"{path}: the file says {found[2]:g} A per voxel, its folder VoxelSpacing{folder_angstrom:.3f}; "
-            "say which is right with --voxel_spacing (angstrom), which decides"
-        )
-    return found
+    # Who says it, how, and along y and x.
+    said = [("the file", f"{found[2]:g} A per voxel", found[1:])] if found is not None else []
+    if metadata_angstrom is not None:
+        said.append((TOMOGRAM_METADATA, f"{metadata_angstrom:g} A per voxel", (metadata_angstrom,)))
+    if folder_angstrom is not None:
+        said.append(("its folder", f"VoxelSpacing{folder_angstrom:.3f}", (folder_angstrom,)))
+    if not said:
+        raise InputError(f"{path}: the voxel size is not in the file; {GIVE_SPACING}")
+    for (one, size, sizes), (other, other_size, (expected,)) in itertools.combinations(said, 2):
+        if any(abs(s / expected - 1) > CONTRADICTION for s in sizes):
+            raise InputError(
+                f"{path}: {one} says {size}, {other} {other_size}; "
+                "say which is right with --voxel_spacing (angstrom), which decides"
+            )
+    return found or (said[0][2][0],) * 3
 
 
 def check_voxel_spacing(voxel_spacing_angstrom: float, flag: str = "--voxel_spacing") -> None:

@@ -3,7 +3,6 @@
 import math
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +13,6 @@ import pandas as pd
 import torch
 
 from data.czi import Run
-from data.picks import table_coordinates_zyx, truth_table
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
 from errors import InputError
 from evaluation.exports import read_run_table, write_curves, write_results, write_run_picks, write_run_table
@@ -22,11 +20,12 @@ from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishi
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
 from evaluation.training_use import TrainingUse
+from evaluation.truth import by_particle, score_of
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
-from metrics.fbeta import Score, check_references, counts_per_run, score_picks
+from metrics.fbeta import Score, counts_per_run
 from particle_config import Particle
 
 # What an evaluation writes, and where it leaves temporary files when it is killed.
@@ -330,36 +329,3 @@ def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[
     if failures and not sources:
         raise _first(failures)
     return sources, failures
-
-
-# --- Truth --------------------------------------------------------------------------------------------
-def truths_of(runs: Sequence[Run], particles: Sequence[Particle]) -> dict[str, pd.DataFrame]:
-    """Run name -> reference points, of the runs that have any; InputError where they cannot be scored by."""
-    truths = {run.name: truth for run in runs if (truth := _truth(run, particles)) is not None}
-    for truth in truths.values():
-        check_references(truth)
-    return truths
-
-
-def _truth(run: Run, particles: Sequence[Particle]) -> pd.DataFrame | None:
-    """The run's reference points, or None where there are none (said once, when they only need preparing)."""
-    if any(run.picks_dir.glob("*.json")):
-        return truth_table([run], particles)
-    if run.annotation_paths:
-        warnings.warn(
-            f"{run.name} has annotations that are not prepared, so it is not scored: "
-            "run prepare_fullpublic_eval_annotations.py first",
-            stacklevel=2,
-        )
-    return None
-
-
-def by_particle(truth: pd.DataFrame) -> dict:
-    """Particle name -> (N, 3) zyx of a picks table."""
-    return {name: table_coordinates_zyx(rows) for name, rows in truth.groupby("particle_type")}
-
-
-def score_of(picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles: Sequence[Particle]) -> Score | None:
-    """The score over the runs with reference points; None where there are none."""
-    truth = [table for table in truths.values() if len(table)]
-    return score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None

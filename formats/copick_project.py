@@ -1,40 +1,36 @@
 """A copick project on this machine: runs, picks and objects of its config JSON, read by the layout alone."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
 from errors import InputError
+from formats import copick
 from formats.point_groups import PointGroup, read_text
+from particle_file import rows_of_copick
 
-LOCAL = "local://"
+# As fsspec names this machine.
+LOCAL = ("local://", "file://")
 
 
 @dataclass(frozen=True)
 class CopickProject:
-    """Run -> tomogram, the picks, and particles.json rows (without label) of the objects that are particles."""
+    """Run -> tomogram, the picks, and rows as of particle_file.py, not checked, of the objects that are particles."""
 
     tomograms: dict[str, Path]
     groups: list[PointGroup]
     rows: dict[str, dict]
 
 
-def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> CopickProject:
-    """Read a project; picks of ``static_root`` and ``overlay_root``, of one user where ``user`` is given.
+def read_project(path: Path, *, tomo_type: str, user: str | None = None, session: str | None = None) -> CopickProject:
+    """Read a project; picks of ``static_root`` and ``overlay_root``, of one user and session where they are given.
 
     InputError for roots that are not on this machine, no such tomograms, or an object picked twice in a run.
     """
-    from formats import copick
-
-    try:
-        content = json.loads(read_text(path))
-        objects = {one["name"]: one for one in content["pickable_objects"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error
-    roots = [_local(path, content[key]) for key in ("static_root", "overlay_root") if content.get(key)]
-    if not roots:
-        raise InputError(f"{path}: neither static_root nor overlay_root inside; give a filesystem project")
+    content, rows = _config(path)
+    roots = _roots(path, content)
     tomograms: dict[str, Path] = {}
     for root in roots:
         if any(root.glob("ExperimentRuns/*/VoxelSpacing*")):
@@ -43,35 +39,62 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None) -> Copi
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
-    particles = {name for name, one in objects.items() if one.get("is_particle", True)}
-    taken: dict[tuple[str, str], Path] = {}
-    groups = []
-    for file in sorted(f for root in roots for f in root.glob("ExperimentRuns/*/Picks/*.json")):
-        # Names are {user}_{session}_{object}; those without belong to the challenge's layout.
-        if user is not None and file.stem.split("_")[0] != user:
-            continue
-        for group in copick.read(file):
-            if group.particle_name in particles and len(group.coordinates_xyz):
-                run = file.parents[1].name
-                other = taken.setdefault((run, group.particle_name), file)
-                if other != file:
-                    raise InputError(f"{other} and {file} both pick {group.particle_name}; choose with --copick_user")
-                groups.append(PointGroup(file, group.coordinates_xyz, group.unit, run, group.particle_name))
-    return CopickProject(tomograms, groups, {name: _row(objects[name]) for name in particles})
+    groups = [
+        group
+        for root in roots
+        for group in _picks(root, rows.keys(), user=user, session=session)
+        if len(group.coordinates_xyz)
+    ]
+    _check_picked_once(groups)
+    return CopickProject(tomograms, groups, rows)
+
+
+def _config(path: Path) -> tuple[dict, dict[str, dict]]:
+    """The content of the config JSON, and the rows of its particles by name."""
+    try:
+        content = json.loads(read_text(path))
+        rows = {row["name"]: row for row in rows_of_copick(content["pickable_objects"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error
+    kind = content.get("config_type", "filesystem")
+    if kind != "filesystem":
+        raise InputError(f"{path}: a project of {kind}, not on this machine; fetch it with `copick sync` and give that")
+    return content, rows
+
+
+def _roots(path: Path, content: Mapping) -> list[Path]:
+    """The folders of static_root and overlay_root, which may be one, in copick's order."""
+    roots = [_local(path, content[key]) for key in ("static_root", "overlay_root") if content.get(key)]
+    if not roots:
+        raise InputError(f"{path}: neither static_root nor overlay_root inside; give a filesystem project")
+    return list({root.resolve(): root for root in roots}.values())
 
 
 def _local(config: Path, root: str) -> Path:
-    if "://" in root and not root.startswith(LOCAL):
+    scheme = next((scheme for scheme in LOCAL if root.startswith(scheme)), "")
+    if "://" in root and not scheme:
         raise InputError(f"{config}: {root} is not on this machine; fetch it with `copick sync` and give that project")
-    folder = Path(root.removeprefix(LOCAL))
+    folder = Path(root.removeprefix(scheme)).expanduser()
     return folder if folder.is_absolute() or folder.exists() else config.absolute().parent / folder
 
 
-def _row(one: dict) -> dict:
-    row = {"name": one["name"]}
-    if one.get("radius"):
-        row["radius_angstrom"] = float(one["radius"])
-    if one.get("color"):
-        row["color"] = "#" + "".join(f"{int(value):02x}" for value in one["color"][:3])
-    weight = (one.get("metadata") or {}).get("score_weight")
-    return row if weight is None else {**row, "score_weight": float(weight)}
+def _picks(root: Path, particles: Collection[str], *, user: str | None, session: str | None) -> Iterator[PointGroup]:
+    for file in sorted(root.glob("ExperimentRuns/*/Picks/*.json")):
+        # Names are {user}_{session}_{object}, which copick goes by; others belong to the challenge's layout.
+        words = file.stem.split("_", 2)
+        if (user is not None and words[0] != user) or (session is not None and words[1:2] != [session]):
+            continue
+        for group in copick.read(file):
+            name = words[2] if len(words) == 3 and words[2] in particles else group.particle_name
+            if name in particles and not file.name.startswith("."):
+                yield replace(group, tomogram_name=file.parents[1].name, particle_name=name)
+
+
+def _check_picked_once(groups: Sequence[PointGroup]) -> None:
+    taken: dict[tuple[str, str], Path] = {}
+    for group in groups:
+        other = taken.setdefault((group.tomogram_name, group.particle_name), group.path)
+        if other != group.path:
+            both = [path.stem.split("_")[0] for path in (other, group.path)]
+            flag = "--copick_session" if both[0] == both[1] else "--copick_user"
+            raise InputError(f"{other} and {group.path} both pick {group.particle_name}; choose with {flag}")

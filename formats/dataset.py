@@ -10,13 +10,13 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
+from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
 from data.files import atomic_path
-from data.phantom.layouts import training_folders, write_pyramid
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
-from formats.particle_rows import table_name
+from formats.particle_table import table_name
 from formats.plausibility import is_inside
 from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointGroup, coordinates_zyx_angstrom
 from formats.tomogram_names import match_run, written_stem

@@ -11,8 +11,11 @@ BORDER_VOXELS = 0.5
 FACTORS = (2.0, 4.0, 8.0, 0.5, 0.25, 0.125)
 # Standard errors by which picks must be darker than random places, and picks below which nothing can be told.
 CLEAR_DIFFERENCE, FEWEST_PICKS = 3.0, 5
+# The same for the best of all mistakes: one of so many may be that much darker by chance, and picks are crowded.
+CAUSE_DIFFERENCE = 5.0
 RANDOM_PLACES = 2000
-WIDEST_CUBE_VOXELS = 3
+# Half the side of the cube, by the particle's radius: hollow particles such as ferritin are dark in their shell only.
+CUBE_FRACTION, WIDEST_CUBE_VOXELS = 0.6, 5
 
 
 def is_inside(points_zyx_angstrom: np.ndarray, shape_zyx: tuple[int, ...], spacing_angstrom: float) -> np.ndarray:
@@ -68,20 +71,23 @@ def _fills(points: np.ndarray, shape_zyx: tuple[int, ...], spacing: float) -> bo
 
 
 def darkness(
-    volume: np.ndarray, points_zyx_angstrom: np.ndarray, spacing_angstrom: float, radius_angstrom: float
-) -> np.ndarray:
-    """Grey values at the points in standard deviations of those at random places; negative is darker.
+    volume: np.ndarray, places: Mapping[str, np.ndarray], spacing_angstrom: float, radius_angstrom: float
+) -> dict[str, np.ndarray]:
+    """Grey values at points in standard deviations of those at random places; negative is darker.
 
-    ``volume`` is (Z, Y, X); a value is the mean of a cube about half as wide as the particle. Points outside are left
-    out, so that (M,) with M <= N comes back.
+    ``volume`` is (Z, Y, X), ``places`` a name -> (N, 3) zyx angstrom; a value is the mean of a cube about as large as
+    the particle. Points outside are left out, so that (M,) with M <= N comes back for each name.
     """
-    half = int(np.clip(round(0.3 * radius_angstrom / spacing_angstrom), 0, WIDEST_CUBE_VOXELS))
-    shape = np.array(volume.shape)
-    random = np.random.default_rng(0).integers(0, shape, (RANDOM_PLACES, 3))
-    inside = points_zyx_angstrom[is_inside(points_zyx_angstrom, volume.shape, spacing_angstrom)]
+    half = int(np.clip(round(CUBE_FRACTION * radius_angstrom / spacing_angstrom), 0, WIDEST_CUBE_VOXELS))
+    random = np.random.default_rng(0).integers(0, np.array(volume.shape), (RANDOM_PLACES, 3))
     reference = _cube_means(volume, random, half)
-    at_points = _cube_means(volume, np.rint(inside / spacing_angstrom).astype(int), half)
-    return (at_points - reference.mean()) / max(float(reference.std()), 1e-30)
+    middle, deviation = reference.mean(), max(float(reference.std()), 1e-30)
+    values = {}
+    for name, points in places.items():
+        inside = points[is_inside(points, volume.shape, spacing_angstrom)]
+        at_points = _cube_means(volume, np.rint(inside / spacing_angstrom).astype(int), half)
+        values[name] = (at_points - middle) / deviation
+    return values
 
 
 def _cube_means(volume: np.ndarray, centres: np.ndarray, half: int) -> np.ndarray:
@@ -102,7 +108,7 @@ def density_verdict(values: Mapping[str, np.ndarray], *, bright: bool) -> tuple[
     if count < FEWEST_PICKS:
         return True, f"{count} picks are too few to tell whether they lie on {kind} voxels; look at the pictures"
     best = min((cause for cause in differences if cause), key=differences.get, default="")
-    if best and differences[best] <= -CLEAR_DIFFERENCE and len(values[best]) * 2 > count:
+    if best and differences[best] <= -CAUSE_DIFFERENCE and len(values[best]) * 2 > count:
         return False, f"picks do not lie on {kind} voxels; they would if mended: likely {best}"
     if given >= CLEAR_DIFFERENCE:
         other = "leave --invert out" if bright else "give --invert"

@@ -159,6 +159,28 @@ MUTANTS = (
         "return z + float(shift_xyz[0]), y + float(shift_xyz[1]), x + float(shift_xyz[2])",
         "test_picks.py",
     ),
+    Mutant("Dynamo counts from 0", "formats/dynamo.py", "FIRST_PIXEL = 1.0", "FIRST_PIXEL = 0.0", "test_formats.py"),
+    Mutant(
+        "IMOD's z is shifted as x and y are",
+        "formats/imod.py",
+        "VOXEL_OFFSET_XYZ = np.array([0.5, 0.5, 0.0])",
+        "VOXEL_OFFSET_XYZ = np.array([0.5, 0.5, 0.5])",
+        "test_formats.py",
+    ),
+    Mutant(
+        "EMAN2 counts from a true half",
+        "formats/point_groups.py",
+        "size_xyz // 2 *",
+        "size_xyz / 2 *",
+        "test_formats.py",
+    ),
+    Mutant(
+        "the portal's metadata says no voxel size",
+        "data/tomogram.py",
+        "metadata_angstrom=spacing_of_metadata(path) if level == 0 else None,",
+        "metadata_angstrom=None,",
+        "test_portal_metadata.py",
+    ),
     Mutant(
         "file and folder may contradict each other",
         "data/voxel_spacing.py",
@@ -229,7 +251,7 @@ MUTANTS = (
     Mutant(
         "a campaign tuned on any training data",
         "run_experiment_evaluation.py",
-        "experiment.check_training_data(root, PARTICLES)",
+        "experiment.check_training_data(root, particles)",
         "pass",
         "test_experiments.py",
     ),

@@ -109,6 +109,16 @@ def test_nothing_assigns_to_config(path):
             assert not (named and target.value.id == "config"), f"{path}:{node.lineno} assigns to config"
 
 
+@pytest.mark.parametrize("path", [p for p in modules() if p != Path("particle_config.py")], ids=str)
+def test_texts_do_not_name_one_table_where_another_may_be_in_effect(path):
+    """ETFINDER_PARTICLES may have replaced it: errors say TABLE_SOURCE, help texts name both."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.JoinedStr | ast.Call):
+            parts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant)]
+            text = " ".join(part for part in parts if isinstance(part, str))
+            assert "particle_config.py" not in text or "ETFINDER_PARTICLES" in text, f"{path}:{node.lineno}"
+
+
 def test_no_room_without_a_concept():
     forbidden = {"utils", "misc", "common", "helpers"}
     for path in modules():

@@ -13,6 +13,7 @@ import starfile
 from errors import InputError
 from formats import FORMATS, format_of, read_points
 from formats.point_groups import PointGroup, coordinates_zyx_angstrom
+from formats.tomogram_names import series_name
 
 SPACING = 10.0
 EVEN, ODD = (20, 40, 60), (21, 41, 61)  # z, y, x
@@ -40,6 +41,136 @@ def columns(names, values):
 
 CENTRED = [f"rlnCenteredCoordinate{a}Angst" for a in "XYZ"]
 PLAIN = [f"rlnCoordinate{a}" for a in "XYZ"]
+
+
+# --- The same points in every format ------------------------------------------------------------------
+# Each writes them into a folder, for a volume of that shape, in pixels of an nth of the tomogram's voxel.
+def relion5(folder, shape, n):
+    series = {"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [SPACING / n]}
+    series |= {f"rlnTomoSize{axis}": [n * size] for axis, size in zip("XYZ", shape[::-1], strict=True)}
+    starfile.write({"global": pd.DataFrame(series)}, folder / "tomograms.star")
+    centred = (VOXELS - np.array(shape[::-1]) / 2) * SPACING
+    return star_file(folder / "p.star", {"rlnTomoName": ["TS_1"] * 3, **columns(CENTRED, centred)})
+
+
+def relion4(folder, shape, n):
+    optics = {"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [SPACING / n]}
+    table = {"rlnTomoName": ["TS_1"] * 3, "rlnOpticsGroup": [1] * 3, **columns(PLAIN, VOXELS * n)}
+    return star_file(folder / "p.star", table, optics)
+
+
+def relion3(folder, shape, n):
+    return star_file(folder / "p.star", {"rlnMicrographName": ["TS_1.mrc"] * 3, **columns(PLAIN, VOXELS * n)})
+
+
+def warp(folder, shape, n):
+    return star_file(folder / "p.star", {"rlnMicrographName": ["TS_1.tomostar"] * 3, **columns(PLAIN, VOXELS * n)})
+
+
+def csv(folder, names, values):
+    pd.DataFrame(values, columns=names).to_csv(folder / "p.csv", index=False)
+    return folder / "p.csv"
+
+
+def nanometres(folder, shape, n):
+    return csv(folder, ["x_nm", "y_nm", "z_nm"], VOXELS * SPACING / 10)
+
+
+def voxels(folder, shape, n):
+    return csv(folder, ["x_voxels", "y_voxels", "z_voxels"], VOXELS * n)
+
+
+def napari(folder, shape, n):
+    return csv(folder, ["axis-2", "axis-1", "axis-0"], VOXELS * n)
+
+
+def imod_model(folder, shape, n):
+    points = VOXELS * n + np.array([0.5, 0.5, 0.0])
+    table = pd.DataFrame(points, columns=["x", "y", "z"]).assign(object_id=[0, 0, 1], contour_id=[0, 1, 0])
+    imodmodel.write(table, folder / "p.mod")
+    return folder / "p.mod"
+
+
+def imod_coordinates(folder, shape, n):
+    np.savetxt(folder / "p.coords", np.column_stack([[1, 1, 1], VOXELS * n + np.array([0.5, 0.5, 0.0])]))
+    return folder / "p.coords"
+
+
+def dynamo(folder, shape, n):
+    table = pd.DataFrame({"tag": [1, 2, 3], **columns(["x", "y", "z"], VOXELS * n + 1)})
+    dynamotable.write(table.assign(dx=0.0, dy=0.0, dz=0.0), folder / "p.tbl")
+    return folder / "p.tbl"
+
+
+def eman2(folder, shape, n):
+    boxes = [[*row, "manual", 0.5, 0] for row in (VOXELS * n).tolist()]
+    (folder / "TS_1_info.json").write_text(json.dumps({"boxes_3d": boxes}))
+    return folder / "TS_1_info.json"
+
+
+def eman2_unbinned(folder, shape, n):
+    boxes = [[*row, "manual", 0.5, 0] for row in ((VOXELS - np.array(shape[::-1]) // 2) * n).tolist()]
+    (folder / "TS_1_info.json").write_text(json.dumps({"boxes_3d": boxes, "apix_unbin": SPACING / n}))
+    return folder / "TS_1_info.json"
+
+
+def chimerax_markers(folder, shape, n):
+    markers = "".join(f'<marker id="{i}" x="{x}" y="{y}" z="{z}"/>' for i, (x, y, z) in enumerate(VOXELS * SPACING))
+    (folder / "p.cmm").write_text(f"<marker_set>{markers}</marker_set>")
+    return folder / "p.cmm"
+
+
+def copick(folder, shape, n):
+    """The second half of every position is in the shift."""
+    shifts = [[[1, 0, 0, x], [0, 1, 0, y], [0, 0, 1, z], [0, 0, 0, 1]] for x, y, z in (VOXELS * SPACING / 2).tolist()]
+    places = [dict(zip("xyz", row, strict=True)) for row in (VOXELS * SPACING / 2).tolist()]
+    points = [{"location": p, "transformation_": s} for p, s in zip(places, shifts, strict=True)]
+    content = {"pickable_object_name": "ribosome", "unit": "angstrom", "points": points}
+    (folder / "a_1_ribosome.json").write_text(json.dumps(content))
+    return folder / "a_1_ribosome.json"
+
+
+def portal(folder, shape, n):
+    path = folder / f"TS_1/Reconstructions/VoxelSpacing{SPACING / n:.3f}/Annotations/1/ribosome-1.0_point.ndjson"
+    path.parent.mkdir(parents=True)
+    points = [dict(zip("xyz", row, strict=True)) for row in (VOXELS * n).tolist()]
+    path.write_text("\n".join(json.dumps({"type": "point", "location": point}) for point in points))
+    return path
+
+
+# What says itself how large its pixels are, or has none; the others are told.
+SAYS_ITS_UNIT = {
+    "relion5": relion5,
+    "relion4": relion4,
+    "nanometres": nanometres,
+    "eman2_unbinned": eman2_unbinned,
+    "chimerax": chimerax_markers,
+    "copick": copick,
+    "portal": portal,
+}
+IN_PIXELS = {
+    "relion3": relion3,
+    "warp": warp,
+    "voxels": voxels,
+    "napari": napari,
+    "imod_model": imod_model,
+    "imod_coordinates": imod_coordinates,
+    "dynamo": dynamo,
+    "eman2": eman2,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:imodmodel.*")
+@pytest.mark.parametrize("shape", [EVEN, ODD], ids=["even", "odd"])
+@pytest.mark.parametrize("n", [1, 4], ids=["binned", "unbinned"])
+@pytest.mark.parametrize("name", [*SAYS_ITS_UNIT, *IN_PIXELS])
+def test_the_same_points_in_every_format(tmp_path, name, n, shape):
+    """A corner, the middle voxel and a place off the grid, in pixels of the tomogram and in smaller ones."""
+    groups = read_points({**SAYS_ITS_UNIT, **IN_PIXELS}[name](tmp_path, shape, n))
+    pixel = {"pixel_size_angstrom": SPACING / n} if name in IN_PIXELS and n > 1 else {}
+    assert {series_name(group.tomogram_name) for group in groups if group.tomogram_name} <= {"TS_1"}
+    found = np.concatenate([zyx(group, shape, **pixel) for group in groups])
+    np.testing.assert_allclose(found, expected(), atol=1e-3)
 
 
 # --- STAR ---------------------------------------------------------------------------------------------
@@ -81,12 +212,12 @@ def test_relion4_without_a_pixel_size_asks_for_it(tmp_path):
     np.testing.assert_allclose(zyx(group, pixel_size_angstrom=2.5), [[5, 10, 20]])
 
 
-@pytest.mark.parametrize("name", ["TS_01.tomostar", "TS_01_Vol.mrc"])
-def test_warp_and_relion3_are_pixels_of_the_tomogram(tmp_path, name):
-    [group] = read_points(star_file(tmp_path / "p.star", {"rlnMicrographName": [name] * 3, **columns(PLAIN, VOXELS)}))
-    assert group.tomogram_name == name
-    np.testing.assert_allclose(zyx(group), expected())
-    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=5.0), expected() / 2)
+def test_relion3_origins_are_pixels(tmp_path):
+    table = {"rlnMicrographName": ["a.mrc"], **columns(PLAIN, [[8.0, 4.0, 2.0]])}
+    table |= columns(["rlnOriginX", "rlnOriginY", "rlnOriginZ"], [[1.0, -2.0, 0.5]])
+    [group] = read_points(star_file(tmp_path / "p.star", table))
+    np.testing.assert_allclose(zyx(group), [[15.0, 60.0, 70.0]])
+    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=2.0), [[3.0, 12.0, 14.0]])
 
 
 def test_a_star_file_with_byte_order_mark_and_crlf(tmp_path):
@@ -128,18 +259,6 @@ def test_a_value_that_is_no_number_is_named_with_its_line(tmp_path):
 
 
 # --- Other programs -----------------------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the other library
-def test_imod_models_begin_half_a_voxel_off_in_x_and_y(tmp_path):
-    points = VOXELS + np.array([0.5, 0.5, 0.0])
-    table = pd.DataFrame(points, columns=["x", "y", "z"]).assign(object_id=[0, 0, 1], contour_id=[0, 1, 0])
-    imodmodel.write(table, tmp_path / "p.mod")
-    first, second = read_points(tmp_path / "p.mod")
-    np.testing.assert_allclose(np.concatenate([zyx(first), zyx(second)]), expected(), atol=1e-4)
-    np.savetxt(tmp_path / "p.coords", np.column_stack([[1, 1, 1], points]))
-    [group] = read_points(tmp_path / "p.coords")
-    np.testing.assert_allclose(zyx(group), expected(), atol=1e-4)
-
-
 def test_imod_object_names_and_chunks_between(tmp_path):
     """A model written by its description: a chunk that means nothing here, then a named object."""
     model = b"IMODV1.2" + bytes(232) + b"VIEW" + struct.pack(">i", 4) + bytes(4)

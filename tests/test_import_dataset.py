@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import mrcfile
 import numpy as np
@@ -15,7 +16,9 @@ from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
 from formats.input_files import find_tomograms
+from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
+from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
 
 SHAPE, SPACING, RADIUS = (20, 40, 60), 10.0, 40.0
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -120,8 +123,38 @@ def test_a_copick_project(project):
     wanted = {"name": "spike", "radius_angstrom": RADIUS, "score_weight": 2.0, "color": "#ff0010", "label": 1}
     assert row == wanted
     assert [run.name for run in find_runs(project / "out", tomo_type="wbp")] == ["001", "TS_02"]
+    config.write_text(config.read_text().replace("255", "256"))
+    with pytest.raises(InputError, match=r"config\.json, particle 1 \(spike\): color is \[256"):
+        import_dataset.main([*words[:-1], str(project / "other")])
+    assert not (project / "other").exists()
     config.write_text(config.read_text().replace("local://", "s3://"))
     with pytest.raises(InputError, match="copick sync"):
+        import_dataset.main(words)
+
+
+def test_a_copick_project_of_one_root_and_two_sessions(project):
+    """Its only root is given twice; the file's name, not the content, says which object is picked."""
+    for run, centres in CENTRES.items():
+        folder = project / "root" / "ExperimentRuns" / run / "VoxelSpacing10.000"
+        folder.mkdir(parents=True)
+        (folder / "wbp.mrc").symlink_to(project / "tomograms" / FILES[run])
+        for session, shift in ((1, 0.0), (2, 1.0)):
+            picks = folder.parent / "Picks" / f"anna_{session}_spike.json"
+            points = (centres[:, ::-1] + shift) * SPACING
+            write_picks(picks, particle_name="renamed", run_name=run, coordinates_zyx_angstrom=points)
+    roots = dict.fromkeys(("static_root", "overlay_root"), f"file://{project / 'root'}")
+    config = project / "config.json"
+    config.write_text(json.dumps({"pickable_objects": [{"name": "spike", "radius": RADIUS}], **roots}))
+    words = ["--copick_config", str(config), "--tomo_type", "wbp", "--output_dir", str(project / "out")]
+    with pytest.raises(InputError, match=r"anna_1_spike\.json.*anna_2_spike\.json.*choose with --copick_session"):
+        import_dataset.main(words)
+    import_dataset.main([*words, "--copick_session", "1"])
+    for run in find_runs(project / "out", tomo_type="wbp"):
+        picked = json.loads((run.picks_dir / "spike.json").read_text())["points"]
+        points = np.array([[p["location"][axis] for axis in "xyz"] for p in picked])
+        np.testing.assert_allclose(points / SPACING, CENTRES[run.name])
+    config.write_text(json.dumps({"config_type": "cryoet_data_portal", **json.loads(config.read_text())}))
+    with pytest.raises(InputError, match=r"cryoet_data_portal.*copick sync"):
         import_dataset.main(words)
 
 
@@ -141,6 +174,26 @@ def test_bright_particles_are_asked_for_and_then_fine(project, capsys):
         run_import(project)
     run_import(project, "--invert")
     assert "brighter" in capsys.readouterr().out
+
+
+@QUIET
+def test_hollow_particles_are_dark_in_their_shell(project, capsys):
+    """As ferritin is: bright inside, dark in the outer third of the radius."""
+    for run, path in zip(sorted(CENTRES), sorted((project / "tomograms").iterdir()), strict=True):
+        with mrcfile.open(path, "r+") as file:
+            for centre in CENTRES[run][:, ::-1]:
+                distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - centre, axis=-1)
+                file.data[distance <= RADIUS / SPACING * 2 / 3] += 4
+    run_import(project)
+    assert "darker voxels than random places, as they should" in capsys.readouterr().out
+
+
+def test_a_mistake_is_named_only_if_it_explains_much():
+    """Ten picks 1.5 deviations darker (4.7 standard errors) may be so by chance, ten that are 2 darker (6.3) not."""
+    as_they_are = np.zeros(10)
+    for darker, named in ((1.5, False), (2.0, True)):
+        is_plausible, words = density_verdict({"": as_they_are, "y is flipped": as_they_are - darker}, bright=False)
+        assert not is_plausible and ("likely y is flipped" in words) == named
 
 
 def test_a_pick_outside_is_left_out_and_named(project):
@@ -248,6 +301,26 @@ def test_a_second_particle_by_a_second_command(project):
     rows = json.loads((project / "out" / "particles.json").read_text())
     assert [(row["name"], row["label"]) for row in rows] == [("spike", 1), ("ribosome", 2)]
     assert len(list(find_runs(project / "out")[0].picks_dir.glob("*.json"))) == 2
+
+
+def test_what_was_added_to_the_rows_by_hand_stays(project):
+    run_import(project)
+    table = project / "out" / "particles.json"
+    [row] = json.loads(table.read_text())
+    table.write_text(json.dumps([{**row, "aliases": ["peplomer"], "loss_weight": 3.0}]))
+    write_star(project / "particles.star", {run: c + 1 for run, c in CENTRES.items()})
+    run_import(project, name="ribosome", radius=False)
+    spike, ribosome = read_table(table)
+    assert (spike.aliases, spike.loss_weight, spike.radius_angstrom) == (("peplomer",), 3.0, RADIUS)
+    assert replace(ribosome, label=4) == find_particle("ribosome", CHALLENGE_PARTICLES)
+    table.write_text(json.dumps([{**row, "color": "red"}]))
+    with pytest.raises(InputError, match=r"particles\.json, particle 1 \(spike\): color is 'red'"):
+        run_import(project)
+
+
+def test_a_particle_that_the_challenge_does_not_score_is_scored_alone(project):
+    run_import(project, name="beta-amylase", radius=False)
+    assert [p.score_weight for p in read_table(project / "out" / "particles.json")] == [1.0]
 
 
 @pytest.mark.parametrize(

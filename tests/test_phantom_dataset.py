@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 import make_phantom_dataset
-from data.phantom.layouts import nominal_spacing_folder, write_portal_run, write_pyramid
+from data.phantom.layouts import nominal_spacing_folder, write_portal_run
 from data.phantom.scene import Placement
 from data.picks import read_ndjson, read_run_picks
 from errors import InputError
@@ -108,14 +108,6 @@ def test_portal_points_are_voxels_and_rotations_turn_xyz_vectors(tmp_path):
     np.testing.assert_allclose(read_ndjson(path), [[8.0, 10.0, 12.0]])
     point = json.loads(path.read_text())
     np.testing.assert_allclose(np.array(point["xyz_rotation_matrix"]) @ [1, 2, 3], [1, 3, -2])
-
-
-def test_pyramid_levels_are_means_and_odd_sides_lose_the_last_slice(tmp_path):
-    volume = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 6, 7)
-    write_pyramid(tmp_path / "a.zarr", volume, 10.0)
-    level = zarr.open_group(tmp_path / "a.zarr", mode="r")["1"][:]
-    assert level.shape == (2, 3, 3)
-    assert level[1, 2, 0] == pytest.approx(volume[2:4, 4:6, 0:2].mean())
 
 
 def test_folder_name_is_nominal_only_near_whole_angstrom():

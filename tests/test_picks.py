@@ -53,6 +53,11 @@ def test_round_trip(tmp_path):
     np.testing.assert_array_equal(picks.scores, [0.5, 0.25, 1.0])
 
 
+def test_a_run_that_is_not_named_is_no_run_called_none(tmp_path):
+    """copick's run_name may be null."""
+    assert read_picks(write(tmp_path, run=None)).run_name == ""
+
+
 def test_x_in_the_file_is_the_last_axis(tmp_path):
     content = json.loads(write(tmp_path).read_text())
     assert content["points"][0]["location"] == {"x": 3000.125, "y": 200.25, "z": 10.5}

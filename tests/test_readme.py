@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "BENCHMARKS.md").read_text()
 FLAGS = (ROOT / "docs" / "flags.md").read_text()
+PUBLIC_DATA = (ROOT / "docs" / "public_data.md").read_text()
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "def build_parser" in path.read_text(encoding="utf-8"))
 PARSERS = [*SCRIPTS, "metrics.fbeta"]
 
@@ -120,7 +121,7 @@ def test_readme_is_short():
     assert len(README.splitlines()) <= 250
 
 
-@pytest.mark.parametrize("command", sorted({*commands(README), *commands(BENCHMARKS)}))
+@pytest.mark.parametrize("command", sorted({*commands(README), *commands(BENCHMARKS), *commands(PUBLIC_DATA)}))
 def test_commands_parse(command):
     words = shlex.split(re.sub(r"\$\w+", "0", command))[1:]
     name = words.pop(1) if words[0] == "-m" else words[0].removesuffix(".py")
@@ -148,7 +149,7 @@ def test_flags_in_the_text_exist():
     ("file", "link"),
     [
         (file, link)
-        for file in ("README.md", "BENCHMARKS.md", "docs/flags.md")
+        for file in ("README.md", "BENCHMARKS.md", "docs/flags.md", "docs/public_data.md")
         for link in links((ROOT / file).read_text())
     ],
 )

@@ -4,6 +4,8 @@ import json
 import shutil
 from dataclasses import replace
 
+import drawn_data
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -221,3 +223,26 @@ def test_resampling_to_the_first_run(source):
     labels = [resampling.labels(run) for run in resampling.runs()]
     check_same_spacing(labels)
     assert labels[1].voxel_spacing_angstrom == open_tomogram(first.tomogram_path("denoised")).voxel_spacing_angstrom
+
+
+def test_resampling_to_a_first_run_whose_voxels_are_no_cubes(tmp_path):
+    """Twice as thick in z: the cubes have its size in y and x, and places in angstrom stay."""
+    drawn_data.write(tmp_path)
+
+    def thick(size_yx):
+        for path in tmp_path.rglob("TS_1/**/denoised.mrc"):
+            with mrcfile.open(path, "r+") as file:
+                file.voxel_size = (*size_yx[::-1], 2 * drawn_data.SPACING)
+
+    thick((drawn_data.SPACING, drawn_data.SPACING))
+    source = drawn_data.source_of(tmp_path, rescale="first")
+    assert source.rescale_to_angstrom == drawn_data.SPACING
+    first, second = (source.labels(run) for run in source.runs())
+    check_same_spacing([first, second])
+    assert first.mask.shape == (47, *drawn_data.SHAPE[1:]) and second.mask.shape == drawn_data.SHAPE
+    for particle in PARTICLES:
+        for z, y, x in drawn_data.CENTRES["TS_1"].get(particle.name, ()):
+            assert first.mask[z, y, x] == particle.label
+    thick((14.9, 15.1))
+    with pytest.raises(InputError, match=r"30 x 14\.9 x 15\.1 angstrom .* --rescale \(angstrom\)"):
+        drawn_data.source_of(tmp_path, rescale="first").rescale_to_angstrom  # noqa: B018

@@ -37,8 +37,10 @@ def found_in(maps, truth, stride=1):
     probability = torch.stack([empty, *(maps.get(p.name, empty) for p in PARTICLES)])
     truth = {name: ((np.array(places, float) + 0.5) * stride - 0.5) * SPACING for name, places in truth.items()}
     prediction = Prediction(probability, None, stride)
-    return prediction, truth, validate(
-        [HeldOut("TS_1", prediction, truth)], validation_grids(), detection_defaults(), DESCRIPTION
+    return (
+        prediction,
+        truth,
+        validate([HeldOut("TS_1", prediction, truth)], validation_grids(), detection_defaults(), DESCRIPTION),
     )
 
 

@@ -38,6 +38,27 @@ def test_file_and_folder_two_percent_apart_are_named_with_what_decides(size):
         decide((size,) * 3, 10.0)
 
 
+def test_metadata_of_the_portal_comes_between_file_and_folder():
+    assert decide((10.012,) * 3, 10.0, metadata_angstrom=10.1) == (10.012,) * 3
+    assert decide(None, 10.0, metadata_angstrom=10.012) == (10.012,) * 3
+    assert decide(None, None, metadata_angstrom=7.84) == (7.84,) * 3
+    assert decide((20.0,) * 3, 10.0, 10.0, metadata_angstrom=5.0) == (10.0,) * 3
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata", "folder", "text"),
+    [
+        ((10.0,) * 3, 5.0, None, r"the file says 10 A per voxel, tomogram_metadata\.json 5 A per voxel"),
+        ((10.0,) * 3, 9.79, 10.0, r"the file says 10 A per voxel, tomogram_metadata\.json 9\.79 A"),
+        (None, 5.0, 10.0, r"tomogram_metadata\.json says 5 A per voxel, its folder VoxelSpacing10\.000"),
+        ((10.15,) * 3, 10.15, 9.9, r"the file says 10\.15 A per voxel, its folder VoxelSpacing9\.900"),
+    ],
+)
+def test_two_of_three_sources_two_percent_apart_are_named_with_what_decides(file, metadata, folder, text):
+    with pytest.raises(InputError, match=rf"{text}.*; .*--voxel_spacing"):
+        decide(file, folder, metadata_angstrom=metadata)
+
+
 def test_voxels_that_are_no_cubes_are_refused_unless_they_are_resampled():
     sizes = (26.0, 13.0, 13.0)
     with pytest.raises(InputError, match=r"26 x 13 x 13 angstrom .* are not cubes; .*--rescale"):

@@ -117,7 +117,7 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         metavar="W",
-        help="one per class, background first (default: particle_config.py; "
+        help="one per class, background first (default: those of particle_config.py or ETFINDER_PARTICLES; "
         f"1 and {config.SINGLE_VOXEL_LOSS_WEIGHT:g} for single voxels)",
     )
 
@@ -183,7 +183,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="first",
         metavar="A",
-        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run",
+        help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run "
+        "(in y and x)",
     )
 
 
@@ -307,7 +308,7 @@ def detection_defaults() -> dict[str, dict[str, float]]:
 
 
 def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """For args.json: every flag with the value in effect, and what config.py and particle_config.py add."""
+    """For args.json: every flag with the value in effect, and what config.py and the particle table add."""
     source, settings = volume_source(args), training_settings(args)
     values = {
         field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in OF_VALIDATION

@@ -18,7 +18,7 @@ from data.thresholds import write_thresholds
 from data.training_volume import check_same_content
 from errors import InputError
 from inference.checkpoints import read_description
-from particle_config import Particle
+from particle_config import TABLE_SOURCE, Particle
 from training.settings import TrainingSettings
 from training.slurm import started_by_slurm
 
@@ -84,7 +84,7 @@ def check_same_arguments(
     before, now = _as_json(complete(json.loads(path.read_text(encoding="utf-8")))), _as_json(arguments)
     for name in sorted({*now, *before} - set(ignored)):
         if now.get(name) != before.get(name):
-            what = f"{name} in config.py or particle_config.py:" if name in constants else f"--{name}"
+            what = f"{name} in config.py or {TABLE_SOURCE}:" if name in constants else f"--{name}"
             raise InputError(f"{folder} is of a run with {what} {before.get(name)}, not {now.get(name)}; {advice}")
 
 

@@ -1,6 +1,7 @@
 """The metrics of a fold: a CSV with one row per validation, and the learning curves as a picture."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from data.files import atomic_path
-from particle_config import PARTICLES
+from particle_config import Particle
 
 # The picture is drawn anew no more often than this, and at the end.
 SECONDS_BETWEEN_PICTURES = 30.0
@@ -59,19 +60,19 @@ class MetricsTable(Callback):
         with atomic_path(self.path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
-            self._draw()
+            self._draw(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            self._draw()
+            self._draw(pl_module)
 
-    def _draw(self) -> None:
+    def _draw(self, pl_module: LightningModule) -> None:
         self.last_picture = time.monotonic()
-        save_learning_curves(self.path, self.folder / "learning_curves.png")
+        save_learning_curves(self.path, self.folder / "learning_curves.png", pl_module.description.particles)
 
 
-def save_learning_curves(table: Path, picture: Path) -> None:
-    """Loss and its terms on the left, F4 and that of every particle on the right, against optimizer steps."""
+def save_learning_curves(table: Path, picture: Path, particles: Iterable[Particle]) -> None:
+    """Loss and its terms on the left, F4 and that of every particle in its colour on the right, against steps."""
     metrics = pd.read_csv(table)
     figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     loss_axes, score_axes = figure.subplots(1, 2)
@@ -80,7 +81,7 @@ def save_learning_curves(table: Path, picture: Path) -> None:
         main = name == "train_loss"
         label = name.removeprefix("train_")
         loss_axes.plot(metrics["step"], metrics[name], label=label, lw=2.2 if main else 1, marker=marker, ms=3)
-    colours = {particle.name: particle.colour for particle in PARTICLES}
+    colours = {particle.name: particle.colour for particle in particles}
     for name in [column for column in metrics if column.startswith("f4_")]:
         particle = name.removeprefix("f4_")
         score_axes.plot(metrics["step"], metrics[name], label=particle, color=colours.get(particle), lw=1.4)

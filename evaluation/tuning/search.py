@@ -22,7 +22,7 @@ from detection.search_result import SearchResult, choose
 from detection.search_settings import SearchSettings
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, mark_finished, result_key
 from evaluation.progress import ProgressBars
-from evaluation.runs import by_particle, score_of
+from evaluation.truth import by_particle, score_of
 from evaluation.tuning.search_curves import save_search_curves
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
