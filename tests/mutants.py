@@ -260,9 +260,9 @@ MUTANTS = (
     ),
     Mutant(
         "validation truth in x, y, z",
-        "training/run.py",
-        "held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3))) * spacing",
-        "held_out.centres_zyx_voxels.get(particle.label, np.empty((0, 3)))[:, ::-1] * spacing",
+        "data/training_volume.py",
+        "self.centres_zyx_voxels.get(p.label, none) * self.voxel_spacing_angstrom",
+        "self.centres_zyx_voxels.get(p.label, none)[:, ::-1] * self.voxel_spacing_angstrom",
         TRAINING,
     ),
     Mutant(
@@ -361,8 +361,8 @@ MUTANTS = (
     Mutant(
         "validation reports the best F4 of the grid, not that of its hyperparameters",
         "training/validation.py",
-        "float(result.pooled_f4(name)[at])",
-        "float(result.pooled_f4(name).max())",
+        "float(first.pooled_f4(name)[at])",
+        "float(first.pooled_f4(name).max())",
         "test_validation.py",
     ),
     Mutant(

@@ -177,3 +177,9 @@ def test_networks_of_different_kinds_are_not_averaged(tmp_path, change, named):
     check_agreement(paths, [DESCRIPTION, DESCRIPTION])
     with pytest.raises(InputError, match=f"b.ckpt and a.ckpt differ in .*{named}"):
         check_agreement(paths, [DESCRIPTION, replace(DESCRIPTION, **change)])
+
+
+def test_an_older_checkpoint_held_out_one_run():
+    plain = DESCRIPTION.as_plain()
+    plain["validation_run"] = plain.pop("validation_runs")[0]
+    assert Description.from_plain(plain) == DESCRIPTION

@@ -176,3 +176,14 @@ def test_read_mask(tmp_path):
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(InputError, match="not a readable mask"):
         read_mask(path, (1, 2, 3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.5, 1.0, 2.5]), st.data())
+def test_a_region_is_the_same_as_cut_from_the_whole(seed, radius, data):
+    shape, rng = (9, 11, 13), np.random.default_rng(seed)
+    points = {label: np.round(rng.uniform(-3, 15, (6, 3)) * 2) / 2 for label in (2, 1)}  # halves: ties of rounding
+    ends = [sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))) for side in shape]
+    region, radii = tuple(slice(*pair) for pair in ends), dict.fromkeys(points, radius)
+    whole = paint_spheres(shape, points, radii)
+    np.testing.assert_array_equal(paint_spheres(shape, points, radii, region), whole[region])

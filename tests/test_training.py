@@ -517,3 +517,40 @@ def test_the_weighted_score_counts_the_particles_that_are_there():
     present = [p for p in PARTICLES if p.name in {"thyroglobulin", "ribosome", "beta-amylase"}]
     assert weighted_f4(f4, present) == pytest.approx((2 * 1.0 + 0.5) / 3)
     assert weighted_f4(f4, []) == 0.0
+
+
+# --- Several held-out tomograms, and epochs without validation -----------------------------------------
+def test_only_every_nth_epoch_is_validated(tmp_path, monkeypatch):
+    """Its rows and its checkpoints alone: the scores that Lightning remembers in between are of older weights."""
+    scores = iter([0.5, 0.9])
+    answer = dict.fromkeys([p.name for p in PARTICLES], 0.0)
+    monkeypatch.setattr(
+        DetectionModule, "_validate", lambda self: ValidationResult(dict.fromkeys(answer, next(scores)), {})
+    )
+    result = train(tmp_path, epochs=6, validate_every=3, steps_per_epoch=1)
+    metrics = pd.read_csv(tmp_path / "fold_0" / "metrics.csv")
+    assert list(metrics["epoch"]) == [2, 5] and list(metrics["step"]) == [3, 6] and list(metrics["f4"]) == [0.5, 0.9]
+    np.testing.assert_allclose(metrics["smoothed_f4"], [0.5 / 3, 1.4 / 3])
+    assert result.checkpoint == "fold_0-best-fscore-epoch=5-f4=0.900.ckpt" and result.f4 == pytest.approx(0.9)
+    assert len(list(tmp_path.glob("fold_0-best-fscore-*.ckpt"))) == 1
+
+
+def test_several_tomograms_are_held_out(tmp_path):
+    """All of them are validated on and named; none is trained on."""
+    source = HandDrawn()
+    fold = make_folds([source.load(name) for name in "abcd"], [("a", "c")])[0]
+    places = {"hardware": CPU, "experiment_dir": tmp_path}
+    result = train_fold(fold, source=source, particles=PARTICLES, settings=settings(epochs=1), **places)
+    _, description = load_checkpoint(tmp_path / result.checkpoint)
+    assert description.validation_runs == result.validation_runs == ("a", "c")
+    assert description.training_runs == ("b", "d")
+    assert finished_folds(tmp_path) == {0: result}
+
+
+def test_results_of_a_version_with_one_held_out_run_are_read(experiment, tmp_path):
+    folder, result = experiment
+    content = json.loads((folder / "fold_0" / "result.json").read_text())
+    content["validation_run"] = content.pop("validation_runs")[0]
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "fold_0" / "result.json").write_text(json.dumps(content))
+    assert finished_folds(tmp_path) == {0: result}

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import mrcfile
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -18,17 +20,20 @@ import config
 import prepare_mask_czi
 import train
 from data.augmentation import mixup
+from data.folds import deal_runs
 from data.patches import PatchBatches
 from data.phantom.dataset import PhantomSettings, noise_per_pixel
 from data.phantom.tilt_series import Geometry, Microscope, expose, tilt_angles
 from data.training_volume import TrainingVolume
 from errors import InputError
+from inference.checkpoints import read_description
 from losses import build_loss
 from models import build_model
 from particle_config import PARTICLES
 from training.arguments import training_settings, volume_source
 from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
 from training.checkpoint_files import BestCheckpoint
+from training.experiment import finished_folds
 from training.fold_data import FoldData
 from training.module import DetectionModule
 from training.run import _averaging, _build_module, train_fold
@@ -326,3 +331,65 @@ def start_fold(words, tmp_path, machine):
     source, settings = volume_source(args), training_settings(args)
     fold, places = train.load_folds(source, train.read_labels(source))[0], {"experiment_dir": tmp_path / "experiment"}
     return train_fold(fold, source=source, particles=PARTICLES, settings=settings, hardware=machine, **places)
+
+
+# --- Many tomograms -----------------------------------------------------------------------------------
+@pytest.fixture
+def many(tmp_path):
+    """A command line on eight runs of noise."""
+    for seed in range(8):
+        tiny_campaign.write_run(tmp_path / "data", f"TS_{seed}", seed)
+    return ["--data_root", str(tmp_path / "data"), "--cache_dir", str(tmp_path / "cache"), *QUICK]
+
+
+def test_folds_are_dealt_and_named_ones_are_held_out(many, tmp_path, capsys):
+    steps = ["--epochs", "2", "--validate_every", "2", "--steps_per_epoch", "1", "--output_dir", str(tmp_path / "out")]
+    train.main([*many, *steps, "--num_folds", "3", "--seed", "4", "--experiment_name", "three"])
+    results = finished_folds(tmp_path / "out" / "three")
+    dealt = deal_runs([f"TS_{seed}" for seed in range(8)], 3, seed=4)
+    assert [results[index].validation_runs for index in range(3)] == dealt
+    for index, held_out in enumerate(dealt):
+        description = read_description(tmp_path / "out" / "three" / results[index].checkpoint)
+        assert set(description.training_runs) == {f"TS_{seed}" for seed in range(8)} - set(held_out)
+    train.main([*many, *steps, "--validation_runs", "TS_5", "TS_2", "--experiment_name", "named"])
+    assert finished_folds(tmp_path / "out" / "named")[0].validation_runs == ("TS_2", "TS_5")
+    assert "fold 0: 6 training tomograms, held out TS_2, TS_5" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--num_folds 3, not 4"):
+        train.main([*many, *steps, "--num_folds", "4", "--seed", "4", "--experiment_name", "three"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--epochs", "5", "--validate_every", "2"], "--epochs 5 is not a multiple of --validate_every 2.* --epochs 6"),
+        (["--validate_every", "0"], "--validate_every must be a number above 0"),
+        (["--num_folds", "3", "--validation_runs", "TS_1"], "exclude each other"),
+        (["--num_folds", "9"], "--num_folds must be from 2 to the number of runs with picks, 8; got 9"),
+        (["--num_folds", "3", "--fold", "3"], "fold 3 does not exist: .* gives folds 0 to 2"),
+        (["--validation_runs", "TS_9"], "no such training run"),
+    ],
+)
+def test_folds_that_cannot_be(many, tmp_path, flags, text):
+    with pytest.raises(InputError, match=text):
+        train.main([*many, *flags, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_tomogram_that_cannot_be_read_is_one_line_from_any_process(many, tmp_path, workers):
+    path = next((tmp_path / "data").rglob("TS_3/**/denoised.mrc"))
+    with mrcfile.open(path, mode="r+") as file:
+        file.data[2, 3, 4] = np.nan
+    words = [*many, "--num_workers", str(workers), "--steps_per_epoch", "30", "--epochs", "1", "--fold", "0"]
+    with pytest.raises(InputError, match=r"^\S+denoised.mrc: 1 voxels are NaN or infinite.*repair the tomogram$"):
+        train.main([*words, "--output_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts the open files of Linux")
+def test_cut_tomograms_leave_no_file_open(many):
+    fold, _, data = parts_of(many)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1)
+    for _ in zip(range(10), data.train_dataloader(), strict=False):
+        pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before and len(fold.training) == 7

@@ -131,3 +131,30 @@ def test_class_voxels_without_end_are_not_searched(monkeypatch):
     _, _, result = found_in({name: torch.full(SHAPE, 0.6)}, {name: [(16, 64, 64)]})
     assert searched == {method: pytest.approx(0.6 if method == "peak_local_max_gpu" else 0.0) for method in METHODS}
     assert result.hyperparameters["meanshift"][name] == detection_defaults()["meanshift"]
+
+
+def test_two_tomograms_are_tuned_together():
+    """One set of thresholds for both, whose F4 is that of all their picks together, with a false blob in the second."""
+    rng, name, held_out, references = np.random.default_rng(3), "ribosome", [], []
+    for run, scores in (("TS_1", rng.uniform(0.5, 1, 12)), ("TS_2", rng.uniform(0.2, 0.7, 12))):
+        places = [(z, y, x) for z in (8, 22) for y in (20, 60, 100) for x in (20, 60, 100)][:14]
+        maps = torch.zeros(7, *SHAPE)
+        maps[1 + [p.name for p in PARTICLES].index(name)] = drawn(places, [*scores, 0.6, 0.1])
+        truth = {name: np.array(places[:12], float) * SPACING}
+        held_out.append(HeldOut(run, Prediction(maps, None, 1), truth))
+        references.append(picks_table(run, name, truth[name]))
+    result = validate(iter(held_out), validation_grids(), detection_defaults(), DESCRIPTION)
+    picks = []
+    for one in held_out:
+        found = detect(
+            one.prediction.probability,
+            method="peak_local_max_gpu",
+            particles=PARTICLES,
+            voxel_spacing_angstrom=SPACING,
+            trained_radius_fraction=DESCRIPTION.radius_fraction,
+            hyperparameters=result.hyperparameters["peak_local_max_gpu"],
+            map_stride=1,
+        )[name]
+        picks.append(picks_table(one.run_name, name, found.coordinates_zyx * SPACING, found.scores))
+    score = score_picks(pd.concat(picks), pd.concat(references)).per_particle["f4"]
+    assert result.f4[name] == pytest.approx(score[name]) and 0.9 < score[name] < 1
