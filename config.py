@@ -107,7 +107,7 @@ VOL_FRAC_THRESHOLD = 0.2
 # splitting one.
 WS_CLUSTER_RADIUS_FRACTION = 0.5
 # A little wider than the targets: where a network predicts more than the sphere, a kernel that fits into the blob
-# finds no single centre. Still two modes for two spheres that touch.
+# finds no single centre. Still two modes for two spheres that touch, which 1.5 makes one (BENCHMARKS.md).
 MS_CLUSTER_RADIUS_FRACTION = 1.2
 MIN_CLUSTER_VOL_FRAC = 0.2
 
