@@ -35,7 +35,7 @@ from inference.tomograms import SourceTomogram, TomogramSettings
 from metrics.threshold_curve import ThresholdCurve, pooled
 from particle_config import PARTICLES
 from training.arguments import hardware, training_settings, volume_source
-from training.module import SMOOTHED_EPOCHS
+from training.module import SMOOTHED_VALIDATIONS
 from training.run import train_fold
 
 METHOD = "peak_local_max_gpu"
@@ -49,12 +49,12 @@ def highest(f4: np.ndarray) -> int:
 
 def highest_mean(f4: np.ndarray) -> int:
     """As training does: by the mean over the last epochs, those before the first counting as 0."""
-    return highest(np.convolve(f4, np.ones(SMOOTHED_EPOCHS))[: len(f4)])
+    return highest(np.convolve(f4, np.ones(SMOOTHED_VALIDATIONS))[: len(f4)])
 
 
 RULES: dict[str, Callable[[np.ndarray], int]] = {
     "highest F4": highest,
-    f"highest mean F4 over {SMOOTHED_EPOCHS} epochs": highest_mean,
+    f"highest mean F4 over {SMOOTHED_VALIDATIONS} epochs": highest_mean,
     "last epoch": lambda f4: len(f4) - 1,
 }
 

@@ -60,6 +60,7 @@ def settings(**changes):
         "output_stride": 2,
         "patch_size_zyx": (16, 24, 32),
         "epochs": 1,
+        "validate_every": 1,
         "steps_per_epoch": 2,
         "batch_size": 2,
         "learning_rate": 1e-3,

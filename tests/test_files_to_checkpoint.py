@@ -66,7 +66,7 @@ def perfect(monkeypatch, fold):
 
     def answer(self, volume, *rest):
         windows.append(self.window_for(volume.shape))
-        assert np.array_equal(volume, fold.validation.images[0])
+        assert np.array_equal(volume, fold.validation[0].images[0])
         labels = pool_labels(torch.from_numpy(np.array(fold.validation[0].mask))[None], self.output_stride)
         one_hot = nn.functional.one_hot(labels[0].long(), CLASSES).permute(3, 0, 1, 2).float()
         return Prediction(one_hot, None, self.output_stride)

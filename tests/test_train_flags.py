@@ -23,6 +23,7 @@ CASES = {
     "--patch_size": (["32", "64", "96"], "patch_size_zyx", (32, 64, 96)),
     "--output_stride": (["1"], "output_stride", 1),
     "--epochs": (["3"], "epochs", 3),
+    "--validate_every": (["5"], "validate_every", 5),
     "--steps_per_epoch": (["7"], "steps_per_epoch", 7),
     "--batch_size": (["3"], "batch_size", 3),
     "--lr": (["0.5"], "learning_rate", 0.5),
@@ -59,7 +60,7 @@ CASES = {
 # What the flags of the experiment as a whole do is tested where experiments are run.
 ELSEWHERE = {
     *("--resume_from_checkpoint", "--comment", "--experiment_name", "--output_dir", "--fold", "--run_specific_folds"),
-    "--wandb_mode",
+    *("--wandb_mode", "--num_folds", "--validation_runs"),
 }
 
 
