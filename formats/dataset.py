@@ -61,7 +61,7 @@ def assign(
     lists: dict[str, dict[str, list[np.ndarray]]] = {}
     result = Assignment()
     for group in groups:
-        written = group.tomogram_name
+        written = group.tomogram_name or next((n for n in (group.path.name, group.path.stem) if n in mapped), None)
         written = mapped.get(written, mapped.get(written_stem(written), written)) if written else written
         run = match_run(written, group.path, list(tomograms))
         if run is None:

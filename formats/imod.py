@@ -2,7 +2,8 @@
 
 The binary is big-endian (IMOD's description of its model format): a header of 240 bytes, then chunks of a four-letter
 name and their data.
-x and y run from 0 to the width, z from -0.5, so that x = i + 0.5, y = j + 0.5, z = k for voxel (i, j, k).
+x and y run from 0 to the width, z from -0.5, so that x = i + 0.5, y = j + 0.5, z = k for voxel (i, j, k). Bit 16 of the
+header's flags says that the volume was flipped when it was picked: y and z are exchanged (libimod, imodel.h).
 """
 
 import struct
@@ -15,6 +16,7 @@ from formats.point_groups import PIXELS, PointGroup, read_text
 
 MAGIC, HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES, MESH_BYTES = b"IMOD", 240, 176, 16, 16
 NAME_BYTES = 64
+FLAGS_AT, FLIPPED_YZ = 152, 1 << 16
 VOXEL_OFFSET_XYZ = np.array([0.5, 0.5, 0.0])
 SUFFIXES = (".mod", ".coords")
 
@@ -28,11 +30,14 @@ def read(path: Path) -> list[PointGroup]:
     if path.name.lower().endswith(".coords"):
         return [PointGroup(path, _text_points(path) - VOXEL_OFFSET_XYZ, PIXELS)]
     try:
-        objects = _objects(path.read_bytes())
+        content = path.read_bytes()
+        objects = _objects(content)
+        (flags,) = struct.unpack_from(">I", content, FLAGS_AT)
     except (OSError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a readable IMOD model ({error}); save it again") from error
+    axes = [0, 2, 1] if flags & FLIPPED_YZ else [0, 1, 2]
     return [
-        PointGroup(path, np.concatenate(contours) - VOXEL_OFFSET_XYZ, PIXELS, particle_name=name or None)
+        PointGroup(path, (np.concatenate(contours) - VOXEL_OFFSET_XYZ)[:, axes], PIXELS, particle_name=name or None)
         for name, contours in objects
         if contours
     ]
@@ -69,10 +74,12 @@ def _objects(content: bytes) -> list[tuple[str, list[np.ndarray]]]:
 
 
 def _text_points(path: Path) -> np.ndarray:
-    """x y z at the end of each line; model2point may write object and contour before."""
+    """x y z of each line; model2point may write object and contour, whole numbers, before, others a score behind."""
     try:
         rows = [[float(word) for word in line.split()] for line in read_text(path).splitlines() if line.strip()]
-        points = np.array([row[2:5] if len(row) == 5 else row[1:4] if len(row) == 4 else row[:3] for row in rows])
+        numbered = all(row[0] == int(row[0]) for row in rows)
+        first = {5: 2, 4: 1} if numbered else {}
+        points = np.array([row[first.get(len(row), 0) :][:3] for row in rows])
         return points.astype(np.float64).reshape(-1, 3)
     except ValueError as error:
         raise InputError(f"{path}: not lines of x y z ({error}); write it with model2point again") from error

@@ -11,7 +11,7 @@ from formats.point_groups import read_text
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 # A folder of picks may hold texts and projects' tables that are no picks.
-NOT_FROM_FOLDERS = (".txt", "tomograms.star")
+NOT_FROM_FOLDERS = (".txt", "tomograms.star", "particles.json", "tomogram_metadata.json")
 
 
 def find_tomograms(words: Sequence[str]) -> list[Path]:
@@ -45,7 +45,8 @@ def _files_of(path: Path, suffixes: tuple[str, ...], lists: bool) -> list[Path]:
         inside = path.iterdir() if lists else path.rglob("*")
         leave_out = () if lists else NOT_FROM_FOLDERS
         named = [f for f in inside if f.name.lower().endswith(suffixes) and not f.name.lower().endswith(leave_out)]
-        return [f for f in named if not f.name.startswith(".")]
+        of_zarr = [part for part in named if any(above.suffix == ".zarr" for above in part.relative_to(path).parents)]
+        return [f for f in named if not f.name.startswith(".") and f not in of_zarr]
     if lists and name.endswith(LIST_SUFFIXES):
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         # Paths in a list count from where the list lies.

@@ -44,14 +44,25 @@ def read(path: Path, *, tomograms_star: Path | None = None) -> list[PointGroup]:
     InputError for a file without coordinates, or with a coordinate that is no number.
     """
     blocks = _blocks(path)
-    particles = next((b for b in blocks.values() if {CENTRED[0], COORDINATES[0]} & set(b.columns)), None)
-    if particles is None:
+    with_points = {name: b for name, b in blocks.items() if {CENTRED[0], COORDINATES[0]} & set(b.columns)}
+    if not with_points:
         raise InputError(f"{path}: no block has {CENTRED[0]} or {COORDINATES[0]}; give the particles' STAR file")
     optics = next((b for b in blocks.values() if PIXEL_SIZE in b.columns and OPTICS_GROUP in b.columns), None)
     beside = path.with_name("tomograms.star")
     sizes_star = tomograms_star or (beside if beside.is_file() else None)
     series = _tilt_series(sizes_star) if sizes_star else {}
-    names = _names(particles)
+    # Without names inside, several blocks are named after their tomograms.
+    return [
+        group
+        for name, block in with_points.items()
+        for group in _of_block(path, block, optics, series, named=name if len(with_points) > 1 else None)
+    ]
+
+
+def _of_block(
+    path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None, series: dict, *, named: str | None
+) -> list[PointGroup]:
+    names = [one or named for one in _names(particles)]
     is_centred = set(CENTRED) <= set(particles.columns)
     points = _numbers(path, particles, CENTRED if is_centred else COORDINATES)
     pixels = [None] * len(points)

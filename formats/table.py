@@ -23,6 +23,17 @@ TOMOGRAM_COLUMNS = (
     "run",
     "run_name",
     "tomoname",
+    "tomogram_id",
+    "tilt_series",
+    "tiltseries",
+    "micrograph",
+    "micrograph_name",
+    "rlnmicrographname",
+    "rlntomoname",
+    "filename",
+    "file_name",
+    "image",
+    "image_name",
 )
 PARTICLE_COLUMNS = (
     "particle_type",
@@ -70,10 +81,17 @@ def _table(path: Path) -> pd.DataFrame:
     separator = next((mark for mark in ("\t", ";", ",") if mark in head), r"\s+")
     try:
         # Names such as 001 or NA are names.
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+        words = {"sep": separator, "dtype": str, "keep_default_na": False, "skipinitialspace": True}
+        table = pd.read_csv(io.StringIO(text), **words)
+        if not isinstance(table.index, pd.RangeIndex) and (table.iloc[:, -1].str.strip() == "").all():
+            # Lines that end with a separator: without more, pandas takes the first column for names of the rows.
+            table = pd.read_csv(io.StringIO(text), **words, index_col=False, usecols=range(table.shape[1]))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable table ({str(error).strip()}); export it again") from error
     table.columns = [str(name).strip().lower() for name in table.columns]
+    if table.columns.has_duplicates:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise InputError(f"{path}: several columns are named {twice!r}, capitals apart; remove or rename all but one")
     return table.map(str.strip)
 
 

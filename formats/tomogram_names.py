@@ -8,6 +8,8 @@ from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 
 ENDINGS = (*TOMOGRAM_SUFFIXES, ".ome", ".ali", ".tomostar", ".tbl", ".hdf")
+# Numbers in names of files that are no part of the tilt series' name.
+NUMBERS_ADDED = r"_\d+(\.\d+)?Apx|_bin\d+"
 # What reconstruction programs put before and behind the name of the tilt series.
 ADDED = r"^rec_|_Vol$|_rec$|_full_rec$|_ali$|_\d+(\.\d+)?Apx$|_bin\d+$"
 
@@ -42,18 +44,24 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
 def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
     """The run that a name in a picks file means, None where there is none.
 
-    Without a name in the file, the file's own name tells it, else its folder's, else there is a single run.
-    InputError where the file's name holds those of several runs.
+    Without a name in the file, the file's own name tells it, else its folder's, else there is a single run. A number
+    that follows is part of a name: TS_1_2 is not TS_1. InputError where the file's name holds those of several runs.
     """
     if name is not None:
         stems = (written_stem(name), series_name(name))
         return next((stem for stem in stems if stem in runs), None)
     for place in (path.name.rsplit(".", 1)[0], path.parent.name):
-        found = [run for run in runs if re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9])", place)]
-        # TS_1 stands in TS_1_2, too: the longest is meant, if it holds the others.
+        place = re.sub(NUMBERS_ADDED, "", place)
+        found = [run for run in runs if re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9]|[_.-]\d)", place)]
+        # TS_1 stands in x_TS_1, too: the longest is meant, if it holds the others.
         longest = max(found, key=len, default=None)
         if any(run not in longest for run in found):
             raise InputError(f"{path}: names the tomograms {', '.join(found)}; give each tomogram a file of its own")
         if longest is not None:
             return longest
-    return runs[0] if len(runs) == 1 else None
+    return runs[0] if len(runs) == 1 and not _names_another(path, runs[0]) else None
+
+
+def _names_another(path: Path, run: str) -> bool:
+    """Whether the file has a name such as the run's with other numbers: TS_7.csv is not of TS_2."""
+    return re.search(r"\d", run) is not None and re.sub(r"\d+", "#", run) in re.sub(r"\d+", "#", path.name)

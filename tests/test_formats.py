@@ -328,3 +328,51 @@ def test_a_format_that_nobody_knows_names_the_flag(tmp_path):
 def test_coordinates_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(InputError, match="point 2"):
         zyx(PointGroup(tmp_path / "p", np.array([[1.0, 2, 3], [1, np.nan, 3]]), "angstrom"))
+
+
+# --- Troubles of real files ---------------------------------------------------------------------------
+def test_an_imod_model_picked_in_a_flipped_volume(tmp_path):
+    """Bit 16 of the flags: y and z are exchanged, as the volume was on the screen; 0.5 stays with x and the first."""
+    flipped = VOXELS[:, [0, 2, 1]] + [0.5, 0.5, 0.0]
+    header = struct.pack(">8s128s4iI", b"IMODV1.2", b"", 60, 20, 40, 1, 1 << 16).ljust(240, b"\0")
+    contour = b"CONT" + struct.pack(">4i", 3, 0, 0, 0) + flipped.astype(">f4").tobytes()
+    (tmp_path / "p.mod").write_bytes(header + b"OBJT" + b"spike".ljust(176, b"\0") + contour + b"IEOF")
+    (group,) = read_points(tmp_path / "p.mod")
+    np.testing.assert_allclose(zyx(group), expected())
+
+
+def test_coords_of_four_columns(tmp_path):
+    """A contour, which is a whole number, before x y z; or a score behind."""
+    xyz = VOXELS + np.array([0.5, 0.5, 0.0])
+    for name, rows in (
+        ("contour", [[1, *row] for row in xyz]),
+        ("score", [[*row, 0.75] for row in xyz]),
+    ):
+        (tmp_path / f"{name}.coords").write_text("".join(" ".join(map(str, row)) + "\n" for row in rows))
+        (group,) = read_points(tmp_path / f"{name}.coords")
+        np.testing.assert_allclose(zyx(group), expected())
+
+
+def test_a_star_file_of_several_blocks_of_particles(tmp_path):
+    """Named inside, or by the names of the blocks."""
+    table = pd.DataFrame(columns(PLAIN, VOXELS))
+    starfile.write({"TS_1": table, "TS_2": table + 1}, tmp_path / "blocks.star")
+    first, second = read_points(tmp_path / "blocks.star")
+    assert (first.tomogram_name, second.tomogram_name) == ("TS_1", "TS_2")
+    np.testing.assert_allclose(zyx(first), expected())
+    np.testing.assert_allclose(zyx(second), expected(VOXELS + 1))
+
+
+def test_lines_that_end_with_a_separator_and_names_of_rows(tmp_path):
+    """One field more than the header: nothing behind the last, or a name before the first (as R writes it)."""
+    for name, line in (("trailing", "{},{},{},"), ("rows", "row,{},{},{}")):
+        lines = ["x_px,y_px,z_px", *(line.format(*row) for row in VOXELS)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        (group,) = read_points(tmp_path / f"{name}.csv")
+        np.testing.assert_allclose(zyx(group), expected())
+
+
+def test_columns_that_differ_in_capitals_alone(tmp_path):
+    (tmp_path / "p.csv").write_text("X,Y,Z,x,y,z\n1,2,3,10,20,30\n")
+    with pytest.raises(InputError, match="several columns are named 'x'"):
+        read_points(tmp_path / "p.csv")

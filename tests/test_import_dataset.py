@@ -348,3 +348,26 @@ def test_mistakes_are_one_line_and_nothing_is_written(project, flags, text):
 def test_a_particle_without_radius_is_named(project):
     with pytest.raises(InputError, match=r"--radius spike=ANGSTROM"):
         run_import(project, radius=False)
+
+
+def test_a_number_behind_a_name_is_another_tomogram(tmp_path):
+    runs = ["Position_1", "Position_1_3"]
+    assert match_run(None, tmp_path / "Position_1.csv", runs) == "Position_1"
+    assert match_run(None, tmp_path / "Position_1_3.csv", runs) == "Position_1_3"
+    for name in ("Position_1_2.csv", "Position_1-2.csv", "Position_1.5.csv"):
+        assert match_run(None, tmp_path / name, runs) is None
+    assert match_run(None, tmp_path / "Position_1_10.00Apx_picks.star", runs) == "Position_1"
+    assert match_run(None, tmp_path / "Position_1_bin4.mod", runs) == "Position_1"
+
+
+def test_a_single_tomogram_takes_files_without_a_name_only(tmp_path):
+    assert match_run(None, tmp_path / "ribosomes.csv", ["TS_2"]) == "TS_2"
+    assert match_run(None, tmp_path / "picks_2024.csv", ["TS_2"]) == "TS_2"
+    assert match_run(None, tmp_path / "TS_7.csv", ["TS_2"]) is None
+
+
+def test_one_pick_on_a_particle_does_not_speak_for_the_others():
+    """Nine anywhere and one far darker."""
+    rng = np.random.default_rng(0)
+    assert not density_verdict({"": np.array([*rng.normal(size=9), -9.6])}, bright=False)[0]
+    assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]

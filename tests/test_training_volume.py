@@ -242,7 +242,7 @@ def test_resampling_to_a_first_run_whose_voxels_are_no_cubes(tmp_path):
     assert first.mask.shape == (47, *drawn_data.SHAPE[1:]) and second.mask.shape == drawn_data.SHAPE
     for particle in PARTICLES:
         for z, y, x in drawn_data.CENTRES["TS_1"].get(particle.name, ()):
-            assert first.mask[z, y, x] == particle.label
+            assert np.asarray(first.mask)[z, y, x] == particle.label
     thick((14.9, 15.1))
     with pytest.raises(InputError, match=r"30 x 14\.9 x 15\.1 angstrom .* --rescale \(angstrom\)"):
         drawn_data.source_of(tmp_path, rescale="first").rescale_to_angstrom  # noqa: B018

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from data.normalization import check_percentiles
 from errors import InputError
 from losses import HYBRID_LOSSES
 from models import nearest_patch_size
@@ -92,6 +93,8 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         )
     if args.disable_global_norm and args.norm_percentiles is not None:
         raise InputError("--norm_percentiles has no effect with --disable_global_norm; give one of them")
+    if args.norm_percentiles is not None:
+        check_percentiles(*args.norm_percentiles)
     if args.num_folds is not None and args.validation_runs is not None:
         raise InputError("--num_folds and --validation_runs exclude each other: give one of them")
     if args.fold is not None and args.run_specific_folds is not None:
