@@ -309,7 +309,7 @@ def test_killed_at_ten_random_moments(made, tmp_path):
 
 def whole(path):
     """A folder gets its name when all is in it; what a killed process was writing has another one."""
-    return not path.parent.name.endswith(".partial")
+    return not any(part.endswith(".partial") for part in path.parts)
 
 
 # --- What fails fails alone ---------------------------------------------------------------------------
