@@ -24,7 +24,7 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-from data.folds import Fold, deal_runs, hold_out, make_folds
+from data.folds import Fold, deal_runs, hold_out, make_folds, some_names
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
 from errors import InputError
@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     check_patch_fits(labels, settings.patch_size_zyx)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}
     held_out = held_out_runs(args, list(runs))
-    resumed_fold = resumed and check_resumable(resumed, settings, source.tomo_types[0], runs, held_out)
+    resumed_fold = None
+    if resumed is not None:
+        resumed_fold = check_resumable(resumed, settings, source.tomo_types[0], runs, held_out)
     wanted, all_wanted = chosen_folds(args, len(held_out), resumed_fold), wanted_folds(args) is None
     indices = scored_folds(wanted, held_out, labels, source, all_wanted=all_wanted)
     if machine.devices * machine.num_nodes > 1:
@@ -192,14 +194,14 @@ def scored_folds(
     """
     scored = []
     for index in indices:
-        names, validated = held_out[index], [one for one in labels if one.run_name in held_out[index]]
+        names = held_out[index]
         if not any(one.points > one.outside for one in labels if one.run_name not in names):
             raise InputError(
                 f"fold {index}: its training runs have no point inside their tomograms; "
                 "check their picks and --voxel_spacing"
             )
         lacking = "points to be scored by"
-        with_points = [one for one in validated if has_scored_points(one)]
+        with_points = [one for one in labels if one.run_name in names and has_scored_points(one)]
         if with_points:
             if any(source.tomo_types[0] in one.tomograms for one in with_points):
                 scored.append(index)
@@ -259,10 +261,6 @@ def load_folds(
     names = [volume.run_name for volume in volumes]
     untyped = [one.run_name for one in labels if source.tomo_types[0] not in one.tomograms]
     return make_folds(volumes, held_out or deal_runs(names, None, seed=0), unfit=untyped)
-
-
-def some_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _with_bar(items: Sequence, text: str) -> tqdm:

@@ -42,7 +42,9 @@ def deal_runs(names: Sequence[str], num_folds: int | None, seed: int) -> list[tu
 def hold_out(names: Sequence[str], wanted: Collection[str]) -> list[tuple[str, ...]]:
     """One fold, which holds out the runs wanted; InputError where there is no such run, or none is left to train on."""
     if unknown := sorted(set(wanted) - set(names)):
-        raise InputError(f"--validation_runs {unknown[0]}: no such training run with picks; there are {_some(names)}")
+        raise InputError(
+            f"--validation_runs {unknown[0]}: no such training run with picks; there are {some_names(names)}"
+        )
     if set(wanted) == set(names):
         raise InputError("--validation_runs names all runs, and none is left to train on; name fewer")
     return [tuple(sorted(set(wanted)))]
@@ -62,5 +64,6 @@ def make_folds(
     ]
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def some_names(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

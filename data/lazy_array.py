@@ -1,11 +1,17 @@
 """Arrays of which only the regions asked for are ever in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 Region = tuple[slice, slice, slice]
+
+
+class Cut(Protocol):
+    """What gives the voxels of a region; small to pickle, since processes that cut patches get a copy."""
+
+    def __call__(self, *, region: Region) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -15,14 +21,15 @@ class LazyArray:
     Attributes
     ----------
     shape : (Z, Y, X)
-    cut : three slices -> the voxels there; small to pickle, since processes that cut patches get a copy
+    cut : region, three slices with their ends -> the voxels there
     """
 
     shape: tuple[int, int, int]
-    cut: Callable[[Region], np.ndarray]
+    cut: Cut
 
     def __getitem__(self, region: Region) -> np.ndarray:
-        return self.cut(tuple(slice(*one.indices(side)[:2]) for one, side in zip(region, self.shape, strict=True)))
+        ends = (one.indices(side)[:2] for one, side in zip(region, self.shape, strict=True))
+        return self.cut(region=tuple(slice(*pair) for pair in ends))
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """All of it."""

@@ -201,8 +201,10 @@ def mask_path(mask_root: str | Path, run_name: str, radius_fraction: float) -> P
     return mask_folder(mask_root, radius_fraction) / f"{run_name}.npy"
 
 
-def read_mask(path: str | Path, shape_zyx: tuple[int, int, int]) -> np.ndarray:
-    """A mask file of prepare_mask_czi.py, memory-mapped; InputError when absent, corrupt or of another shape.
+def read_mask(path: str | Path, shape_zyx: tuple[int, int, int], region: Region | None = None) -> np.ndarray:
+    """A mask file of prepare_mask_czi.py, or a region of it, memory-mapped.
+
+    InputError when absent, corrupt or of another shape than that of the tomogram.
 
     It is private to the process: what is written to it never reaches the file.
     """
@@ -218,4 +220,4 @@ def read_mask(path: str | Path, shape_zyx: tuple[int, int, int]) -> np.ndarray:
             f"{path}: the mask is {mask.dtype} of shape {mask.shape}, the tomogram has {tuple(shape_zyx)}; "
             "run prepare_mask_czi.py again with this data and --tomo_type"
         )
-    return mask
+    return mask if region is None else mask[region]

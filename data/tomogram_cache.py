@@ -67,7 +67,7 @@ class _Entry:
     tomogram: Tomogram
     norm_percentiles: Percentiles
 
-    def __call__(self, region: Region) -> np.ndarray:
+    def __call__(self, *, region: Region) -> np.ndarray:
         return self.whole()[region]
 
     def whole(self) -> np.ndarray:
@@ -75,7 +75,7 @@ class _Entry:
         entry = _open(self.path, shape)
         if entry is None:
             with _one_at_a_time(self.path.parent):
-                if not self.path.is_file() or _open(self.path, shape, quiet=True) is None:
+                if _open(self.path, shape, quiet=True) is None:
                     self._make()
             entry = _open(self.path, shape)
         return entry

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from data.content_hash import hash_of, points_hash
 from data.czi import Run, find_runs
-from data.lazy_array import LazyArray, Region
+from data.lazy_array import LazyArray
 from data.masks import (
     difference,
     make_mask,
@@ -208,7 +208,7 @@ class VolumeSource:
             "radius_fraction": self.radius_fraction,
             "particles": self.particles,
         }
-        painted = LazyArray(tomogram.shape_zyx, _Painted(made_from))
+        painted = LazyArray(tomogram.shape_zyx, partial(make_mask, **made_from))
         if not self.masks_given and not path.is_file():
             return painted, "is missing" if path.parent.is_dir() else ""
         try:
@@ -216,7 +216,7 @@ class VolumeSource:
             other = difference(path, mask_record(**made_from))
             # The same mask may be made of a voxel size that is rounded otherwise, or by an earlier version.
             if other is None or np.array_equal(mask, make_mask(**made_from)):
-                return LazyArray(tomogram.shape_zyx, _Prepared(path, tomogram.shape_zyx)), ""
+                return LazyArray(mask.shape, partial(read_mask, path, mask.shape)), ""
             raise InputError(
                 f"{path} was made from {other}, and differs from what these picks give; run prepare_mask_czi.py again "
                 f"with --output_dir {self.mask_root}, or train without --mask_dir"
@@ -243,27 +243,6 @@ class VolumeSource:
                     "tomogram types trained on together must share their grid"
                 )
         return tomograms
-
-
-@dataclass(frozen=True)
-class _Painted:
-    """Regions of the mask that :func:`data.masks.make_mask` makes of ingredients."""
-
-    ingredients: Mapping[str, Any]
-
-    def __call__(self, region: Region) -> np.ndarray:
-        return make_mask(**self.ingredients, region=region)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Regions of a mask file."""
-
-    path: Path
-    shape_zyx: tuple[int, int, int]
-
-    def __call__(self, region: Region) -> np.ndarray:
-        return read_mask(self.path, self.shape_zyx)[region]
 
 
 def training_runs(data_root: Path, tomo_types: Sequence[str]) -> list[Run]:

@@ -3,7 +3,7 @@
 The binary is big-endian (IMOD's description of its model format): a header of 240 bytes, then chunks of a four-letter
 name and their data.
 x and y run from 0 to the width, z from -0.5, so that x = i + 0.5, y = j + 0.5, z = k for voxel (i, j, k). Bit 16 of the
-header's flags says that the volume was flipped when it was picked: y and z are exchanged (libimod, imodel.h).
+header's flags says that the model is stored flipped: y and z are exchanged, as they are (libimod, imodFlipYZ).
 """
 
 import struct
@@ -37,7 +37,7 @@ def read(path: Path) -> list[PointGroup]:
         raise InputError(f"{path}: not a readable IMOD model ({error}); save it again") from error
     axes = [0, 2, 1] if flags & FLIPPED_YZ else [0, 1, 2]
     return [
-        PointGroup(path, (np.concatenate(contours) - VOXEL_OFFSET_XYZ)[:, axes], PIXELS, particle_name=name or None)
+        PointGroup(path, np.concatenate(contours)[:, axes] - VOXEL_OFFSET_XYZ, PIXELS, particle_name=name or None)
         for name, contours in objects
         if contours
     ]

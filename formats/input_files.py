@@ -45,8 +45,8 @@ def _files_of(path: Path, suffixes: tuple[str, ...], lists: bool) -> list[Path]:
         inside = path.iterdir() if lists else path.rglob("*")
         leave_out = () if lists else NOT_FROM_FOLDERS
         named = [f for f in inside if f.name.lower().endswith(suffixes) and not f.name.lower().endswith(leave_out)]
-        of_zarr = [part for part in named if any(above.suffix == ".zarr" for above in part.relative_to(path).parents)]
-        return [f for f in named if not f.name.startswith(".") and f not in of_zarr]
+        of_zarr = (any(above.suffix == ".zarr" for above in f.relative_to(path).parents) for f in named)
+        return [f for f, inner in zip(named, of_zarr, strict=True) if not inner and not f.name.startswith(".")]
     if lists and name.endswith(LIST_SUFFIXES):
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         # Paths in a list count from where the list lies.

@@ -98,6 +98,20 @@ def test_specialists_come_in_the_order_of_the_labels(folder):
         assert one.tuning == {f"TS_{fold}": one.ensemble}
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_held_out_run_of_a_fold_is_tuned_on(folder, strategy):
+    for path in folder.glob("fold_*-best-*.ckpt"):
+        fold = int(path.name[5])
+        held_out, others = ([f"TS_{k}", f"TS_{k + 1}"] for k in (fold, 2 - fold))
+        write_checkpoint(path, fold, validation_runs=held_out, training_runs=others)
+    found = detectors(folder, strategy)
+    expected = [{"TS_0", "TS_1", "TS_2", "TS_3"}] if len(found) == 1 else [{"TS_0", "TS_1"}, {"TS_2", "TS_3"}]
+    assert [set(one.tuning) for one in found] == expected
+    for one in found:
+        for run, ensemble in one.tuning.items():
+            assert {path.name[:6] for path in ensemble.members} == {f"fold_{int(run[3]) // 2 * 2}"}
+
+
 def test_hyperparameters_come_from_those_who_are_for_the_particle(folder):
     for value, what in enumerate(("fscore", *NAMES)):
         table = {"cc3d": {name: {"nms_radius_fraction": value} for name in NAMES}}

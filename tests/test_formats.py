@@ -332,8 +332,8 @@ def test_coordinates_that_are_not_finite_are_refused(tmp_path):
 
 # --- Troubles of real files ---------------------------------------------------------------------------
 def test_an_imod_model_picked_in_a_flipped_volume(tmp_path):
-    """Bit 16 of the flags: y and z are exchanged, as the volume was on the screen; 0.5 stays with x and the first."""
-    flipped = VOXELS[:, [0, 2, 1]] + [0.5, 0.5, 0.0]
+    """Bit 16 of the flags: IMOD exchanges y and z as they are, and 0.5 belongs to those of the volume."""
+    flipped = (VOXELS + np.array([0.5, 0.5, 0.0]))[:, [0, 2, 1]]
     header = struct.pack(">8s128s4iI", b"IMODV1.2", b"", 60, 20, 40, 1, 1 << 16).ljust(240, b"\0")
     contour = b"CONT" + struct.pack(">4i", 3, 0, 0, 0) + flipped.astype(">f4").tobytes()
     (tmp_path / "p.mod").write_bytes(header + b"OBJT" + b"spike".ljust(176, b"\0") + contour + b"IEOF")

@@ -354,6 +354,8 @@ def test_folds_are_dealt_and_named_ones_are_held_out(many, tmp_path, capsys):
     train.main([*many, *steps, "--validation_runs", "TS_5", "TS_2", "--experiment_name", "named"])
     assert finished_folds(tmp_path / "out" / "named")[0].validation_runs == ("TS_2", "TS_5")
     assert "fold 0: 6 training tomograms, held out TS_2, TS_5" in capsys.readouterr().out
+    train.main([*many, *steps, "--validation_runs", "TS_2", "TS_5", "--experiment_name", "named"])  # in any order
+    assert "fold 0: finished before" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"--num_folds 3, not 4"):
         train.main([*many, *steps, "--num_folds", "4", "--seed", "4", "--experiment_name", "three"])
 

@@ -1,5 +1,7 @@
 """Validation: of every method the hyperparameters that a search would choose, and the F4 that they really give."""
 
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,3 +160,21 @@ def test_two_tomograms_are_tuned_together():
         picks.append(picks_table(one.run_name, name, found.coordinates_zyx * SPACING, found.scores))
     score = score_picks(pd.concat(picks), pd.concat(references)).per_particle["f4"]
     assert result.f4[name] == pytest.approx(score[name]) and 0.9 < score[name] < 1
+
+
+def test_one_map_at_a_time_is_in_memory():
+    """That of a tomogram is gone before the next is predicted."""
+    maps = []
+
+    def predicted():
+        for run in ("TS_1", "TS_2"):
+            assert not any(one() is not None for one in maps)
+            probability = torch.zeros(7, *SHAPE)
+            maps.append(weakref.ref(probability))
+            one = HeldOut(run, Prediction(probability, None, 1), {"ribosome": np.full((1, 3), 50.0)})
+            del probability
+            yield one
+            del one
+
+    validate(predicted(), validation_grids(), detection_defaults(), DESCRIPTION)
+    assert len(maps) == 2

@@ -324,6 +324,7 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "radius_fraction": source.radius_fraction,
         "norm_percentiles": source.norm_percentiles,
         "rescale": source.rescale_to_angstrom,
+        "validation_runs": args.validation_runs and sorted(set(args.validation_runs)),
         "particles": [[p.name, p.label, p.radius_angstrom, p.score_weight] for p in PARTICLES],
     }
 

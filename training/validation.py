@@ -71,6 +71,7 @@ def validate(
         names.append(tomogram.run_name)
         for search, found in zip(searches, evidence, strict=True):
             found.append(_evidence(tomogram, search, description))
+        del tomogram  # before the next one is predicted: a map takes gigabytes
     results = [
         choose(
             {p.name: [one[p.name] for one in found] for p in description.particles},
