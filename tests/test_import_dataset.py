@@ -369,5 +369,5 @@ def test_a_single_tomogram_takes_files_without_a_name_only(tmp_path):
 def test_one_pick_on_a_particle_does_not_speak_for_the_others():
     """Nine anywhere and one far darker."""
     rng = np.random.default_rng(0)
-    assert not density_verdict({"": np.array([*rng.normal(size=9), -9.6])}, bright=False)[0]
+    assert not density_verdict({"": np.array([*rng.normal(size=9), -20.0])}, bright=False)[0]
     assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]

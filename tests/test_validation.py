@@ -141,7 +141,7 @@ def test_two_tomograms_are_tuned_together():
     for run, scores in (("TS_1", rng.uniform(0.5, 1, 12)), ("TS_2", rng.uniform(0.2, 0.7, 12))):
         places = [(z, y, x) for z in (8, 22) for y in (20, 60, 100) for x in (20, 60, 100)][:14]
         maps = torch.zeros(7, *SHAPE)
-        maps[1 + [p.name for p in PARTICLES].index(name)] = drawn(places, [*scores, 0.6, 0.1])
+        maps[1 + [p.name for p in PARTICLES].index(name)] = drawn(places, [*scores, 0.1 if run == "TS_1" else 0.6, 0.1])
         truth = {name: np.array(places[:12], float) * SPACING}
         held_out.append(HeldOut(run, Prediction(maps, None, 1), truth))
         references.append(picks_table(run, name, truth[name]))
