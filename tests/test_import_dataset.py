@@ -371,3 +371,12 @@ def test_one_pick_on_a_particle_does_not_speak_for_the_others():
     rng = np.random.default_rng(0)
     assert not density_verdict({"": np.array([*rng.normal(size=9), -9.6])}, bright=False)[0]
     assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]
+
+
+def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
+    assert match_run(None, tmp_path / "Position_1" / "spike_v2.csv", ["Position_1", "Position_3"]) == "Position_1"
+    for name in ("Position_1_2.csv", "Position_2.csv"):
+        assert match_run(None, tmp_path / "Position_1" / name, ["Position_1", "Position_3"]) is None
+    # A run that is a number alone is not in every name with a number.
+    assert match_run(None, tmp_path / "001" / "spike_v2.csv", ["001", "002"]) == "001"
+    assert match_run(None, tmp_path / "002.csv", ["001"]) is None
