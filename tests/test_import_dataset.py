@@ -380,3 +380,12 @@ def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
     # A run that is a number alone is not in every name with a number.
     assert match_run(None, tmp_path / "001" / "spike_v2.csv", ["001", "002"]) == "001"
     assert match_run(None, tmp_path / "002.csv", ["001"]) is None
+
+
+def test_a_mend_that_is_far_better_is_named_though_picks_are_dark():
+    """Ten picks a deviation and a half darker, by chance, that are five darker with y and z exchanged."""
+    values = {"": np.full(10, -1.5), "y and z are exchanged": np.full(10, -5.0)}
+    is_plausible, words = density_verdict(values, bright=False)
+    assert not is_plausible and "hardly lie on darker voxels" in words and "likely y and z are exchanged" in words
+    assert density_verdict({**values, "y and z are exchanged": np.full(10, -2.5)}, bright=False)[0]
+    assert not density_verdict({cause: -grey for cause, grey in values.items()}, bright=True)[0]
