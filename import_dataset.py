@@ -11,6 +11,7 @@ Picks: STAR of RELION 3 to 5 and WarpTools, CSV and TSV, copick, portal ndjson, 
 from command_line import run_script
 
 import argparse
+import re
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -94,6 +95,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{name} {value:g} must be above 0")
+    # It becomes a file's name; an underscore has a meaning of its own there (copick's features). A project's is there.
+    if args.copick_config is None and not re.fullmatch(r"[A-Za-z0-9+-]+", args.tomo_type):
+        raise InputError(f"--tomo_type {args.tomo_type!r}: give a name of letters, digits, - and +")
+    if (there := next(p for p in (args.output_dir, *args.output_dir.absolute().parents) if p.exists())).is_file():
+        raise InputError(f"--output_dir {args.output_dir}: {there} is a file; give a folder")
     if args.voxel_spacing is not None:
         check_voxel_spacing(args.voxel_spacing)
 

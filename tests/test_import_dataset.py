@@ -126,7 +126,18 @@ def test_a_copick_project(project):
     config.write_text(config.read_text().replace("255", "256"))
     with pytest.raises(InputError, match=r"config\.json, particle 1 \(spike\): color is \[256"):
         import_dataset.main([*words[:-1], str(project / "other")])
+    for radius in ("-5", '"big"'):
+        config.write_text(json.dumps({"pickable_objects": [one], **roots}).replace(f"{RADIUS}", radius))
+        with pytest.raises(
+            InputError, match=rf"config\.json, particle 1 \(spike\): radius_angstrom is '?{radius[:2].strip(chr(34))}"
+        ):
+            import_dataset.main([*words[:-1], str(project / "other")])
     assert not (project / "other").exists()
+    picks = project / "overlay" / "ExperimentRuns" / "001" / "Picks" / "anna_1_prion.json"
+    write_picks(picks, particle_name="prion", run_name="001", coordinates_zyx_angstrom=np.ones((2, 3)))
+    config.write_text(json.dumps({"pickable_objects": [one, objects[1]], **roots}))
+    with pytest.warns(UserWarning, match=r"config\.json: has no object prion, so"):
+        import_dataset.main(words)
     config.write_text(config.read_text().replace("local://", "s3://"))
     with pytest.raises(InputError, match="copick sync"):
         import_dataset.main(words)
@@ -389,3 +400,25 @@ def test_a_mend_that_is_far_better_is_named_though_picks_are_dark():
     assert not is_plausible and "hardly lie on darker voxels" in words and "likely y and z are exchanged" in words
     assert density_verdict({**values, "y and z are exchanged": np.full(10, -2.5)}, bright=False)[0]
     assert not density_verdict({cause: -grey for cause, grey in values.items()}, bright=True)[0]
+
+
+def test_particles_that_differ_in_capitals_alone(project):
+    rows = [f"{run},{name},{x},{y},{z}" for run, c in CENTRES.items() for name in ("Spike", "spike") for x, y, z in c]
+    (project / "p.csv").write_text("\n".join(["tomogram,particle,x_px,y_px,z_px", *rows]))
+    with pytest.raises(InputError, match=r"Spike.*spike.*--name_map"):
+        run_import(project, "--radius", "Spike=40", "spike=40", picks="p.csv", name=None, radius=False)
+    assert not (project / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["", "a/b", "../x", ".hidden", "..", "my_wbp", "my wbp"])
+def test_a_type_of_tomogram_that_cannot_be_a_file_name(project, kind):
+    with pytest.raises(InputError, match="--tomo_type"):
+        run_import(project, "--tomo_type", kind)
+    assert not (project / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file(project):
+    (project / "out").write_text("mine")
+    with pytest.raises(InputError, match=r"--output_dir .*out is a file"):
+        run_import(project)
+    assert (project / "out").read_text() == "mine"
