@@ -1,6 +1,7 @@
 """Tomograms and picks of other programs through import_dataset.py, and what its checks say of wrong ones."""
 
 import json
+import os
 import shlex
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import prepare_mask_czi
 from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
-from formats.input_files import find_tomograms
+from formats.input_files import find_picks, find_tomograms
 from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
 from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
@@ -422,3 +423,15 @@ def test_an_output_folder_that_is_a_file(project):
     with pytest.raises(InputError, match=r"--output_dir .*out is a file"):
         run_import(project)
     assert (project / "out").read_text() == "mine"
+
+
+def test_picks_of_a_folder_are_not_looked_for_in_tomograms(tmp_path, monkeypatch):
+    """A zarr, which may hold a million files, is not even listed; links to folders are followed."""
+    for name in ("a/TS_1.zarr/0/p.json", "a/p.csv", "b/TS_2.star", "a/particles.json", "a/tomogram_metadata.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "b")
+    scan, listed = os.scandir, []
+    monkeypatch.setattr("os.scandir", lambda folder: listed.append(str(folder)) or scan(folder))
+    assert find_picks([str(tmp_path / "a")]) == [tmp_path / "a" / "link" / "TS_2.star", tmp_path / "a" / "p.csv"]
+    assert not [folder for folder in listed if ".zarr" in folder]
