@@ -96,13 +96,15 @@ def without_outside(points: Mapping[str, np.ndarray], tomogram: Tomogram) -> tup
 
 
 def _origin(path: Path) -> tuple[float, float, float]:
-    """Of the MRC header, x y z in angstrom; other files have none."""
+    """Of the MRC header, x y z in angstrom, as ChimeraX takes it: without an origin, nstart says it in voxels."""
     if path.suffix == ".zarr":
         return 0.0, 0.0, 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            return tuple(float(mrc.header.origin[axis]) for axis in "xyz")
+            origin = tuple(float(mrc.header.origin[axis]) for axis in "xyz")
+            starts = (mrc.nstart[axis] * mrc.voxel_size[axis] for axis in "xyz")
+            return origin if any(origin) else tuple(map(float, starts))
 
 
 # --- Writing ------------------------------------------------------------------------------------------

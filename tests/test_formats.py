@@ -396,3 +396,14 @@ def test_columns_that_differ_in_capitals_alone(tmp_path):
     (tmp_path / "p.csv").write_text("X,Y,Z,x,y,z\n1,2,3,10,20,30\n")
     with pytest.raises(InputError, match="several columns are named 'x'"):
         read_points(tmp_path / "p.csv")
+
+
+def test_tomograms_star_is_found_by_the_name_of_the_tilt_series(tmp_path):
+    """The particles name the tomogram's file: size and pixel size are of its tilt series."""
+    series = {"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [2.5]}
+    series |= {"rlnTomoSizeX": [241], "rlnTomoSizeY": [161], "rlnTomoSizeZ": [81]}
+    starfile.write({"global": pd.DataFrame(series)}, tmp_path / "tomograms.star")
+    for names, wanted in ((CENTRED, [81 * 1.25, 161 * 1.25, 241 * 1.25]), (PLAIN, [0.0, 0.0, 0.0])):
+        path = star_file(tmp_path / "p.star", {"rlnTomoName": ["rec_TS_1.mrc"], **columns(names, [[0.0, 0.0, 0.0]])})
+        (group,) = read_points(path)
+        np.testing.assert_allclose(zyx(group), [wanted])

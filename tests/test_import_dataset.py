@@ -435,3 +435,20 @@ def test_picks_of_a_folder_are_not_looked_for_in_tomograms(tmp_path, monkeypatch
     monkeypatch.setattr("os.scandir", lambda folder: listed.append(str(folder)) or scan(folder))
     assert find_picks([str(tmp_path / "a")]) == [tmp_path / "a" / "link" / "TS_2.star", tmp_path / "a" / "p.csv"]
     assert not [folder for folder in listed if ".zarr" in folder]
+
+
+@QUIET
+@pytest.mark.parametrize("with_origin", [False, True], ids=["nstart", "origin"])
+def test_chimerax_markers_of_a_map_that_begins_elsewhere(project, with_origin):
+    """ChimeraX places a map by its origin, or without one by nstart times the voxel size."""
+    for path in (project / "tomograms").iterdir():
+        with mrcfile.open(path, "r+") as file:
+            file.nstart = (3, -2, 5)
+            file.header.origin = (70, 0, 0) if with_origin else (0, 0, 0)
+    (project / "picks").mkdir()
+    begin = np.array([70, 0, 0] if with_origin else [30, -20, 50])
+    for run, centres in CENTRES.items():
+        marks = "".join(f'<marker id="1" x="{x}" y="{y}" z="{z}"/>' for x, y, z in centres * SPACING + begin)
+        (project / "picks" / f"{run}.cmm").write_text(f'<marker_set name="spike">{marks}</marker_set>')
+    run_import(project, "--radius", "spike=40", picks="picks", name=None, radius=False)
+    np.testing.assert_allclose(positions(project / "out")["TS_02"], CENTRES["TS_02"], atol=1e-4)
