@@ -437,6 +437,19 @@ def test_picks_of_a_folder_are_not_looked_for_in_tomograms(tmp_path, monkeypatch
     assert not [folder for folder in listed if ".zarr" in folder]
 
 
+def test_files_that_pick_the_same_particles_are_named(project):
+    """Rounded to whole voxels and moved by one, 10 angstrom of a radius of 40; those of another place are no rivals."""
+    (project / "picks").mkdir()
+    parts = {"001": CENTRES["001"], "001_copy": CENTRES["001"] + [1, 0, 0], "TS_02": CENTRES["TS_02"]}
+    for name, points in (parts | {"TS_02_more": np.array([[30, 33, 12], [10, 7, 13.0]])}).items():
+        lines = ["x_px,y_px,z_px", *(f"{x},{y},{z}" for x, y, z in points)]
+        (project / "picks" / f"{name}.csv").write_text("\n".join(lines))
+    with pytest.warns() as told:
+        run_import(project, picks="picks")
+    (text,) = [str(one.message) for one in told if "the same particles" in str(one.message)]
+    assert "001.csv" in text and "001_copy.csv" in text and "TS_02" not in text
+
+
 @QUIET
 @pytest.mark.parametrize("with_origin", [False, True], ids=["nstart", "origin"])
 def test_chimerax_markers_of_a_map_that_begins_elsewhere(project, with_origin):
