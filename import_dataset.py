@@ -11,6 +11,7 @@ Picks: STAR of RELION 3 to 5 and WarpTools, CSV and TSV, copick, portal ndjson, 
 from command_line import run_script
 
 import argparse
+import re
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -27,13 +28,23 @@ from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
 from formats import FORMATS, read_points
 from formats.copick_project import CopickProject, read_project
-from formats.dataset import COPY, LINK, TO_ZARR, Assignment, assign, check_run, without_outside, write_run
+from formats.dataset import (
+    COPY,
+    LINK,
+    TO_ZARR,
+    Assignment,
+    assign,
+    check_run,
+    rival_files,
+    without_outside,
+    write_run,
+)
 from formats.input_files import find_picks, find_tomograms
 from formats.particle_table import PARTICLES_FILE, parse_radii, particle_table, table_name, write_table
 from formats.plausibility import check_inside, darkness, density_verdict, wrong_places
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
-from particle_config import Particle, read_table
+from particle_config import Particle, find_particle, read_table
 
 # Runs whose voxels are read, for the pictures and the check of the grey values.
 LOOKED_AT = 3
@@ -94,6 +105,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"--{name} {value:g} must be above 0")
+    # It becomes a file's name; an underscore has a meaning of its own there (copick's features). A project's is there.
+    if args.copick_config is None and not re.fullmatch(r"[A-Za-z0-9+-]+", args.tomo_type):
+        raise InputError(f"--tomo_type {args.tomo_type!r}: give a name of letters, digits, - and +")
+    if (there := next(p for p in (args.output_dir, *args.output_dir.absolute().parents) if p.exists())).is_file():
+        raise InputError(f"--output_dir {args.output_dir}: {there} is a file; give a folder")
     if args.voxel_spacing is not None:
         check_voxel_spacing(args.voxel_spacing)
 
@@ -170,6 +186,14 @@ def report_unmatched(names_in_picks: set[str], tomograms: list[str]) -> None:
         warnings.warn(f"tomograms without picks, left out: {', '.join(tomograms)}", stacklevel=2)
 
 
+def report_rivals(files: set[Path]) -> None:
+    if files:
+        warnings.warn(
+            f"the same particles are picked in several files: {some(map(str, files))}; give one of them in --picks",
+            stacklevel=2,
+        )
+
+
 def check_by_sight(points, tomograms, particles, folder: Path, *, bright: bool) -> None:
     """Pictures of the first runs, and whether their picks lie on particles, in a sentence."""
     values: dict[str, list[np.ndarray]] = {}
@@ -234,6 +258,8 @@ def main(argv: list[str] | None = None) -> None:
     write_table(table, particles)
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
+    # The table may have a name of an earlier import, in other capitals.
+    report_rivals(rival_files(assigned, {name: find_particle(name, particles).radius_angstrom for name in names}))
     check_by_sight(points, tomograms, particles, root / "overlays", bright=args.invert)
     print(next_commands(root, args.tomo_type))
 

@@ -20,13 +20,17 @@ def path_argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and its folders, sorted; those behind symbolic links too, each folder once."""
+def files_below(folder: Path, *, leave_out: tuple[str, ...] = ()) -> list[Path]:
+    """All files of a folder and its folders, sorted; those behind symbolic links too, each folder once.
+
+    Folders whose name ends as in ``leave_out`` are not entered: a zarr holds very many files.
+    """
     found, known = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         # A link to a folder above would be walked for ever.
         known.add(Path(parent).resolve())
-        folders[:] = [name for name in folders if Path(parent, name).resolve() not in known]
+        enter = [name for name in folders if not name.lower().endswith(leave_out)]
+        folders[:] = [name for name in enter if Path(parent, name).resolve() not in known]
         found += [path for name in names if (path := Path(parent, name)).is_file()]
     return sorted(found)
 

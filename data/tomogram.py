@@ -352,9 +352,14 @@ def _ngff_spacing(path: Path, multiscale: dict, level: int) -> tuple[float, ...]
         transforms.append(multiscale.get("coordinateTransformations", []))
         scales = [t["scale"][-3:] for group in transforms for t in group if t["type"] == "scale"]
         axes = multiscale.get("axes", [])[-3:] or ["z", "y", "x"]
-        units = [((axis.get("unit") if isinstance(axis, dict) else None) or "angstrom").lower() for axis in axes]
+        written = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes]
+        units = [(unit or "angstrom").lower() for unit in written]
         if not scales:
             return None
+        if not all(written) and spacing_of_folder(path) is None:
+            # Without the path, so that it is said once for all tomograms of a data set.
+            text = "the scale of a zarr tomogram has no unit: it is angstrom, unless --voxel_spacing says otherwise"
+            warnings.warn(text, stacklevel=5)
         if unknown := [unit for unit in units if unit not in ANGSTROM_PER_UNIT]:
             warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=5)
             return None

@@ -1,6 +1,7 @@
 """A copick project on this machine: runs, picks and objects of its config JSON, read by the layout alone."""
 
 import json
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
     InputError for roots that are not on this machine, no such tomograms, or an object picked twice in a run.
     """
     content, rows = _config(path)
+    known = {one["name"] for one in content["pickable_objects"]}
     roots = _roots(path, content)
     tomograms: dict[str, Path] = {}
     for root in roots:
@@ -39,12 +41,15 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
-    groups = [
+    picks = [
         group
         for root in roots
-        for group in _picks(root, rows.keys(), user=user, session=session)
+        for group in _picks(root, known, user=user, session=session)
         if len(group.coordinates_xyz)
     ]
+    if unknown := sorted({group.particle_name for group in picks} - known):
+        warnings.warn(f"{path}: has no object {', '.join(unknown)}, so picks of it are left out; add it", stacklevel=2)
+    groups = [group for group in picks if group.particle_name in rows]
     _check_picked_once(groups)
     return CopickProject(tomograms, groups, rows)
 
@@ -78,16 +83,19 @@ def _local(config: Path, root: str) -> Path:
     return folder if folder.is_absolute() or folder.exists() else config.absolute().parent / folder
 
 
-def _picks(root: Path, particles: Collection[str], *, user: str | None, session: str | None) -> Iterator[PointGroup]:
+def _picks(root: Path, objects: Collection[str], *, user: str | None, session: str | None) -> Iterator[PointGroup]:
     for file in sorted(root.glob("ExperimentRuns/*/Picks/*.json")):
         # Names are {user}_{session}_{object}, which copick goes by; others belong to the challenge's layout.
         words = file.stem.split("_", 2)
-        if (user is not None and words[0] != user) or (session is not None and words[1:2] != [session]):
+        if (
+            file.name.startswith(".")
+            or (user is not None and words[0] != user)
+            or (session is not None and words[1:2] != [session])
+        ):
             continue
         for group in copick.read(file):
-            name = words[2] if len(words) == 3 and words[2] in particles else group.particle_name
-            if name in particles and not file.name.startswith("."):
-                yield replace(group, tomogram_name=file.parents[1].name, particle_name=name)
+            name = words[2] if len(words) == 3 and words[2] in objects else group.particle_name
+            yield replace(group, tomogram_name=file.parents[1].name, particle_name=name)
 
 
 def _check_picked_once(groups: Sequence[PointGroup]) -> None:

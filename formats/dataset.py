@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+from scipy.spatial import cKDTree
 
 from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
@@ -22,13 +23,16 @@ from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointG
 from formats.tomogram_names import match_run, written_stem
 
 LINK, COPY, TO_ZARR = "link", "copy", "zarr"
+# Distance, by the particle's radius, within which two picks are of the same particle.
+RIVAL_FRACTION = 0.5
 
 
 @dataclass
 class Assignment:
-    """Run -> particle -> (N, 3) zyx angstrom, and the names in picks files that fit no tomogram."""
+    """Run -> particle -> (N, 3) zyx angstrom, the same by file, and the names in picks files that fit no tomogram."""
 
     points: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    by_file: dict[str, dict[str, list[tuple[Path, np.ndarray]]]] = field(default_factory=dict)
     unmatched: set[str] = field(default_factory=set)
 
 
@@ -58,7 +62,6 @@ def assign(
         raise InputError("no picks file has coordinates in pixels; leave --coords_angpix and --binning out")
     if particle is not None and all(g.particle_name for g in groups):
         raise InputError("every picks file names its particles; leave --particle out, or rename with --name_map")
-    lists: dict[str, dict[str, list[np.ndarray]]] = {}
     result = Assignment()
     for group in groups:
         written = group.tomogram_name or next((n for n in (group.path.name, group.path.stem) if n in mapped), None)
@@ -79,13 +82,28 @@ def assign(
             pixel_size_angstrom=pixel_size_angstrom or (spacing / binning if binning else None),
             map_origin_xyz_angstrom=_origin(tomogram.path) if group.unit == MAP_ANGSTROM else (0.0, 0.0, 0.0),
         )
-        lists.setdefault(run, {}).setdefault(table_name(name), []).append(points)
-    for run, by_particle in sorted(lists.items()):
+        result.by_file.setdefault(run, {}).setdefault(table_name(name), []).append((group.path, points))
+    for run, by_particle in sorted(result.by_file.items()):
         result.points[run] = {
-            name: without_repeated_points(np.concatenate(parts), f"run {run}, {name}")
+            name: without_repeated_points(np.concatenate([points for _, points in parts]), f"run {run}, {name}")
             for name, parts in sorted(by_particle.items())
         }
     return result
+
+
+def rival_files(assigned: Assignment, radii_angstrom: Mapping[str, float]) -> set[Path]:
+    """Files that pick the same particles: points of one kind and of several files, nearer than two particles can be.
+
+    Points that are the same to the last digit do not count: they are kept once.
+    """
+    rivals = set()
+    for name, parts in ((name, parts) for by in assigned.by_file.values() for name, parts in by.items()):
+        points = np.concatenate([points for _, points in parts])
+        paths = np.array([str(path) for path, points in parts for _ in points])
+        first, second = cKDTree(points).query_pairs(RIVAL_FRACTION * radii_angstrom[name], output_type="ndarray").T
+        is_rival = (paths[first] != paths[second]) & (points[first] != points[second]).any(axis=1)
+        rivals |= {*paths[first[is_rival]], *paths[second[is_rival]]}
+    return {Path(path) for path in rivals}
 
 
 def without_outside(points: Mapping[str, np.ndarray], tomogram: Tomogram) -> tuple[dict[str, np.ndarray], int]:
@@ -96,13 +114,15 @@ def without_outside(points: Mapping[str, np.ndarray], tomogram: Tomogram) -> tup
 
 
 def _origin(path: Path) -> tuple[float, float, float]:
-    """Of the MRC header, x y z in angstrom; other files have none."""
+    """Of the MRC header, x y z in angstrom, as ChimeraX takes it: without an origin, nstart says it in voxels."""
     if path.suffix == ".zarr":
         return 0.0, 0.0, 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            return tuple(float(mrc.header.origin[axis]) for axis in "xyz")
+            origin = tuple(float(mrc.header.origin[axis]) for axis in "xyz")
+            starts = (mrc.nstart[axis] * mrc.voxel_size[axis] for axis in "xyz")
+            return origin if any(origin) else tuple(map(float, starts))
 
 
 # --- Writing ------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 The binary is big-endian (IMOD's description of its model format): a header of 240 bytes, then chunks of a four-letter
 name and their data.
 x and y run from 0 to the width, z from -0.5, so that x = i + 0.5, y = j + 0.5, z = k for voxel (i, j, k). Bit 16 of the
-header's flags says that the model is stored flipped: y and z are exchanged, as they are (libimod, imodFlipYZ).
+header's flags says that the model is stored flipped: y and z are exchanged, as they are (libimod, imodFlipYZ). The
+header also has the size of the volume in voxels, 0 where the writer does not know it.
 """
 
 import struct
@@ -16,7 +17,10 @@ from formats.point_groups import PIXELS, PointGroup, read_text
 
 MAGIC, HEADER_BYTES, OBJECT_BYTES, CONTOUR_BYTES, MESH_BYTES = b"IMOD", 240, 176, 16, 16
 NAME_BYTES = 64
-FLAGS_AT, FLIPPED_YZ = 152, 1 << 16
+SIZE_AT, FLAGS_AT, FLIPPED_YZ = 136, 152, 1 << 16
+PIXEL_AT = 216
+# The header's units of the pixel size that are used for volumes, in angstrom; 0 is pixels.
+ANGSTROM_PER_UNIT = {-6: 1e4, -9: 10.0, -10: 1.0}
 VOXEL_OFFSET_XYZ = np.array([0.5, 0.5, 0.0])
 SUFFIXES = (".mod", ".coords")
 
@@ -33,11 +37,20 @@ def read(path: Path) -> list[PointGroup]:
         content = path.read_bytes()
         objects = _objects(content)
         (flags,) = struct.unpack_from(">I", content, FLAGS_AT)
+        size = struct.unpack_from(">3i", content, SIZE_AT)
+        pixel, unit = struct.unpack_from(">fi", content, PIXEL_AT)
     except (OSError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a readable IMOD model ({error}); save it again") from error
     axes = [0, 2, 1] if flags & FLIPPED_YZ else [0, 1, 2]
     return [
-        PointGroup(path, np.concatenate(contours)[:, axes] - VOXEL_OFFSET_XYZ, PIXELS, particle_name=name or None)
+        PointGroup(
+            path,
+            np.concatenate(contours)[:, axes] - VOXEL_OFFSET_XYZ,
+            PIXELS,
+            particle_name=name or None,
+            picked_shape_xyz=tuple(size[axis] for axis in axes) if min(size) > 0 else None,
+            picked_spacing_angstrom=pixel * ANGSTROM_PER_UNIT.get(unit, 0.0) or None,
+        )
         for name, contours in objects
         if contours
     ]

@@ -4,6 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.files import files_below
 from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 from formats import PICKS_SUFFIXES
@@ -42,11 +43,10 @@ def _find(words: Sequence[str], suffixes: tuple[str, ...], *, lists: bool) -> li
 def _files_of(path: Path, suffixes: tuple[str, ...], lists: bool) -> list[Path]:
     name = path.name.lower()
     if path.is_dir() and not name.endswith(".zarr"):
-        inside = path.iterdir() if lists else path.rglob("*")
+        inside = path.iterdir() if lists else files_below(path, leave_out=(".zarr",))
         leave_out = () if lists else NOT_FROM_FOLDERS
         named = [f for f in inside if f.name.lower().endswith(suffixes) and not f.name.lower().endswith(leave_out)]
-        of_zarr = (any(above.suffix == ".zarr" for above in f.relative_to(path).parents) for f in named)
-        return [f for f, inner in zip(named, of_zarr, strict=True) if not inner and not f.name.startswith(".")]
+        return [f for f in named if not f.name.startswith(".")]
     if lists and name.endswith(LIST_SUFFIXES):
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         # Paths in a list count from where the list lies.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.files import atomic_path
 from errors import InputError
-from particle_config import PARTICLES, Particle, find_particle, table_from_rows
+from particle_config import PARTICLES, Particle, find_particle, normalised_name, table_from_rows
 from particle_file import NAME, TAKEN_NAMES
 
 PARTICLES_FILE = "particles.json"
@@ -37,8 +37,13 @@ def particle_table(
 
     Values come from ``radii_angstrom`` (--radius), else ``given_rows`` (a copick config, named ``source`` in errors),
     else the built-in table.
-    InputError names all particles without a radius, one that would change, and a value that no table can have.
+    InputError names all particles without a radius, one that would change, two that differ in capitals alone, and a
+    value that no table can have.
     """
+    spellings: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if (other := spellings.setdefault(normalised_name(name), name)) != name:
+            raise InputError(f"particles {other} and {name} have the same name; make them one with --name_map")
     rows = [_row_of(particle) for particle in existing]
     order = {particle.name: particle.label for particle in PARTICLES}
     for name in sorted(set(names), key=lambda name: (order.get(name, len(order) + 1), name)):

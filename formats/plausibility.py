@@ -13,6 +13,8 @@ FACTORS = (2.0, 4.0, 8.0, 0.5, 0.25, 0.125)
 CLEAR_DIFFERENCE, FEWEST_PICKS = 3.0, 5
 # The same for the best of all mistakes: one of so many may be that much darker by chance, and picks are crowded.
 CAUSE_DIFFERENCE = 5.0
+# A mistake is also named if picks would be so many times darker without it: they may be a little darker by chance.
+FAR_BETTER = 2.0
 RANDOM_PLACES = 2000
 # Half the side of the cube, by the particle's radius: hollow particles such as ferritin are dark in their shell only.
 CUBE_FRACTION, WIDEST_CUBE_VOXELS = 0.6, 5
@@ -103,13 +105,15 @@ def density_verdict(values: Mapping[str, np.ndarray], *, bright: bool) -> tuple[
     """
     differences = {cause: _difference(v) * (-1 if bright else 1) for cause, v in values.items()}
     given, count, kind = differences[""], len(values[""]), "brighter" if bright else "darker"
-    if given <= -CLEAR_DIFFERENCE:
+    best = min((cause for cause in differences if cause), key=differences.get, default="")
+    is_named = bool(best) and differences[best] <= -CAUSE_DIFFERENCE and len(values[best]) * 2 > count
+    if given <= -CLEAR_DIFFERENCE and not (is_named and differences[best] <= FAR_BETTER * given):
         return True, f"picks lie on {kind} voxels than random places, as they should"
     if count < FEWEST_PICKS:
         return True, f"{count} picks are too few to tell whether they lie on {kind} voxels; look at the pictures"
-    best = min((cause for cause in differences if cause), key=differences.get, default="")
-    if best and differences[best] <= -CAUSE_DIFFERENCE and len(values[best]) * 2 > count:
-        return False, f"picks do not lie on {kind} voxels; they would if mended: likely {best}"
+    if is_named:
+        how = "hardly" if given <= -CLEAR_DIFFERENCE else "do not"
+        return False, f"picks {how} lie on {kind} voxels; they would if mended: likely {best}"
     if given >= CLEAR_DIFFERENCE:
         other = "leave --invert out" if bright else "give --invert"
         return False, f"picks lie on the opposite of {kind} voxels; if the contrast is inverted, {other}"

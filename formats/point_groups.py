@@ -12,6 +12,8 @@ ANGSTROM, CENTRED_ANGSTROM, MAP_ANGSTROM = "angstrom", "centred angstrom", "angs
 PIXELS, UNBINNED_PIXELS, CENTRED_PIXELS = "pixels", "unbinned pixels", "centred pixels"
 UNSAID = "a unit that the file does not say"
 IN_PIXELS = (PIXELS, UNBINNED_PIXELS, UNSAID)
+# How far the volume that was picked may differ from the tomogram, as a fraction.
+PICKED_ON_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PointGroup:
     pixel_size_angstrom : of the pixels, where the file knows it.
     shifts_xyz_angstrom : (N, 3) to be added once the coordinates are angstrom, or None.
     volume_size_xyz_angstrom : of the volume that the centred coordinates refer to; None: the tomogram.
+    picked_shape_xyz, picked_spacing_angstrom : voxels, and their size, of the volume on which the points were set,
+        where the file knows them: pixels are of the tomogram only if it is as large.
     """
 
     path: Path
@@ -41,6 +45,8 @@ class PointGroup:
     pixel_size_angstrom: float | None = None
     shifts_xyz_angstrom: np.ndarray | None = None
     volume_size_xyz_angstrom: tuple[float, float, float] | None = None
+    picked_shape_xyz: tuple[int, int, int] | None = None
+    picked_spacing_angstrom: float | None = None
 
 
 def coordinates_zyx_angstrom(
@@ -78,6 +84,8 @@ def coordinates_zyx_angstrom(
                 f"{group.path}: coordinates in {group.unit}; give the size of their pixels with --coords_angpix "
                 "(1 where they are angstrom), or with --binning how much the tomogram is binned against them"
             )
+        if pixel is None:
+            _check_picked_on(group, shape_zyx[::-1], voxel_spacing_angstrom)
         points = points * (pixel or voxel_spacing_angstrom)
     if group.shifts_xyz_angstrom is not None:
         points = points + group.shifts_xyz_angstrom
@@ -85,6 +93,23 @@ def coordinates_zyx_angstrom(
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0]) + 1
         raise InputError(f"{group.path}: point {row} has a coordinate that is no finite number; mend or remove it")
     return points[:, ::-1].copy()
+
+
+def _check_picked_on(group: PointGroup, shape_xyz: tuple[int, ...], spacing: float) -> None:
+    """InputError where the points were set on a volume of other voxels, such as a binned one."""
+    if group.picked_shape_xyz is not None:
+        shapes = group.picked_shape_xyz, shape_xyz
+        # A voxel more or less is rounding.
+        is_other = any(abs(a - b) > max(1, PICKED_ON_TOLERANCE * b) for a, b in zip(*shapes, strict=True))
+        there, here = (" x ".join(map(str, shape)) + " voxels (x, y, z)" for shape in shapes)
+    else:
+        there, here = (f"voxels of {size or spacing:g} angstrom" for size in (group.picked_spacing_angstrom, spacing))
+        is_other = abs((group.picked_spacing_angstrom or spacing) / spacing - 1) > PICKED_ON_TOLERANCE
+    if is_other:
+        raise InputError(
+            f"{group.path}: picked on a volume of {there}, but the tomogram has {here}; give the voxel size of the "
+            "picked volume with --coords_angpix, or the tomogram that was picked"
+        )
 
 
 def split_groups(

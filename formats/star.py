@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from errors import InputError
 from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, read_text, split_groups
+from formats.tomogram_names import series_name
 
 TOMOGRAM, MICROGRAPH, OPTICS_GROUP = "rlnTomoName", "rlnMicrographName", "rlnOpticsGroup"
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -63,6 +64,10 @@ def _of_block(
     path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None, series: dict, *, named: str | None
 ) -> list[PointGroup]:
     names = [one or named for one in _names(particles)]
+    # Particles may be of rec_TS_1.mrc, the tilt series is TS_1.
+    by_name = {series_name(name): found for name, found in series.items()}
+    others = {name for name in names if name is not None} - set(series)
+    series = series | {name: by_name[series_name(name)] for name in others if series_name(name) in by_name}
     is_centred = set(CENTRED) <= set(particles.columns)
     points = _numbers(path, particles, CENTRED if is_centred else COORDINATES)
     pixels = [None] * len(points)

@@ -50,18 +50,19 @@ def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
     if name is not None:
         stems = (written_stem(name), series_name(name))
         return next((stem for stem in stems if stem in runs), None)
-    for place in (path.name.rsplit(".", 1)[0], path.parent.name):
-        place = re.sub(NUMBERS_ADDED, "", place)
+    own, folder = (re.sub(NUMBERS_ADDED, "", words) for words in (path.name.rsplit(".", 1)[0], path.parent.name))
+    for place in (own, folder):
         found = [run for run in runs if re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9]|[_.-]\d)", place)]
         # TS_1 stands in x_TS_1, too: the longest is meant, if it holds the others.
         longest = max(found, key=len, default=None)
         if any(run not in longest for run in found):
             raise InputError(f"{path}: names the tomograms {', '.join(found)}; give each tomogram a file of its own")
-        if longest is not None:
+        if longest is not None and not (place == folder and _names_another(path, longest)):
             return longest
     return runs[0] if len(runs) == 1 and not _names_another(path, runs[0]) else None
 
 
 def _names_another(path: Path, run: str) -> bool:
-    """Whether the file has a name such as the run's with other numbers: TS_7.csv is not of TS_2."""
-    return re.search(r"\d", run) is not None and re.sub(r"\d+", "#", run) in re.sub(r"\d+", "#", path.name)
+    """Whether the file has a name such as the run's with other numbers: TS_7.csv and TS_2_1.csv are not of TS_2."""
+    pattern, name = (re.sub(r"\d+", "#", words) for words in (run, path.name))
+    return "#" in pattern and re.search(rf"(?<![A-Za-z]){re.escape(pattern)}(?![A-Za-z])", name) is not None

@@ -334,10 +334,30 @@ def test_coordinates_that_are_not_finite_are_refused(tmp_path):
 def test_an_imod_model_picked_in_a_flipped_volume(tmp_path):
     """Bit 16 of the flags: IMOD exchanges y and z as they are, and 0.5 belongs to those of the volume."""
     flipped = (VOXELS + np.array([0.5, 0.5, 0.0]))[:, [0, 2, 1]]
-    header = struct.pack(">8s128s4iI", b"IMODV1.2", b"", 60, 20, 40, 1, 1 << 16).ljust(240, b"\0")
-    contour = b"CONT" + struct.pack(">4i", 3, 0, 0, 0) + flipped.astype(">f4").tobytes()
-    (tmp_path / "p.mod").write_bytes(header + b"OBJT" + b"spike".ljust(176, b"\0") + contour + b"IEOF")
-    (group,) = read_points(tmp_path / "p.mod")
+    (group,) = imod_group(tmp_path / "p.mod", flipped, (60, 20, 40), flags=1 << 16)
+    np.testing.assert_allclose(zyx(group), expected())
+
+
+def imod_group(path, points_xyz, shape_xyz, flags=0, pixel=0.0, unit=0):
+    header = struct.pack(">8s128s4iI", b"IMODV1.2", b"", *shape_xyz, 1, flags).ljust(216, b"\0")
+    header += struct.pack(">fi", pixel, unit).ljust(24, b"\0")
+    contour = b"CONT" + struct.pack(">4i", len(points_xyz), 0, 0, 0) + points_xyz.astype(">f4").tobytes()
+    path.write_bytes(header + b"OBJT" + b"spike".ljust(176, b"\0") + contour + b"IEOF")
+    return read_points(path)
+
+
+def test_an_imod_model_picked_on_a_binned_volume(tmp_path):
+    """Half as many voxels, or voxels of 2 nm, are not the tomogram's; --coords_angpix says what they are."""
+    points = VOXELS / 2 + [0.5, 0.5, 0.0]
+    (group,) = imod_group(tmp_path / "size.mod", points, (30, 20, 10))
+    with pytest.raises(InputError, match=r"30 x 20 x 10 voxels .* 60 x 40 x 20 voxels .*--coords_angpix"):
+        zyx(group)
+    np.testing.assert_allclose(zyx(group, pixel_size_angstrom=20.0), expected())
+    (group,) = imod_group(tmp_path / "pixel.mod", points, (0, 0, 0), pixel=2.0, unit=-9)
+    with pytest.raises(InputError, match=r"voxels of 20 angstrom, .* voxels of 10 angstrom"):
+        zyx(group)
+    # Another size in the header of the same voxels, and a section more.
+    (group,) = imod_group(tmp_path / "same.mod", VOXELS + np.array([0.5, 0.5, 0.0]), (60, 40, 21), pixel=1.0, unit=-10)
     np.testing.assert_allclose(zyx(group), expected())
 
 
@@ -376,3 +396,14 @@ def test_columns_that_differ_in_capitals_alone(tmp_path):
     (tmp_path / "p.csv").write_text("X,Y,Z,x,y,z\n1,2,3,10,20,30\n")
     with pytest.raises(InputError, match="several columns are named 'x'"):
         read_points(tmp_path / "p.csv")
+
+
+def test_tomograms_star_is_found_by_the_name_of_the_tilt_series(tmp_path):
+    """The particles name the tomogram's file: size and pixel size are of its tilt series."""
+    series = {"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [2.5]}
+    series |= {"rlnTomoSizeX": [241], "rlnTomoSizeY": [161], "rlnTomoSizeZ": [81]}
+    starfile.write({"global": pd.DataFrame(series)}, tmp_path / "tomograms.star")
+    for names, wanted in ((CENTRED, [81 * 1.25, 161 * 1.25, 241 * 1.25]), (PLAIN, [0.0, 0.0, 0.0])):
+        path = star_file(tmp_path / "p.star", {"rlnTomoName": ["rec_TS_1.mrc"], **columns(names, [[0.0, 0.0, 0.0]])})
+        (group,) = read_points(path)
+        np.testing.assert_allclose(zyx(group), [wanted])

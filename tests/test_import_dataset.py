@@ -1,6 +1,7 @@
 """Tomograms and picks of other programs through import_dataset.py, and what its checks say of wrong ones."""
 
 import json
+import os
 import shlex
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import prepare_mask_czi
 from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
-from formats.input_files import find_tomograms
+from formats.input_files import find_picks, find_tomograms
 from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
 from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
@@ -126,7 +127,18 @@ def test_a_copick_project(project):
     config.write_text(config.read_text().replace("255", "256"))
     with pytest.raises(InputError, match=r"config\.json, particle 1 \(spike\): color is \[256"):
         import_dataset.main([*words[:-1], str(project / "other")])
+    for radius in ("-5", '"big"'):
+        config.write_text(json.dumps({"pickable_objects": [one], **roots}).replace(f"{RADIUS}", radius))
+        with pytest.raises(
+            InputError, match=rf"config\.json, particle 1 \(spike\): radius_angstrom is '?{radius[:2].strip(chr(34))}"
+        ):
+            import_dataset.main([*words[:-1], str(project / "other")])
     assert not (project / "other").exists()
+    picks = project / "overlay" / "ExperimentRuns" / "001" / "Picks" / "anna_1_prion.json"
+    write_picks(picks, particle_name="prion", run_name="001", coordinates_zyx_angstrom=np.ones((2, 3)))
+    config.write_text(json.dumps({"pickable_objects": [one, objects[1]], **roots}))
+    with pytest.warns(UserWarning, match=r"config\.json: has no object prion, so"):
+        import_dataset.main(words)
     config.write_text(config.read_text().replace("local://", "s3://"))
     with pytest.raises(InputError, match="copick sync"):
         import_dataset.main(words)
@@ -371,3 +383,85 @@ def test_one_pick_on_a_particle_does_not_speak_for_the_others():
     rng = np.random.default_rng(0)
     assert not density_verdict({"": np.array([*rng.normal(size=9), -20.0])}, bright=False)[0]
     assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]
+
+
+def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
+    assert match_run(None, tmp_path / "Position_1" / "spike_v2.csv", ["Position_1", "Position_3"]) == "Position_1"
+    for name in ("Position_1_2.csv", "Position_2.csv"):
+        assert match_run(None, tmp_path / "Position_1" / name, ["Position_1", "Position_3"]) is None
+    # A run that is a number alone is not in every name with a number.
+    assert match_run(None, tmp_path / "001" / "spike_v2.csv", ["001", "002"]) == "001"
+    assert match_run(None, tmp_path / "002.csv", ["001"]) is None
+
+
+def test_a_mend_that_is_far_better_is_named_though_picks_are_dark():
+    """Ten picks a deviation and a half darker, by chance, that are five darker with y and z exchanged."""
+    values = {"": np.full(10, -1.5), "y and z are exchanged": np.full(10, -5.0)}
+    is_plausible, words = density_verdict(values, bright=False)
+    assert not is_plausible and "hardly lie on darker voxels" in words and "likely y and z are exchanged" in words
+    assert density_verdict({**values, "y and z are exchanged": np.full(10, -2.5)}, bright=False)[0]
+    assert not density_verdict({cause: -grey for cause, grey in values.items()}, bright=True)[0]
+
+
+def test_particles_that_differ_in_capitals_alone(project):
+    rows = [f"{run},{name},{x},{y},{z}" for run, c in CENTRES.items() for name in ("Spike", "spike") for x, y, z in c]
+    (project / "p.csv").write_text("\n".join(["tomogram,particle,x_px,y_px,z_px", *rows]))
+    with pytest.raises(InputError, match=r"Spike.*spike.*--name_map"):
+        run_import(project, "--radius", "Spike=40", "spike=40", picks="p.csv", name=None, radius=False)
+    assert not (project / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["", "a/b", "../x", ".hidden", "..", "my_wbp", "my wbp"])
+def test_a_type_of_tomogram_that_cannot_be_a_file_name(project, kind):
+    with pytest.raises(InputError, match="--tomo_type"):
+        run_import(project, "--tomo_type", kind)
+    assert not (project / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file(project):
+    (project / "out").write_text("mine")
+    with pytest.raises(InputError, match=r"--output_dir .*out is a file"):
+        run_import(project)
+    assert (project / "out").read_text() == "mine"
+
+
+def test_picks_of_a_folder_are_not_looked_for_in_tomograms(tmp_path, monkeypatch):
+    """A zarr, which may hold a million files, is not even listed; links to folders are followed."""
+    for name in ("a/TS_1.zarr/0/p.json", "a/p.csv", "b/TS_2.star", "a/particles.json", "a/tomogram_metadata.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "b")
+    scan, listed = os.scandir, []
+    monkeypatch.setattr("os.scandir", lambda folder: listed.append(str(folder)) or scan(folder))
+    assert find_picks([str(tmp_path / "a")]) == [tmp_path / "a" / "link" / "TS_2.star", tmp_path / "a" / "p.csv"]
+    assert not [folder for folder in listed if ".zarr" in folder]
+
+
+def test_files_that_pick_the_same_particles_are_named(project):
+    """Rounded to whole voxels and moved by one, 10 angstrom of a radius of 40; those of another place are no rivals."""
+    (project / "picks").mkdir()
+    parts = {"001": CENTRES["001"], "001_copy": CENTRES["001"] + [1, 0, 0], "TS_02": CENTRES["TS_02"]}
+    for name, points in (parts | {"TS_02_more": np.array([[30, 33, 12], [10, 7, 13.0]])}).items():
+        lines = ["x_px,y_px,z_px", *(f"{x},{y},{z}" for x, y, z in points)]
+        (project / "picks" / f"{name}.csv").write_text("\n".join(lines))
+    with pytest.warns() as told:
+        run_import(project, picks="picks")
+    (text,) = [str(one.message) for one in told if "the same particles" in str(one.message)]
+    assert "001.csv" in text and "001_copy.csv" in text and "TS_02" not in text
+
+
+@QUIET
+@pytest.mark.parametrize("with_origin", [False, True], ids=["nstart", "origin"])
+def test_chimerax_markers_of_a_map_that_begins_elsewhere(project, with_origin):
+    """ChimeraX places a map by its origin, or without one by nstart times the voxel size."""
+    for path in (project / "tomograms").iterdir():
+        with mrcfile.open(path, "r+") as file:
+            file.nstart = (3, -2, 5)
+            file.header.origin = (70, 0, 0) if with_origin else (0, 0, 0)
+    (project / "picks").mkdir()
+    begin = np.array([70, 0, 0] if with_origin else [30, -20, 50])
+    for run, centres in CENTRES.items():
+        marks = "".join(f'<marker id="1" x="{x}" y="{y}" z="{z}"/>' for x, y, z in centres * SPACING + begin)
+        (project / "picks" / f"{run}.cmm").write_text(f'<marker_set name="spike">{marks}</marker_set>')
+    run_import(project, "--radius", "spike=40", picks="picks", name=None, radius=False)
+    np.testing.assert_allclose(positions(project / "out")["TS_02"], CENTRES["TS_02"], atol=1e-4)

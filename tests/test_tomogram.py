@@ -388,6 +388,9 @@ def test_an_unknown_unit_is_told_and_one_left_out_is_not_guessed(tmp_path):
     with pytest.warns(UserWarning, match="unit 'parsec'"):
         assert open_tomogram(path).voxel_spacing_angstrom == 10
     axes = [{"name": axis} for axis in "zyx"]
+    path = write_group(tmp_path / "b.zarr", scales=multiscales((10.0,) * 3, axes))
+    with pytest.warns(UserWarning, match="has no unit: it is angstrom"):
+        assert open_tomogram(path).voxel_spacing_angstrom == 10
     path = write_group(tmp_path / "VoxelSpacing10.000" / "b.zarr", scales=multiscales((1.0012,) * 3, axes))
     with pytest.raises(InputError, match="--voxel_spacing"):  # nanometers that do not say so
         open_tomogram(path)
