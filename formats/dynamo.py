@@ -1,8 +1,8 @@
 """Tables of Dynamo (.tbl): 35 columns or more, positions in pixels counted from 1 as in MATLAB.
 
 Position = columns 24 to 26 plus shifts 4 to 6 (Dynamo's table convention), minus 1.
-Column 20 numbers the tomogram; a .doc (number and file in each line) or .vll (the n-th line is file n) beside it has the
-name. Converters differ by one pixel: here the first voxel is 1, as it is for MATLAB, which crops.
+Column 20 numbers the tomogram; a .doc (number and file in each line) or .vll (the n-th line is file n) beside it has
+the name. Converters differ by one pixel: here the first voxel is 1, as it is for MATLAB, which crops.
 Source: wiki.dynamo.biozentrum.unibas.ch, "Table convention", "Cropping table" and "Particle extraction".
 """
 

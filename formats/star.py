@@ -9,8 +9,8 @@ WarpTools: the same columns, the name ends in .tomostar; counted from 0, pixels 
 Refined files: position = coordinate - A * rlnOrigin(X,Y,Z)Angst, A the matrix of rlnTomoSubtomogram(Rot,Tilt,Psi)
 where there (relion: ParticleSet::getPosition), in scipy's words the inverse of the intrinsic ZYZ rotation.
 
-RELION's own Python picker takes size / 2 - 1 for the middle in one place (relion issue 1137); what counts is the program
-that extracts.
+RELION's own Python picker takes size / 2 - 1 for the middle in one place (relion issue 1137); what counts is the
+program that extracts.
 """
 
 import tempfile
@@ -167,7 +167,7 @@ def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
 
 # --- Writing ------------------------------------------------------------------------------------------
 def write_relion5(folder: Path, export: Export) -> list[str]:
-    """``{particle}.star``; for the import job the list ``{particle}_import.star``, ``{particle}_import/{tomogram}.star``.
+    """``{particle}.star``; for RELION's import ``{particle}_import.star``, which lists files of single tomograms.
 
     rlnCenteredCoordinateXAngst = x - rlnTomoSizeX / 2 * rlnTomoTiltSeriesPixelSize with a tomograms.star, else
     (i - n / 2) * voxel size, a true half; binning does not enter. The table of optics groups is written where a
