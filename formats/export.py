@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from particle_config import Particle
 
 # A box must hold the particle and what the defocus spreads around it: 1.5 times its diameter.
 BOX_PER_RADIUS = 3.0
+EXTENT_TOLERANCE = 0.05  # beyond what the rounding of binned sizes explains
 BOX_MULTIPLE = 8  # voxels; sizes that all programs transform fast
 
 
@@ -211,7 +213,24 @@ def tilt_series_of(
                 "leave one out, or tell their names apart with --tomo_name_template"
             )
         series[tomogram.name] = one
+        _compare_extents(tomogram, one)
     return series
+
+
+def _compare_extents(tomogram: PickedTomogram, series: TiltSeries) -> None:
+    """Warn of a tomogram that is not the whole volume: coordinates count from the middle of that."""
+    if series.size_xyz_angstrom is None:
+        return
+    ratio = tomogram.extent_xyz_angstrom / series.size_xyz_angstrom
+    if np.abs(ratio - 1).max() > EXTENT_TOLERANCE:
+        here, there = (
+            " x ".join(f"{n:.0f}" for n in s) for s in (tomogram.extent_xyz_angstrom, series.size_xyz_angstrom)
+        )
+        warnings.warn(
+            f"{tomogram.name} is {here} angstrom (x, y, z), in tomograms.star {there}; if it was cut out or turned, "
+            "its picks will lie elsewhere in RELION",
+            stacklevel=3,
+        )
 
 
 def _filled_in(template: str, name: str) -> str:

@@ -27,6 +27,7 @@ HEADER = ">8s128s3iiI2i2i3f3f3i2if2i3f"
 # Name, extra, contours, flags, axis, drawing mode, colour, radius of spheres, symbol to transparency, meshes, surfaces.
 OBJECT = ">64s64siI2i3fi8B2i"
 VERSION, NANOMETRE = b"V1.2", -9
+Z_FROM_MINUS_HALF, NEW_TO_3DMOD = 1 << 10, 1 << 11
 # Flags of open contours and of scattered points (imod: include/iobj.h); symbol 1 is none.
 OPEN, SCATTERED, NO_SYMBOL, SYMBOL_SIZE, LINE_WIDTH = 1 << 3, 1 << 9, 1, 3, 1
 # Types of stored values and their flags (imod: include/istore.h, libimod/istore.c): the value is a float; so is the
@@ -110,7 +111,8 @@ def write(folder: Path, export: Export) -> list[str]:
 
 def _header(tomogram: PickedTomogram, objects: int) -> bytes:
     z, _, x = tomogram.voxel_size_zyx_angstrom
-    name, flags, modes, black_white, none = tomogram.name.encode("utf-8")[:127], 0, (1, 1), (0, 255), (0, 0, 0)
+    name, flags = tomogram.name.encode("utf-8")[:127], Z_FROM_MINUS_HALF | NEW_TO_3DMOD
+    modes, black_white, none = (1, 1), (0, 255), (0, 0, 0)
     image = (*tomogram.size_xyz, objects, flags, *modes, *black_white, *none, 1, 1, z / x, *none)
     return struct.pack(HEADER, MAGIC + VERSION, name, *image, 3, 128, x / 10, NANOMETRE, 0, *none)
 
