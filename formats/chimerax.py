@@ -63,7 +63,7 @@ def write(folder: Path, export: Export) -> list[str]:
     """
     for tomogram in export.tomograms:
         name, origin = safe_name(tomogram.name), np.array(map_origin_xyz_angstrom(tomogram.path))
-        lines = [f"open {quoted(tomogram.path)}", "volume #1 style image"]
+        lines = [_open_tomogram(tomogram.path), "volume #1 style image"]
         for particle, picks in export.of_tomogram(tomogram):
             path = folder / f"{name}_{safe_name(particle.name)}.cmm"
             with atomic_path(path) as temporary:
@@ -75,6 +75,11 @@ def write(folder: Path, export: Export) -> list[str]:
     if example is None:
         return []
     return [command_line("chimerax", folder.absolute() / f"open_{safe_name(example.name)}.cxc")]
+
+
+def _open_tomogram(path: Path) -> str:
+    """Zarr needs the bundle OME-Zarr, which takes a coarse level unless told (github.com/uermel/chimerax-ome-zarr)."""
+    return f"open {quoted(path)}{' format zarr scales 0' if path.suffix == '.zarr' else ''}"
 
 
 def _marker_set(particle: Particle, picks: Picks, origin_xyz: np.ndarray) -> ElementTree.ElementTree:

@@ -71,7 +71,7 @@ def write(folder: Path, export: Export) -> list[str]:
     Column 10 is the score, 22 the label of the particle, 36 the voxel size. Angles, shifts and tilts are not known: 0.
     """
     write_numbers(folder, export)
-    numbers, commands = numbers_of(export), []
+    numbers, example, commands = numbers_of(export), export.example_particle(), []
     for particle, found in export.found():
         tables = []
         for tomogram, picks in found:
@@ -90,7 +90,7 @@ def write(folder: Path, export: Export) -> list[str]:
         path = folder.absolute() / f"{safe_name(particle.name)}.tbl"
         with atomic_path(path) as temporary:
             np.savetxt(temporary, whole, fmt="%.9g")
-        if particle == export.example_particle():
+        if particle == example:
             box = box_size(particle.radius_angstrom, found[0][0].voxel_size_angstrom)
             commands = [f"dtcrop {folder.absolute() / NUMBERS_FILE} {path} {path.stem}_particles {box}"]
     return commands

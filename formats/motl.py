@@ -64,7 +64,7 @@ def _values(path: Path) -> np.ndarray:
 def write(folder: Path, export: Export) -> list[str]:
     """``{particle}.em`` with the picks of all tomograms, and ``tomograms.doc`` with their files by their numbers."""
     write_numbers(folder, export)
-    numbers, commands = numbers_of(export), []
+    numbers, example, commands = numbers_of(export), export.example_particle(), []
     for particle, found in export.found():
         lists = []
         for tomogram, picks in found:
@@ -79,6 +79,6 @@ def write(folder: Path, export: Export) -> list[str]:
         path = folder.absolute() / f"{safe_name(particle.name)}.em"
         with atomic_path(path) as temporary:
             temporary.write_bytes(header + whole.tobytes())
-        if particle == export.example_particle():
+        if particle == example:
             commands = [f"motl = tom_emread('{path}');"]
     return commands

@@ -35,13 +35,13 @@ def write(folder: Path, export: Export) -> list[str]:
 
     ArtiaX opens them as "data_portal" (ArtiaX: bundle_info.xml).
     """
-    commands = []
+    example, commands = export.example_tomogram(), []
     for tomogram in export.tomograms:
         spacing = folder_of_spacing(tomogram.voxel_size_angstrom)
         annotations = folder / safe_name(tomogram.name) / "Reconstructions" / spacing / "Annotations"
         for number, (particle, picks) in enumerate(export.of_tomogram(tomogram), start=FIRST_ANNOTATION):
             path = annotations / str(number) / f"{safe_name(particle.name)}-1.0_point.ndjson"
             write_ndjson(path, picks.coordinates_zyx_angstrom / spacing_of_folder(path))
-            if tomogram == export.example_tomogram():
+            if tomogram is example:
                 commands = [f"open {quoted(path.absolute())} format data_portal"]
     return commands

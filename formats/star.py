@@ -281,7 +281,7 @@ def write_warp(folder: Path, export: Export) -> list[str]:
     224, 288, 315). All tomograms of a file are in pixels of one size, which --coords_angpix says. Flags as in
     warp: Commands/Tiltseries/ExportParticlesTiltseries.cs.
     """
-    commands = []
+    example, commands = export.example_particle(), []
     for particle, found in export.found():
         pixel = found[0][0].voxel_size_angstrom
         tables = [
@@ -296,7 +296,7 @@ def write_warp(folder: Path, export: Export) -> list[str]:
         ]
         path = folder.absolute() / f"{safe_name(particle.name)}.star"
         _write(path, {"": pd.concat(tables, ignore_index=True)})
-        if particle == export.example_particle():
+        if particle == example:
             commands = [_warp_command(path, particle, pixel)]
     return commands
 

@@ -28,6 +28,8 @@ WRITERS: dict[str, Writer] = {
 }
 # Where the next command is typed, for formats that need another place than a shell.
 PLACES = {"ndjson": "ChimeraX with ArtiaX", "dynamo": "Dynamo", "motl": "MATLAB with TOM"}
+# Programs that read the tomogram itself, and none or not all versions of which read zarr.
+READ_TOMOGRAM = ("relion3", "imod", "dynamo", "eman")
 
 
 def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dict[str, list[str]]:
@@ -44,12 +46,15 @@ def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dic
 
 def next_commands(commands: dict[str, list[str]]) -> str:
     """The commands as a person reads them, a line each; empty where there are none."""
-    lines = [
-        f"  {name}{f' ({PLACES[name]})' if name in PLACES else ''}: {line}"
-        for name, here in commands.items()
-        for line in here
-    ]
+    lines = [f"  {_title(name, line)}: {line}" for name, here in commands.items() for line in here]
     return "\n".join(["next:", *lines]) if lines else ""
+
+
+def _title(name: str, line: str) -> str:
+    notes = [PLACES[name]] if name in PLACES else []
+    if name in READ_TOMOGRAM and ".zarr" in line:
+        notes.append("if it reads no zarr, with the tomogram as MRC")
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _check_file_names(kind: str, names: Sequence[str]) -> None:

@@ -458,6 +458,14 @@ def test_chimerax_markers_follow_the_map(tmp_path, kind):
     assert 'open "TS_01_ribosome.cmm"' in script.read_text()
 
 
+def test_zarr_tomograms_are_opened_as_such_and_told_where_a_program_may_not_read_them(tmp_path):
+    commands = write_formats(["chimerax", "imod", "warp"], tmp_path, export_of([zarr_tomogram(tmp_path / "a.zarr")]))
+    line = (tmp_path / "chimerax" / "open_TS_1.cxc").read_text().splitlines()[0]
+    assert line == f'open "{tmp_path / "a.zarr"}" format zarr scales 0'
+    told = next_commands(commands).splitlines()
+    assert "as MRC" in told[2] and not any("as MRC" in told[n] for n in (1, 3))
+
+
 @pytest.mark.parametrize("suffix", [".mrc", ".zarr"])
 def test_the_script_for_napari_shows_tomogram_and_picks(tmp_path, monkeypatch, suffix):
     """With a napari that notes what it is given."""
