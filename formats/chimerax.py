@@ -16,7 +16,8 @@ from data.files import atomic_path
 from data.picks import Picks
 from data.tomogram import MRC_SUFFIXES
 from errors import InputError
-from formats.export import Export, colour_fractions, command_line, quoted
+from formats.export import Export, colour_fractions
+from formats.next_command import Command, quoted, shell_command
 from formats.point_groups import MAP_ANGSTROM, PointGroup, read_text
 from formats.tomogram_names import safe_name
 from particle_config import Particle
@@ -56,7 +57,7 @@ def map_origin_xyz_angstrom(path: Path) -> tuple[float, float, float]:
     return origin if any(origin) else start
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{tomogram}_{particle}.cmm``, and ``open_{tomogram}.cxc``, which opens the tomogram and its markers.
 
     ChimeraX runs a .cxc in its own folder (ChimeraX: core/scripting.py), so that the markers may be moved with it.
@@ -74,7 +75,7 @@ def write(folder: Path, export: Export) -> list[str]:
     example = export.example_tomogram()
     if example is None:
         return []
-    return [command_line("chimerax", folder.absolute() / f"open_{safe_name(example.name)}.cxc")]
+    return [shell_command("chimerax", folder.absolute() / f"open_{safe_name(example.name)}.cxc")]
 
 
 def _open_tomogram(path: Path) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from data.files import atomic_path
 from data.picks import Picks, read_picks, write_picks
-from formats.export import Export, PickedTomogram, command_line
+from formats.export import Export, PickedTomogram
+from formats.next_command import Command, shell_command
 from formats.point_groups import ANGSTROM, PointGroup
 from formats.tomogram_names import safe_name
 from particle_config import Particle
@@ -36,7 +37,7 @@ def read(path: Path) -> list[PointGroup]:
     ]
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """The overlay project, with the tomograms where copick can read them.
 
     Tomograms in copick's layout below one folder become its static_root. Other zarr tomograms are linked to as
@@ -53,7 +54,7 @@ def write(folder: Path, export: Export) -> list[str]:
             _link(run / f"VoxelSpacing{tomogram.voxel_size_angstrom:.3f}" / f"{LINKED_TYPE}.zarr", tomogram)
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(_config(folder, export, static), indent=2) + "\n", encoding="utf-8")
-    return [command_line("napari-copick", "run", "--config", folder.absolute() / CONFIG)]
+    return [shell_command("napari-copick", "run", "--config", folder.absolute() / CONFIG)]
 
 
 def copick_name(name: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from data.files import atomic_path
 from errors import InputError
 from formats.export import Export, box_size, scores_of
+from formats.next_command import Command
 from formats.point_groups import PIXELS, PointGroup, read_text, split_groups
 from formats.tomogram_names import safe_name
 
@@ -65,7 +66,7 @@ def tomogram_names(table: Path) -> dict[int, str]:
     return {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{particle}.tbl``, one row a pick, and ``tomograms.doc`` with the files by their numbers.
 
     Column 10 is the score, 22 the label of the particle, 36 the voxel size. Angles, shifts and tilts are not known: 0.
@@ -92,7 +93,8 @@ def write(folder: Path, export: Export) -> list[str]:
             np.savetxt(temporary, whole, fmt="%.9g")
         if particle == example:
             box = box_size(particle.radius_angstrom, found[0][0].voxel_size_angstrom)
-            commands = [f"dtcrop {folder.absolute() / NUMBERS_FILE} {path} {path.stem}_particles {box}"]
+            line = f"dtcrop {folder.absolute() / NUMBERS_FILE} {path} {path.stem}_particles {box}"
+            commands = [Command(line, "Dynamo", found[0][0].is_zarr)]
     return commands
 
 

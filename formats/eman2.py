@@ -6,6 +6,7 @@ that is there keeps what else it holds, such as the alignment of the tilt series
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from data.files import atomic_path
 from data.picks import Picks
 from errors import InputError
-from formats.export import Export, PickedTomogram, box_size, command_line, scores_of
+from formats.export import Export, PickedTomogram, box_size, scores_of
+from formats.next_command import Command, shell_command
 from formats.point_groups import CENTRED_PIXELS, PIXELS, PointGroup, read_text, split_groups
 from formats.tomogram_names import safe_name
 
@@ -50,7 +52,7 @@ def read(path: Path) -> list[PointGroup]:
     )
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``info/{tomogram}_info.json``; InputError for one that is there and cannot be read."""
     for tomogram in export.tomograms:
         path = folder / "info" / f"{safe_name(tomogram.name)}{ENDING}"
@@ -67,7 +69,8 @@ def write(folder: Path, export: Export) -> list[str]:
     example = export.example_tomogram()
     if example is None:
         return []
-    return [f"{command_line('cd', folder.absolute())} && {command_line('e2spt_boxer.py', example.path)}"]
+    boxer = shell_command("e2spt_boxer.py", example.path, tomogram=example)
+    return [replace(boxer, line=f"{shell_command('cd', folder.absolute()).line} && {boxer.line}")]
 
 
 def _existing(path: Path) -> dict:

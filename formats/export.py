@@ -1,7 +1,6 @@
 """What the writers of all formats are given: tomograms with their picks, the particles, and their tilt series."""
 
 import math
-import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +45,10 @@ class PickedTomogram:
         """Picks found in a tomogram, which may have been resampled in reading: formats count voxels of the file."""
         shape, voxel_size = tomogram.file_grid
         return cls(name, tomogram.path.absolute(), shape, voxel_size, tuple(picks))
+
+    @property
+    def is_zarr(self) -> bool:
+        return self.path.suffix == ".zarr"
 
     @property
     def size_xyz(self) -> tuple[int, int, int]:
@@ -165,16 +168,6 @@ def box_size(radius_angstrom: float, pixel_size_angstrom: float) -> int:
 def colour_fractions(particle: Particle) -> tuple[float, float, float]:
     """Red, green and blue from 0 to 1."""
     return tuple(int(particle.colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
-
-
-def command_line(*words: object) -> str:
-    """Words as they are typed into a shell."""
-    return shlex.join(str(word) for word in words)
-
-
-def quoted(value: object) -> str:
-    """In double quotes, as commands of ChimeraX take names with blanks."""
-    return f'"{value}"'
 
 
 # --- Tilt series --------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import numpy as np
 from data.files import atomic_path
 from data.picks import Picks
 from errors import InputError
-from formats.export import Export, PickedTomogram, colour_fractions, command_line
+from formats.export import Export, PickedTomogram, colour_fractions
+from formats.next_command import Command, shell_command
 from formats.point_groups import PIXELS, PointGroup, read_text
 from formats.tomogram_names import safe_name
 from particle_config import Particle
@@ -96,7 +97,7 @@ def _text_points(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not lines of x y z ({error}); write it with model2point again") from error
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{tomogram}.mod``: one object a particle with its name and colour, and spheres of its radius at the points."""
     for tomogram in export.tomograms:
         found = export.of_tomogram(tomogram)
@@ -106,7 +107,8 @@ def write(folder: Path, export: Export) -> list[str]:
     example = export.example_tomogram()
     if example is None:
         return []
-    return [command_line("3dmod", example.path, folder.absolute() / f"{safe_name(example.name)}.mod")]
+    model = folder.absolute() / f"{safe_name(example.name)}.mod"
+    return [shell_command("3dmod", example.path, model, tomogram=example)]
 
 
 def _header(tomogram: PickedTomogram, objects: int) -> bytes:

@@ -15,6 +15,7 @@ from data.files import atomic_path
 from errors import InputError
 from formats.dynamo import FIRST_PIXEL, numbers_of, tomogram_names, write_numbers
 from formats.export import Export, scores_of
+from formats.next_command import Command
 from formats.point_groups import PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name
 
@@ -61,7 +62,7 @@ def _values(path: Path) -> np.ndarray:
     return values.reshape(count, VALUES).astype(np.float64)
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{particle}.em`` with the picks of all tomograms, and ``tomograms.doc`` with their files by their numbers."""
     write_numbers(folder, export)
     numbers, example, commands = numbers_of(export), export.example_particle(), []
@@ -80,5 +81,5 @@ def write(folder: Path, export: Export) -> list[str]:
         with atomic_path(path) as temporary:
             temporary.write_bytes(header + whole.tobytes())
         if particle == example:
-            commands = [f"motl = tom_emread('{path}');"]
+            commands = [Command(f"motl = tom_emread('{path}');", "MATLAB with TOM")]
     return commands

@@ -10,7 +10,8 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.picks import PICK_COLUMNS, TABLE_COLUMNS
-from formats.export import Export, PickedTomogram, command_line
+from formats.export import Export, PickedTomogram
+from formats.next_command import Command, shell_command
 from formats.table import NAPARI
 from formats.tomogram_names import safe_name
 
@@ -52,7 +53,7 @@ napari.run()
 '''
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{tomogram}.csv`` with all particles, and ``view_{tomogram}.py``."""
     for tomogram in export.tomograms:
         name = safe_name(tomogram.name)
@@ -75,7 +76,7 @@ def write(folder: Path, export: Export) -> list[str]:
     example = export.example_tomogram()
     if example is None:
         return []
-    return [command_line("python", folder.absolute() / f"view_{safe_name(example.name)}.py")]
+    return [shell_command("python", folder.absolute() / f"view_{safe_name(example.name)}.py")]
 
 
 def _table(export: Export, tomogram: PickedTomogram) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from data.picks import object_name_of_annotation, read_ndjson, write_ndjson
 from data.voxel_spacing import folder_of_spacing, spacing_of_folder
-from formats.export import Export, quoted
+from formats.export import Export
+from formats.next_command import ARTIAX, Command, quoted
 from formats.point_groups import PIXELS, UNBINNED_PIXELS, PointGroup
 from formats.tomogram_names import safe_name
 
@@ -30,7 +31,7 @@ def read(path: Path) -> list[PointGroup]:
     return [PointGroup(path, points, unit, run, object_name_of_annotation(path), pixel_size_angstrom=spacing)]
 
 
-def write(folder: Path, export: Export) -> list[str]:
+def write(folder: Path, export: Export) -> list[Command]:
     """``{tomogram}/Reconstructions/VoxelSpacing{s}/Annotations/{number}/{particle}-1.0_point.ndjson``.
 
     ArtiaX opens them as "data_portal" (ArtiaX: bundle_info.xml).
@@ -43,5 +44,5 @@ def write(folder: Path, export: Export) -> list[str]:
             path = annotations / str(number) / f"{safe_name(particle.name)}-1.0_point.ndjson"
             write_ndjson(path, picks.coordinates_zyx_angstrom / spacing_of_folder(path))
             if tomogram is example:
-                commands = [f"open {quoted(path.absolute())} format data_portal"]
+                commands = [Command(f"open {quoted(path.absolute())} format data_portal", ARTIAX)]
     return commands

@@ -13,6 +13,7 @@ RELION's own Python picker takes size / 2 - 1 for the middle in one place (relio
 program that extracts.
 """
 
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,7 +26,8 @@ from scipy.spatial.transform import Rotation
 from data.files import atomic_path
 from data.picks import Picks
 from errors import InputError
-from formats.export import Export, PickedTomogram, TiltSeries, box_size, command_line, scores_of
+from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
+from formats.next_command import ARTIAX, Command, quoted, shell_command
 from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, read_text, split_groups
 from formats.tomogram_names import safe_name
 from particle_config import Particle
@@ -166,7 +168,7 @@ def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
 
 
 # --- Writing ------------------------------------------------------------------------------------------
-def write_relion5(folder: Path, export: Export) -> list[str]:
+def write_relion5(folder: Path, export: Export) -> list[Command]:
     """``{particle}.star``; for RELION's import ``{particle}_import.star``, which lists files of single tomograms.
 
     rlnCenteredCoordinateXAngst = x - rlnTomoSizeX / 2 * rlnTomoTiltSeriesPixelSize with a tomograms.star, else
@@ -192,9 +194,12 @@ def write_relion5(folder: Path, export: Export) -> list[str]:
 
 
 def _centred_table(tomogram: PickedTomogram, picks: Picks, series: TiltSeries) -> pd.DataFrame:
-    whole = tomogram.extent_xyz_angstrom if series.size_xyz_angstrom is None else np.array(series.size_xyz_angstrom)
-    centred = picks.coordinates_zyx_angstrom[:, ::-1] - whole / 2
+    centred = picks.coordinates_zyx_angstrom[:, ::-1] - _volume_xyz_angstrom(tomogram, series) / 2
     return _particle_table(TOMOGRAM, series.name, CENTRED, centred, picks)
+
+
+def _volume_xyz_angstrom(tomogram: PickedTomogram, series: TiltSeries) -> np.ndarray:
+    return tomogram.extent_xyz_angstrom if series.size_xyz_angstrom is None else np.array(series.size_xyz_angstrom)
 
 
 def _particle_table(name_column: str, name: str, columns: list[str], points: np.ndarray, picks: Picks) -> pd.DataFrame:
@@ -230,7 +235,7 @@ def _warn_of_odd_sizes(export: Export) -> None:
             return
 
 
-def _relion5_commands(folder: Path, export: Export) -> list[str]:
+def _relion5_commands(folder: Path, export: Export) -> list[Command]:
     """Flags as in relion: apps/import_coordinates.cpp, programs/subtomo.cpp and pipeline_jobs.cpp."""
     particle = export.example_particle()
     if particle is None:
@@ -238,17 +243,31 @@ def _relion5_commands(folder: Path, export: Export) -> list[str]:
     stem = safe_name(particle.name)
     tomogram = export.of_particle(particle)[0][0]
     pixel = export.series[tomogram.name].pixel_size_angstrom
+    shown = _artiax_command(folder, export, particle)
     if export.tomograms_star is None or pixel is None:
         imported = folder.absolute() / f"{stem}_import.star"
-        return [command_line("relion_tomo_import_coordinates", "--i", imported, "--o", f"Import/{stem}/")]
+        return [shell_command("relion_tomo_import_coordinates", "--i", imported, "--o", f"Import/{stem}/"), *shown]
     binning = max(1, round(tomogram.voxel_size_angstrom / pixel))
     box = box_size(particle.radius_angstrom, pixel * binning)
     words = ["relion_tomo_subtomo", "--p", folder.absolute() / f"{stem}.star", "--t", export.tomograms_star.absolute()]
     words += ["--o", f"Extract/{stem}/", "--b", box, "--bin", binning, "--stack2d", "--float16", "--j", 4]
-    return [command_line(*words)]
+    return [shell_command(*words), *shown]
 
 
-def write_relion3(folder: Path, export: Export) -> list[str]:
+def _artiax_command(folder: Path, export: Export, particle: Particle) -> list[Command]:
+    """ArtiaX wants the size of the tomogram and what stands before its number (ArtiaX: RELION5ParticleData.py)."""
+    tomogram, _ = export.of_particle(particle)[0]
+    series, voxel_size = export.series[tomogram.name], tomogram.voxel_size_angstrom
+    numbered = re.fullmatch(r"(.*\D)\d+", series.name)
+    if numbered is None:
+        return []
+    size = ",".join(f"{n:g}" for n in _volume_xyz_angstrom(tomogram, series) / voxel_size)
+    path = folder.absolute() / f"{safe_name(particle.name)}_import" / f"{safe_name(tomogram.name)}.star"
+    words = f"open {quoted(path)} format relion5 voldim {size} voxelsize {voxel_size:g} prefix {numbered[1]}"
+    return [Command(words, ARTIAX)]
+
+
+def write_relion3(folder: Path, export: Export) -> list[Command]:
     """``{particle}.star``: pixels of the tomogram whose file rlnMicrographName is; micrographs.star lists these files.
 
     Flags of the command as in relion: src/preprocessing.cpp of version 3.1.
@@ -266,15 +285,15 @@ def write_relion3(folder: Path, export: Export) -> list[str]:
         return []
     files = pd.DataFrame({MICROGRAPH: [str(tomogram.path) for tomogram in export.tomograms]})
     _write(folder / "micrographs.star", {"": files})
-    stem, voxel_size = safe_name(particle.name), export.of_particle(particle)[0][0].voxel_size_angstrom
+    stem, tomogram = safe_name(particle.name), export.of_particle(particle)[0][0]
     words = ["relion_preprocess", "--i", folder.absolute() / "micrographs.star"]
     words += ["--reextract_data_star", folder.absolute() / f"{stem}.star", "--extract"]
-    words += ["--extract_size", box_size(particle.radius_angstrom, voxel_size)]
+    words += ["--extract_size", box_size(particle.radius_angstrom, tomogram.voxel_size_angstrom)]
     words += ["--part_dir", f"Extract/{stem}/", "--part_star", f"Extract/{stem}/particles.star"]
-    return [command_line(*words)]
+    return [shell_command(*words, tomogram=tomogram)]
 
 
-def write_warp(folder: Path, export: Export) -> list[str]:
+def write_warp(folder: Path, export: Export) -> list[Command]:
     """``{particle}.star`` for WarpTools and M: rlnCoordinateX = i, counted from 0 at the centre of the first voxel.
 
     rlnMicrographName is ``{tilt series}.tomostar`` and must match exactly; centred columns are not read (warp issues
@@ -301,11 +320,11 @@ def write_warp(folder: Path, export: Export) -> list[str]:
     return commands
 
 
-def _warp_command(path: Path, particle: Particle, pixel: float) -> str:
+def _warp_command(path: Path, particle: Particle, pixel: float) -> Command:
     words = ["WarpTools", "ts_export_particles", "--settings", "warp_tiltseries.settings", "--input_star", path]
     words += ["--coords_angpix", f"{pixel:g}", "--output_star", f"relion/{path.name}", "--output_angpix", f"{pixel:g}"]
     words += ["--box", box_size(particle.radius_angstrom, pixel), "--diameter", round(2 * particle.radius_angstrom)]
-    return command_line(*words, "--2d")
+    return shell_command(*words, "--2d")
 
 
 def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:

@@ -1,16 +1,17 @@
 """Picks into the formats of other programs: the writers by the names of ``--formats``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from errors import InputError
 from formats import chimerax, copick, dynamo, eman2, imod, motl, napari, portal, star, table
 from formats.export import Export
+from formats.next_command import Command
 from formats.tomogram_names import safe_name
 
-# Each writes into a folder, every file atomically, and returns the next commands: one line, or none where nothing was
+# Each writes into a folder, every file atomically, and returns the next commands: none where nothing was
 # found. Files there that it does not write again stay.
-Writer = Callable[[Path, Export], list[str]]
+Writer = Callable[[Path, Export], list[Command]]
 
 WRITERS: dict[str, Writer] = {
     "relion5": star.write_relion5,
@@ -26,13 +27,9 @@ WRITERS: dict[str, Writer] = {
     "chimerax": chimerax.write,
     "napari": napari.write,
 }
-# Where the next command is typed, for formats that need another place than a shell.
-PLACES = {"ndjson": "ChimeraX with ArtiaX", "dynamo": "Dynamo", "motl": "MATLAB with TOM"}
-# Programs that read the tomogram itself, and none or not all versions of which read zarr.
-READ_TOMOGRAM = ("relion3", "imod", "dynamo", "eman")
 
 
-def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dict[str, list[str]]:
+def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dict[str, list[Command]]:
     """Write ``{output_dir}/{format}/`` for each name of WRITERS; the next commands of each.
 
     Raises
@@ -44,17 +41,10 @@ def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dic
     return {name: WRITERS[name](output_dir / name, export) for name in names}
 
 
-def next_commands(commands: dict[str, list[str]]) -> str:
+def next_commands(commands: Mapping[str, Sequence[Command]]) -> str:
     """The commands as a person reads them, a line each; empty where there are none."""
-    lines = [f"  {_title(name, line)}: {line}" for name, here in commands.items() for line in here]
+    lines = [f"  {name}: {one}" for name, here in commands.items() for one in here]
     return "\n".join(["next:", *lines]) if lines else ""
-
-
-def _title(name: str, line: str) -> str:
-    notes = [PLACES[name]] if name in PLACES else []
-    if name in READ_TOMOGRAM and ".zarr" in line:
-        notes.append("if it reads no zarr, with the tomogram as MRC")
-    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _check_file_names(kind: str, names: Sequence[str]) -> None:

@@ -30,8 +30,9 @@ from errors import InputError
 from formats import read_points
 from formats.dataset import assign
 from formats.export import Export, PickedTomogram, box_size, tilt_series_of
+from formats.next_command import Command
 from formats.star import read_tilt_series
-from formats.writers import PLACES, WRITERS, next_commands, write_formats
+from formats.writers import WRITERS, next_commands, write_formats
 from particle_config import PARTICLES
 
 EVEN, ODD = (24, 32, 40), (25, 33, 41)  # z, y, x
@@ -143,8 +144,7 @@ def test_names_of_tomograms_come_back(tmp_path, name, run):
 @pytest.mark.parametrize("name", WRITERS)
 def test_tomograms_without_picks_leave_files_that_can_be_read(tmp_path, name):
     export = export_of([picked(tmp_path, voxels=np.empty((0, 3)))])
-    commands = write_formats([name], tmp_path, export)[name]
-    assert len(commands) <= 1
+    write_formats([name], tmp_path, export)
     if (tmp_path / name).is_dir():
         assert read_back(name, tmp_path / name, export) == {}
     assert write_formats([name], tmp_path / "nothing", Export((), PARTICLES, {})) is not None
@@ -279,9 +279,8 @@ def test_boxes_cut_out_at_the_written_positions_are_centred(tmp_path, name, shap
     assert np.unravel_index(gaussian_filter(mean, 0.5).argmax(), mean.shape) == (BOX,) * 3
 
 
-def test_every_writer_has_a_rule_and_every_place_a_writer():
+def test_every_writer_has_a_rule():
     assert set(BY_RULE) >= set(WRITERS)
-    assert set(PLACES) <= set(WRITERS)
 
 
 # --- RELION and Warp ----------------------------------------------------------------------------------
@@ -303,18 +302,22 @@ def test_relion5_with_a_project_has_its_optics_and_names(tmp_path):
     assert list(blocks["optics"]["rlnVoltage"]) == [300.0, 300.0]
     assert list(blocks["particles"]["rlnTomoName"]) == ["TS_02"] * 4 + ["TS_01"] * 4
     assert list(blocks["particles"]["rlnOpticsGroup"]) == [1] * 4 + [2] * 4
-    words = shlex.split(commands["relion5"][0])
+    words = shlex.split(commands["relion5"][0].line)
     assert words[:5] == ["relion_tomo_subtomo", "--p", str(tmp_path / "relion5" / "ribosome.star"), "--t", str(star)]
     assert words[words.index("--bin") + 1] == "4"
 
 
 def test_relion5_import_list_names_files_of_one_table_each(tmp_path):
     """RELION reads the first table of a file, and takes a wildcard that fits one file for the list itself."""
-    commands = write_formats(["relion5"], tmp_path, export_of([picked(tmp_path, "001"), picked(tmp_path, "TS 2")]))
+    commands = write_formats(["relion5"], tmp_path, export_of([picked(tmp_path, "TS_1"), picked(tmp_path, "001")]))
     path = tmp_path / "relion5" / "ribosome_import.star"
-    assert commands["relion5"] == [f"relion_tomo_import_coordinates --i {path} --o Import/ribosome/"]
+    first, second = commands["relion5"]
+    assert first == Command(f"relion_tomo_import_coordinates --i {path} --o Import/ribosome/")
+    assert second.program == "ChimeraX with ArtiaX"
+    table = path.with_name("ribosome_import") / "TS_1.star"
+    assert second.line == f'open "{table}" format relion5 voldim 40,32,24 voxelsize 10.012 prefix TS_'
     rows = star_rows(path)
-    assert [row["rlnTomoName"] for row in rows] == ["001", "TS 2"]
+    assert [row["rlnTomoName"] for row in rows] == ["TS_1", "001"]
     for row in rows:
         table = Path(row["rlnTomoImportParticleFile"])
         assert table.is_absolute() and table.parent != path.parent
@@ -334,7 +337,7 @@ def test_warp_names_and_sizes(tmp_path):
     table = starfile.read(tmp_path / "warp" / "ribosome.star")
     assert set(table["rlnMicrographName"]) == {"TS_01.tomostar"}
     np.testing.assert_allclose(table["rlnCoordinateX"], CORNERS[:, 2], atol=1e-6)
-    words = shlex.split(commands["warp"][0])
+    words = shlex.split(commands["warp"][0].line)
     assert words[words.index("--coords_angpix") + 1] == "10.012"
     assert words[words.index("--diameter") + 1] == "300"
     assert int(words[words.index("--box") + 1]) % 2 == 0
@@ -355,7 +358,7 @@ def test_imodmodel_reads_points_looks_and_values(tmp_path):
     tomogram = picked(tmp_path, particles=(RIBOSOME, FERRITIN))
     commands = write_formats(["imod"], tmp_path, export_of([tomogram]))
     path = tmp_path / "imod" / "TS_01.mod"
-    assert commands["imod"] == [f"3dmod {tomogram.path} {path}"]
+    assert commands["imod"] == [Command(f"3dmod {tomogram.path} {path}")]
     table = imodmodel.read(path)
     points = table[table["object_id"] == 1][["z", "y", "x"]].to_numpy()
     np.testing.assert_allclose(points, CORNERS + np.array([0, 0.5, 0.5]), atol=1e-4)
@@ -453,7 +456,7 @@ def test_chimerax_markers_follow_the_map(tmp_path, kind):
     assert markers[1].get("confidence") is None
     np.testing.assert_allclose(read_back("chimerax", tmp_path / "chimerax", export)["TS_01"][RIBOSOME][0], 0, atol=1e-3)
     script = tmp_path / "chimerax" / "open_TS_01.cxc"
-    assert commands["chimerax"] == [f"chimerax {script}"]
+    assert commands["chimerax"] == [Command(f"chimerax {script}")]
     assert script.read_text().splitlines()[0] == f'open "{tomogram.path}"'
     assert 'open "TS_01_ribosome.cmm"' in script.read_text()
 
@@ -462,8 +465,8 @@ def test_zarr_tomograms_are_opened_as_such_and_told_where_a_program_may_not_read
     commands = write_formats(["chimerax", "imod", "warp"], tmp_path, export_of([zarr_tomogram(tmp_path / "a.zarr")]))
     line = (tmp_path / "chimerax" / "open_TS_1.cxc").read_text().splitlines()[0]
     assert line == f'open "{tmp_path / "a.zarr"}" format zarr scales 0'
-    told = next_commands(commands).splitlines()
-    assert "as MRC" in told[2] and not any("as MRC" in told[n] for n in (1, 3))
+    assert [one.needs_mrc for here in commands.values() for one in here] == [False, True, False]
+    assert str(commands["imod"][0]).endswith("TS_1.mod   (with the tomogram as MRC if it reads no zarr)")
 
 
 @pytest.mark.parametrize("suffix", [".mrc", ".zarr"])
@@ -489,7 +492,7 @@ def test_the_script_for_napari_shows_tomogram_and_picks(tmp_path, monkeypatch, s
 
     napari = types.SimpleNamespace(Viewer=Viewer, run=lambda: shown.update(ran=True))
     monkeypatch.setitem(sys.modules, "napari", napari)
-    runpy.run_path(shlex.split(commands["napari"][0])[1])
+    runpy.run_path(shlex.split(commands["napari"][0].line)[1])
     assert shown["title"] == "TS 1" and shown["ran"]
     np.testing.assert_array_equal(shown["image"], volume)
     points, size, features = shown[RIBOSOME]
@@ -530,7 +533,7 @@ def copick_projects(tmp_path):
 
 def write_project(folder, tomogram):
     commands = write_formats(["copick"], folder, export_of([tomogram]))["copick"]
-    words = shlex.split(commands[0])
+    words = shlex.split(commands[0].line)
     assert words[:3] == ["napari-copick", "run", "--config"]
     return Path(words[3])
 
@@ -604,14 +607,16 @@ def test_picks_without_scores_can_be_written(tmp_path, name):
     )
 
 
-def test_next_commands_are_one_line_a_format_and_name_files_that_are_there(tmp_path):
+def test_next_commands_are_lines_that_name_files_that_are_there(tmp_path):
     folder = tmp_path / "with blanks"
     commands = write_formats(list(WRITERS), folder, export_of([picked(folder)]))
-    assert all(len(lines) == 1 and "\n" not in lines[0] for lines in commands.values())
+    lines = [one.line for here in commands.values() for one in here]
+    assert all(commands.values()) and not any("\n" in line for line in lines)
     text = next_commands(commands)
-    assert text.splitlines()[0] == "next:" and len(text.splitlines()) == 1 + len(WRITERS)
+    assert text.splitlines()[0] == "next:" and len(text.splitlines()) == 1 + len(lines)
+    assert "  dynamo: dtcrop " in text and text.count("(in Dynamo)") == 1
     for name in set(WRITERS) - {"dynamo", "csv", "motl"}:
-        paths = [word for word in shlex.split(commands[name][0]) if word.startswith("/")]
+        paths = [word for one in commands[name] for word in shlex.split(one.line) if word.startswith("/")]
         assert paths and all(Path(path).exists() for path in paths), commands[name]
     assert next_commands({"imod": []}) == ""
 
