@@ -350,3 +350,14 @@ def write_submission(path: str | Path, table: pd.DataFrame) -> None:
 def table_coordinates_zyx(table: pd.DataFrame) -> np.ndarray:
     """(N, 3) zyx of a table's rows, in the table's unit (angstrom)."""
     return table.loc[:, ["z", "y", "x"]].to_numpy(dtype=np.float64).reshape(-1, 3)
+
+
+def picks_of_table(run_name: str, table: pd.DataFrame) -> tuple[Picks, ...]:
+    """The picks of one run's table of picks, one for each particle in it, in the order of their first rows."""
+    found = []
+    for name, rows in table.groupby("particle_type", sort=False):
+        scores, uncertainties, sizes, confidences = (
+            rows[column].to_numpy(dtype=np.float64) if column in rows else None for column in PICK_COLUMNS
+        )
+        found.append(Picks(str(name), run_name, table_coordinates_zyx(rows), scores, uncertainties, sizes, confidences))
+    return tuple(found)

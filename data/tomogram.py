@@ -58,6 +58,13 @@ class Tomogram:
     _volume: _Volume
     rescaled_from_zyx_angstrom: tuple[float, float, float] | None = None
 
+    @property
+    def file_grid(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+        """Shape (Z, Y, X) and voxel size z, y, x in angstrom as they are in the file, before any resampling."""
+        if isinstance(self._volume, ResampledVolume):
+            return self._volume.source.shape_zyx, self._volume.source_spacing_zyx
+        return self.shape_zyx, (self.voxel_spacing_angstrom,) * 3
+
     def read(self, region: Region | None = None) -> np.ndarray:
         """Read the tomogram or a box of it; only the chunks (or pages) that the box touches.
 

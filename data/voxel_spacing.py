@@ -88,6 +88,12 @@ def spacing_of_folder(path: Path) -> float | None:
     return None
 
 
+def folder_of_spacing(voxel_spacing_angstrom: float) -> str:
+    """``VoxelSpacing10.012``, with three decimals or as many more as the size needs, at most six."""
+    whole, _, decimals = f"{voxel_spacing_angstrom:.6f}".partition(".")
+    return f"VoxelSpacing{whole}.{decimals.rstrip('0').ljust(3, '0')}"
+
+
 def _known(spacing_zyx: Sequence[float] | None) -> Spacing | None:
     # No tomogram has voxels of one angstrom.
     if spacing_zyx is None or not all(math.isfinite(s) and s > 0 for s in spacing_zyx):

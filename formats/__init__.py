@@ -1,9 +1,9 @@
-"""Picks in the formats of other programs: one file a format; ``read_points`` reads any of them."""
+"""Picks in the formats of other programs: one file a format; ``read_points`` reads any, ``write_formats`` writes."""
 
 from pathlib import Path
 
 from errors import InputError
-from formats import chimerax, copick, dynamo, eman2, imod, portal, star, table
+from formats import chimerax, copick, dynamo, eman2, imod, motl, portal, star, table
 from formats.point_groups import PointGroup
 
 # Each module has SUFFIXES, recognises(path) and read(path).
@@ -15,6 +15,7 @@ FORMATS = {
     "portal": portal,
     "imod": imod,
     "dynamo": dynamo,
+    "motl": motl,
     "chimerax": chimerax,
 }
 PICKS_SUFFIXES = tuple(sorted({suffix for module in FORMATS.values() for suffix in module.SUFFIXES}))

@@ -1,14 +1,29 @@
-"""Marker sets of ChimeraX (.cmm): angstrom, position plus the origin in the MRC header of the map."""
+"""Marker sets of ChimeraX (.cmm): angstrom, position plus the origin of the map.
 
+The origin is that of the MRC header, or, where that is 0, its nstart times the voxel size (ChimeraX:
+map_data/src/mrc/mrc_format.py). Attributes of a marker that ChimeraX does not know are kept (markers/src/cmmfiles.py):
+the score and the confidence are written as such.
+"""
+
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 
+from data.files import atomic_path
+from data.picks import Picks
+from data.tomogram import MRC_SUFFIXES
 from errors import InputError
+from formats.export import Export, colour_fractions
+from formats.next_command import Command, quoted, shell_command
 from formats.point_groups import MAP_ANGSTROM, PointGroup, read_text
+from formats.tomogram_names import safe_name
+from particle_config import Particle
 
 SET, MARKER, AXES = "marker_set", "marker", ("x", "y", "z")
+COLOUR, RADIUS, SCORE, CONFIDENCE = ("r", "g", "b"), "radius", "score", "confidence"
 SUFFIXES = (".cmm",)
 
 
@@ -28,3 +43,55 @@ def read(path: Path) -> list[PointGroup]:
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a readable marker file ({error}); save the markers again") from error
     return groups
+
+
+def map_origin_xyz_angstrom(path: Path) -> tuple[float, float, float]:
+    """Where ChimeraX puts the first voxel of a map, x y z in angstrom; files that are no MRC have no origin."""
+    if not path.name.lower().endswith(MRC_SUFFIXES):
+        return 0.0, 0.0, 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+            origin = tuple(float(mrc.header.origin[axis]) for axis in AXES)
+            start = tuple(int(mrc.header[f"n{axis}start"]) * float(mrc.voxel_size[axis]) for axis in AXES)
+    return origin if any(origin) else start
+
+
+def write(folder: Path, export: Export) -> list[Command]:
+    """``{tomogram}_{particle}.cmm``, and ``open_{tomogram}.cxc``, which opens the tomogram and its markers.
+
+    ChimeraX runs a .cxc in its own folder (ChimeraX: core/scripting.py), so that the markers may be moved with it.
+    """
+    for tomogram in export.tomograms:
+        name, origin = safe_name(tomogram.name), np.array(map_origin_xyz_angstrom(tomogram.path))
+        lines = [_open_tomogram(tomogram.path), "volume #1 style image"]
+        for particle, picks in export.of_tomogram(tomogram):
+            path = folder / f"{name}_{safe_name(particle.name)}.cmm"
+            with atomic_path(path) as temporary:
+                _marker_set(particle, picks, origin).write(temporary, encoding="utf-8")
+            lines.append(f"open {quoted(path.name)}")
+        with atomic_path(folder / f"open_{name}.cxc") as temporary:
+            temporary.write_text("\n".join([*lines, "view"]) + "\n", encoding="utf-8")
+    example = export.example_tomogram()
+    if example is None:
+        return []
+    return [shell_command("chimerax", folder.absolute() / f"open_{safe_name(example.name)}.cxc")]
+
+
+def _open_tomogram(path: Path) -> str:
+    """Zarr needs the bundle OME-Zarr, which takes a coarse level unless told (github.com/uermel/chimerax-ome-zarr)."""
+    return f"open {quoted(path)}{' format zarr scales 0' if path.suffix == '.zarr' else ''}"
+
+
+def _marker_set(particle: Particle, picks: Picks, origin_xyz: np.ndarray) -> ElementTree.ElementTree:
+    root = ElementTree.Element(SET, name=particle.name)
+    look = dict(zip(COLOUR, (f"{value:.4g}" for value in colour_fractions(particle)), strict=True))
+    look[RADIUS] = f"{particle.radius_angstrom:g}"
+    known = {key: v for key, v in ((SCORE, picks.scores), (CONFIDENCE, picks.confidences)) if v is not None}
+    points = picks.coordinates_zyx_angstrom[:, ::-1] + origin_xyz
+    for number, point in enumerate(points.tolist()):
+        place = {axis: f"{value:.4f}" for axis, value in zip(AXES, point, strict=True)}
+        values = {key: f"{array[number]:.4f}" for key, array in known.items() if np.isfinite(array[number])}
+        ElementTree.SubElement(root, MARKER, id=str(number + 1), **place, **look, **values)
+    ElementTree.indent(root)
+    return ElementTree.ElementTree(root)

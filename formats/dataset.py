@@ -2,12 +2,10 @@
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -16,7 +14,9 @@ from data.content_hash import content_hash
 from data.files import atomic_path
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
+from data.voxel_spacing import folder_of_spacing
 from errors import InputError
+from formats.chimerax import map_origin_xyz_angstrom
 from formats.particle_table import table_name
 from formats.plausibility import is_inside
 from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointGroup, coordinates_zyx_angstrom
@@ -80,7 +80,9 @@ def assign(
             shape_zyx=tomogram.shape_zyx,
             voxel_spacing_angstrom=spacing,
             pixel_size_angstrom=pixel_size_angstrom or (spacing / binning if binning else None),
-            map_origin_xyz_angstrom=_origin(tomogram.path) if group.unit == MAP_ANGSTROM else (0.0, 0.0, 0.0),
+            map_origin_xyz_angstrom=map_origin_xyz_angstrom(tomogram.path)
+            if group.unit == MAP_ANGSTROM
+            else (0.0, 0.0, 0.0),
         )
         result.by_file.setdefault(run, {}).setdefault(table_name(name), []).append((group.path, points))
     for run, by_particle in sorted(result.by_file.items()):
@@ -113,23 +115,10 @@ def without_outside(points: Mapping[str, np.ndarray], tomogram: Tomogram) -> tup
     return kept, sum(len(points[name]) - len(p) for name, p in kept.items())
 
 
-def _origin(path: Path) -> tuple[float, float, float]:
-    """Of the MRC header, x y z in angstrom, as ChimeraX takes it: without an origin, nstart says it in voxels."""
-    if path.suffix == ".zarr":
-        return 0.0, 0.0, 0.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            origin = tuple(float(mrc.header.origin[axis]) for axis in "xyz")
-            starts = (mrc.nstart[axis] * mrc.voxel_size[axis] for axis in "xyz")
-            return origin if any(origin) else tuple(map(float, starts))
-
-
 # --- Writing ------------------------------------------------------------------------------------------
 def tomogram_target(root: Path, run: str, source: Tomogram, *, tomo_type: str, mode: str) -> Path:
     """Where the tomogram goes; the folder has the voxel size with three decimals or more."""
-    whole, _, decimals = f"{source.voxel_spacing_angstrom:.6f}".partition(".")
-    folder = training_folders(root, run)[0] / f"VoxelSpacing{whole}.{decimals.rstrip('0').ljust(3, '0')}"
+    folder = training_folders(root, run)[0] / folder_of_spacing(source.voxel_spacing_angstrom)
     return folder / f"{tomo_type}{'.zarr' if mode == TO_ZARR else _suffix(source.path)}"
 
 

@@ -1,8 +1,9 @@
 """Tables of Dynamo (.tbl): 35 columns or more, positions in pixels counted from 1 as in MATLAB.
 
 Position = columns 24 to 26 plus shifts 4 to 6 (Dynamo's table convention), minus 1.
-Column 20 numbers the tomogram; a .doc
-(number and file in each line) or .vll (the n-th line is file n) beside it has the name.
+Column 20 numbers the tomogram; a .doc (number and file in each line) or .vll (the n-th line is file n) beside it has
+the name. Converters differ by one pixel: here the first voxel is 1, as it is for MATLAB, which crops.
+Source: wiki.dynamo.biozentrum.unibas.ch, "Table convention", "Cropping table" and "Particle extraction".
 """
 
 import io
@@ -10,12 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from data.files import atomic_path
 from errors import InputError
+from formats.export import Export, box_size, scores_of
+from formats.next_command import Command
 from formats.point_groups import PIXELS, PointGroup, read_text, split_groups
+from formats.tomogram_names import safe_name
 
 # Columns counted from 0.
 SHIFTS, SCORE, TOMOGRAM, CLASS, POSITIONS = slice(3, 6), 9, 19, 21, slice(23, 26)
+TAG, ALIGNED, AVERAGED, PIXEL_SIZE, COLUMNS = 0, 1, 2, 35, 36
 FIRST_PIXEL = 1.0
+NUMBERS_FILE = "tomograms.doc"
 SUFFIXES = (".tbl",)
 
 
@@ -34,7 +41,7 @@ def read(path: Path) -> list[PointGroup]:
     if rows.shape[1] < POSITIONS.stop:
         raise InputError(f"{path}: {rows.shape[1]} columns, a Dynamo table has 26 or more; export it again")
     shifts = np.nan_to_num(rows[:, SHIFTS])
-    names = _tomogram_names(path)
+    names = tomogram_names(path)
     numbers, classes = rows[:, TOMOGRAM].astype(int).tolist(), rows[:, CLASS].astype(int).tolist()
     # Number 0 stands for no tomogram at all.
     tomograms = [names.get(number, str(number) if number else None) for number in numbers]
@@ -43,7 +50,8 @@ def read(path: Path) -> list[PointGroup]:
     return split_groups(path, points, PIXELS, tomogram_names=tomograms, particle_names=particles, scores=rows[:, SCORE])
 
 
-def _tomogram_names(table: Path) -> dict[int, str]:
+def tomogram_names(table: Path) -> dict[int, str]:
+    """Tomograms by their numbers, of the .doc or .vll beside a table; empty where there is none."""
     companions = [table.with_suffix(s) for s in (".doc", ".vll") if table.with_suffix(s).is_file()]
     if not companions:
         alone = sorted(p for s in ("*.doc", "*.vll") for p in table.parent.glob(s))
@@ -56,3 +64,47 @@ def _tomogram_names(table: Path) -> dict[int, str]:
         return dict(enumerate((line for line in lines if line[0] not in ">*"), start=1))
     pairs = [line.split(maxsplit=1) for line in lines]
     return {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
+
+
+def write(folder: Path, export: Export) -> list[Command]:
+    """``{particle}.tbl``, one row a pick, and ``tomograms.doc`` with the files by their numbers.
+
+    Column 10 is the score, 22 the label of the particle, 36 the voxel size. Angles, shifts and tilts are not known: 0.
+    """
+    write_numbers(folder, export)
+    numbers, example, commands = numbers_of(export), export.example_particle(), []
+    for particle, found in export.found():
+        tables = []
+        for tomogram, picks in found:
+            table = np.zeros((len(picks.coordinates_zyx_angstrom), COLUMNS))
+            table[:, [ALIGNED, AVERAGED]] = 1
+            table[:, SCORE], table[:, TOMOGRAM], table[:, CLASS] = (
+                scores_of(picks),
+                numbers[tomogram.name],
+                particle.label,
+            )
+            table[:, POSITIONS] = tomogram.voxels_xyz(picks) + FIRST_PIXEL
+            table[:, PIXEL_SIZE] = tomogram.voxel_size_angstrom
+            tables.append(table)
+        whole = np.concatenate(tables)
+        whole[:, TAG] = np.arange(1, len(whole) + 1)
+        path = folder.absolute() / f"{safe_name(particle.name)}.tbl"
+        with atomic_path(path) as temporary:
+            np.savetxt(temporary, whole, fmt="%.9g")
+        if particle == example:
+            box = box_size(particle.radius_angstrom, found[0][0].voxel_size_angstrom)
+            line = f"dtcrop {folder.absolute() / NUMBERS_FILE} {path} {path.stem}_particles {box}"
+            commands = [Command(line, "Dynamo", found[0][0].is_zarr)]
+    return commands
+
+
+def numbers_of(export: Export) -> dict[str, int]:
+    """Tomograms 1, 2, ... in their order, by name."""
+    return {tomogram.name: number for number, tomogram in enumerate(export.tomograms, start=1)}
+
+
+def write_numbers(folder: Path, export: Export) -> None:
+    """The file that says which tomogram is which number."""
+    lines = [f"{number} {tomogram.path}" for number, tomogram in enumerate(export.tomograms, start=1)]
+    with atomic_path(folder / NUMBERS_FILE) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -8,9 +8,14 @@ RELION 3: rlnCoordinate(X,Y,Z) in pixels of the tomogram that rlnMicrographName 
 WarpTools: the same columns, the name ends in .tomostar; counted from 0, pixels as of --coords_angpix.
 Refined files: position = coordinate - A * rlnOrigin(X,Y,Z)Angst, A the matrix of rlnTomoSubtomogram(Rot,Tilt,Psi)
 where there (relion: ParticleSet::getPosition), in scipy's words the inverse of the intrinsic ZYZ rotation.
+
+RELION's own Python picker takes size / 2 - 1 for the middle in one place (relion issue 1137); what counts is the
+program that extracts.
 """
 
+import re
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +23,14 @@ import pandas as pd
 import starfile
 from scipy.spatial.transform import Rotation
 
+from data.files import atomic_path
+from data.picks import Picks
 from errors import InputError
+from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
+from formats.next_command import ARTIAX, Command, quoted, shell_command
 from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, read_text, split_groups
-from formats.tomogram_names import series_name
+from formats.tomogram_names import safe_name, series_name
+from particle_config import Particle
 
 TOMOGRAM, MICROGRAPH, OPTICS_GROUP = "rlnTomoName", "rlnMicrographName", "rlnOpticsGroup"
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -30,8 +40,15 @@ ORIGINS_PIXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 SUBTOMOGRAM_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 SIZES = [f"rlnTomoSize{axis}" for axis in "XYZ"]
 PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
-SCORES = ("rlnAutopickFigureOfMerit", "rlnLCCmax")
-NAMES = [TOMOGRAM, MICROGRAPH, "rlnTomoParticleName", "rlnOpticsGroupName", "rlnImageName"]
+FIGURE_OF_MERIT = "rlnAutopickFigureOfMerit"
+SCORES = (FIGURE_OF_MERIT, "rlnLCCmax")
+OPTICS_GROUP_NAME, IMPORT_FILE = "rlnOpticsGroupName", "rlnTomoImportParticleFile"
+# What extraction wants in the table of optics groups (relion: ParticleSet::read).
+OPTICS = ["rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", PIXEL_SIZE]
+# RELION 3: pixel size = detector pixel in micrometres * 10000 / magnification.
+MAGNIFICATION, DETECTOR_PIXEL = "rlnMagnification", "rlnDetectorPixelSize"
+TOMOSTAR = ".tomostar"
+NAMES = [TOMOGRAM, MICROGRAPH, "rlnTomoParticleName", OPTICS_GROUP_NAME, "rlnImageName", IMPORT_FILE]
 SUFFIXES = (".star",)
 
 
@@ -51,7 +68,7 @@ def read(path: Path, *, tomograms_star: Path | None = None) -> list[PointGroup]:
     optics = next((b for b in blocks.values() if PIXEL_SIZE in b.columns and OPTICS_GROUP in b.columns), None)
     beside = path.with_name("tomograms.star")
     sizes_star = tomograms_star or (beside if beside.is_file() else None)
-    series = _tilt_series(sizes_star) if sizes_star else {}
+    series = read_tilt_series(sizes_star) if sizes_star else {}
     # Without names inside, several blocks are named after their tomograms.
     return [
         group
@@ -89,7 +106,7 @@ def _of_block(
         scores=None if score is None else _numbers(path, particles, [score])[:, 0],
         shifts_xyz_angstrom=_shifts(path, particles),
         pixel_sizes_angstrom=pixels,
-        volume_sizes_xyz_angstrom={name: size for name, (size, _) in series.items() if size is not None},
+        volume_sizes_xyz_angstrom={n: one.size_xyz_angstrom for n, one in series.items() if one.size_xyz_angstrom},
     )
 
 
@@ -123,7 +140,7 @@ def _names(particles: pd.DataFrame) -> list[str | None]:
 
 
 def _is_warp(particles: pd.DataFrame) -> bool:
-    return all(str(name).endswith(".tomostar") for name in _names(particles))
+    return all(str(name).endswith(TOMOSTAR) for name in _names(particles))
 
 
 def _shifts(path: Path, particles: pd.DataFrame) -> np.ndarray | None:
@@ -143,16 +160,188 @@ def _pixel_sizes(path, particles, optics, series, names) -> list[float | None]:
     if optics is not None and OPTICS_GROUP in particles.columns:
         sizes = dict(zip(optics[OPTICS_GROUP], optics[PIXEL_SIZE].astype(float), strict=True))
         return [sizes.get(group) for group in particles[OPTICS_GROUP]]
-    return [series.get(name, (None, None))[1] for name in names]
+    return [series[name].pixel_size_angstrom if name in series else None for name in names]
 
 
-def _tilt_series(path: Path) -> dict[str, tuple[tuple[float, float, float] | None, float | None]]:
-    """Name -> size of the volume (x, y, z in angstrom) and unbinned pixel size, of a tomograms.star."""
+def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
+    """The tilt series of a tomograms.star by name. InputError where it has no names or no pixel sizes."""
     table = next((b for b in _blocks(path).values() if {TOMOGRAM, PIXEL_SIZE} <= set(b.columns)), None)
     if table is None:
         raise InputError(f"{path}: no {TOMOGRAM} and {PIXEL_SIZE} inside; give the tomograms.star of the project")
-    pixels = _numbers(path, table, [PIXEL_SIZE])[:, 0]
-    if not set(SIZES) <= set(table.columns):
-        return {str(name): (None, pixel) for name, pixel in zip(table[TOMOGRAM], pixels, strict=True)}
-    sizes = _numbers(path, table, SIZES) * pixels[:, None]
-    return {str(n): (tuple(s), p) for n, s, p in zip(table[TOMOGRAM], sizes.tolist(), pixels, strict=True)}
+    names = [str(name) for name in table[TOMOGRAM]]
+    pixels = _numbers(path, table, [PIXEL_SIZE])[:, 0].tolist()
+    sizes = [None] * len(names)
+    if set(SIZES) <= set(table.columns):
+        sizes = [tuple(row) for row in _numbers(path, table, SIZES).tolist()]
+    optics = [{} for _ in names]
+    if set(OPTICS) <= set(table.columns):
+        columns = [*OPTICS, *([OPTICS_GROUP_NAME] if OPTICS_GROUP_NAME in table.columns else [])]
+        # RELION makes a group of each tomogram that names none.
+        rows = table[columns].to_dict("records")
+        optics = [{OPTICS_GROUP_NAME: name, **row} for name, row in zip(names, rows, strict=True)]
+    return {row[0]: TiltSeries(*row) for row in zip(names, pixels, sizes, optics, strict=True)}
+
+
+# --- Writing ------------------------------------------------------------------------------------------
+def write_relion5(folder: Path, export: Export) -> list[Command]:
+    """``{particle}.star``; for RELION's import ``{particle}_import.star``, which lists files of single tomograms.
+
+    rlnCenteredCoordinateXAngst = x - rlnTomoSizeX / 2 * rlnTomoTiltSeriesPixelSize with a tomograms.star, else
+    (i - n / 2) * voxel size, a true half; binning does not enter. The table of optics groups is written where a
+    tomograms.star tells voltage and the like: without one RELION's extraction makes it itself, but does not fill in an
+    incomplete one (relion: ParticleSet::read). Its import reads the first table of a file alone
+    (relion: import_coordinates.cpp), so that files to be imported have no other.
+    """
+    _warn_of_odd_sizes(export)
+    for particle, found in export.found():
+        stem = safe_name(particle.name)
+        imports = folder / f"{stem}_import"
+        listed, tables = [], []
+        for tomogram, picks in found:
+            table = _centred_table(tomogram, picks, export.series[tomogram.name])
+            path = imports / f"{safe_name(tomogram.name)}.star"
+            _write(path, {"particles": table})
+            listed.append((export.series[tomogram.name].name, str(path.absolute())))
+            tables.append(table)
+        _write(folder / f"{stem}_import.star", {"": pd.DataFrame(listed, columns=[TOMOGRAM, IMPORT_FILE])})
+        _write(folder / f"{stem}.star", _with_optics(tables, [export.series[t.name] for t, _ in found]))
+    return _relion5_commands(folder, export)
+
+
+def _centred_table(tomogram: PickedTomogram, picks: Picks, series: TiltSeries) -> pd.DataFrame:
+    centred = picks.coordinates_zyx_angstrom[:, ::-1] - _volume_xyz_angstrom(tomogram, series) / 2
+    return _particle_table(TOMOGRAM, series.name, CENTRED, centred, picks)
+
+
+def _volume_xyz_angstrom(tomogram: PickedTomogram, series: TiltSeries) -> np.ndarray:
+    return tomogram.extent_xyz_angstrom if series.size_xyz_angstrom is None else np.array(series.size_xyz_angstrom)
+
+
+def _particle_table(name_column: str, name: str, columns: list[str], points: np.ndarray, picks: Picks) -> pd.DataFrame:
+    table = pd.DataFrame(points, columns=columns)
+    table.insert(0, name_column, name)
+    return table if picks.scores is None else table.assign(**{FIGURE_OF_MERIT: scores_of(picks)})
+
+
+def _with_optics(tables: list[pd.DataFrame], series: list[TiltSeries]) -> dict[str, pd.DataFrame]:
+    if not all(one.optics for one in series):
+        return {"particles": pd.concat(tables, ignore_index=True)}
+    groups: dict[str, dict] = {}
+    for one in series:
+        name = str(one.optics[OPTICS_GROUP_NAME])
+        groups.setdefault(name, {OPTICS_GROUP: len(groups) + 1, **one.optics})
+    numbered = [
+        table.assign(**{OPTICS_GROUP: groups[str(one.optics[OPTICS_GROUP_NAME])][OPTICS_GROUP]})
+        for table, one in zip(tables, series, strict=True)
+    ]
+    return {"optics": pd.DataFrame(list(groups.values())), "particles": pd.concat(numbered, ignore_index=True)}
+
+
+def _warn_of_odd_sizes(export: Export) -> None:
+    for tomogram in export.tomograms:
+        size = export.series[tomogram.name].size_xyz_pixels or tomogram.size_xyz
+        if any(n % 2 for n in size):
+            words = " x ".join(f"{n:g}" for n in size)
+            warnings.warn(
+                f"{tomogram.name} is {words} voxels: for odd sizes some versions of RELION take the middle "
+                "half a pixel off (RELION pull request 1353)",
+                stacklevel=2,
+            )
+            return
+
+
+def _relion5_commands(folder: Path, export: Export) -> list[Command]:
+    """Flags as in relion: apps/import_coordinates.cpp, programs/subtomo.cpp and pipeline_jobs.cpp."""
+    particle = export.example_particle()
+    if particle is None:
+        return []
+    stem = safe_name(particle.name)
+    tomogram = export.of_particle(particle)[0][0]
+    pixel = export.series[tomogram.name].pixel_size_angstrom
+    shown = _artiax_command(folder, export, particle)
+    if export.tomograms_star is None or pixel is None:
+        imported = folder.absolute() / f"{stem}_import.star"
+        return [shell_command("relion_tomo_import_coordinates", "--i", imported, "--o", f"Import/{stem}/"), *shown]
+    binning = max(1, round(tomogram.voxel_size_angstrom / pixel))
+    box = box_size(particle.radius_angstrom, pixel * binning)
+    words = ["relion_tomo_subtomo", "--p", folder.absolute() / f"{stem}.star", "--t", export.tomograms_star.absolute()]
+    words += ["--o", f"Extract/{stem}/", "--b", box, "--bin", binning, "--stack2d", "--float16", "--j", 4]
+    return [shell_command(*words), *shown]
+
+
+def _artiax_command(folder: Path, export: Export, particle: Particle) -> list[Command]:
+    """ArtiaX wants the size of the tomogram and what stands before its number (ArtiaX: RELION5ParticleData.py)."""
+    tomogram, _ = export.of_particle(particle)[0]
+    series, voxel_size = export.series[tomogram.name], tomogram.voxel_size_angstrom
+    numbered = re.fullmatch(r"(.*\D)\d+", series.name)
+    if numbered is None:
+        return []
+    size = ",".join(f"{n:g}" for n in _volume_xyz_angstrom(tomogram, series) / voxel_size)
+    path = folder.absolute() / f"{safe_name(particle.name)}_import" / f"{safe_name(tomogram.name)}.star"
+    words = f"open {quoted(path)} format relion5 voldim {size} voxelsize {voxel_size:g} prefix {numbered[1]}"
+    return [Command(words, ARTIAX)]
+
+
+def write_relion3(folder: Path, export: Export) -> list[Command]:
+    """``{particle}.star``: pixels of the tomogram whose file rlnMicrographName is; micrographs.star lists these files.
+
+    Flags of the command as in relion: src/preprocessing.cpp of version 3.1.
+    """
+    particle = export.example_particle()
+    for one, found in export.found():
+        tables = [
+            _particle_table(MICROGRAPH, str(tomogram.path), COORDINATES, tomogram.voxels_xyz(picks), picks).assign(
+                **{MAGNIFICATION: 10000.0, DETECTOR_PIXEL: tomogram.voxel_size_angstrom}
+            )
+            for tomogram, picks in found
+        ]
+        _write(folder / f"{safe_name(one.name)}.star", {"": pd.concat(tables, ignore_index=True)})
+    if particle is None:
+        return []
+    files = pd.DataFrame({MICROGRAPH: [str(tomogram.path) for tomogram in export.tomograms]})
+    _write(folder / "micrographs.star", {"": files})
+    stem, tomogram = safe_name(particle.name), export.of_particle(particle)[0][0]
+    words = ["relion_preprocess", "--i", folder.absolute() / "micrographs.star"]
+    words += ["--reextract_data_star", folder.absolute() / f"{stem}.star", "--extract"]
+    words += ["--extract_size", box_size(particle.radius_angstrom, tomogram.voxel_size_angstrom)]
+    words += ["--part_dir", f"Extract/{stem}/", "--part_star", f"Extract/{stem}/particles.star"]
+    return [shell_command(*words, tomogram=tomogram)]
+
+
+def write_warp(folder: Path, export: Export) -> list[Command]:
+    """``{particle}.star`` for WarpTools and M: rlnCoordinateX = i, counted from 0 at the centre of the first voxel.
+
+    rlnMicrographName is ``{tilt series}.tomostar`` and must match exactly; centred columns are not read (warp issues
+    224, 288, 315). All tomograms of a file are in pixels of one size, which --coords_angpix says. Flags as in
+    warp: Commands/Tiltseries/ExportParticlesTiltseries.cs.
+    """
+    example, commands = export.example_particle(), []
+    for particle, found in export.found():
+        pixel = found[0][0].voxel_size_angstrom
+        tables = [
+            _particle_table(
+                MICROGRAPH,
+                export.series[tomogram.name].name + TOMOSTAR,
+                COORDINATES,
+                picks.coordinates_zyx_angstrom[:, ::-1] / pixel,
+                picks,
+            )
+            for tomogram, picks in found
+        ]
+        path = folder.absolute() / f"{safe_name(particle.name)}.star"
+        _write(path, {"": pd.concat(tables, ignore_index=True)})
+        if particle == example:
+            commands = [_warp_command(path, particle, pixel)]
+    return commands
+
+
+def _warp_command(path: Path, particle: Particle, pixel: float) -> Command:
+    words = ["WarpTools", "ts_export_particles", "--settings", "warp_tiltseries.settings", "--input_star", path]
+    words += ["--coords_angpix", f"{pixel:g}", "--output_star", f"relion/{path.name}", "--output_angpix", f"{pixel:g}"]
+    words += ["--box", box_size(particle.radius_angstrom, pixel), "--diameter", round(2 * particle.radius_angstrom)]
+    return shell_command(*words, "--2d")
+
+
+def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    with atomic_path(path) as temporary:
+        starfile.write(blocks, temporary)

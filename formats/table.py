@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.picks import picks_table, write_submission
 from errors import InputError
+from formats.export import Export
+from formats.next_command import Command, shell_command
 from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, read_text, split_groups
 
 TOMOGRAM_COLUMNS = (
@@ -118,6 +121,15 @@ def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
         line = int(np.flatnonzero(~np.isfinite(values))[0]) + 2  # the header is line 1
         raise InputError(f"{path}, line {line}: {column} is no finite number; mend or remove the line")
     return values
+
+
+def write(folder: Path, export: Export) -> list[Command]:
+    """``picks.csv``: the challenge's submission with score, confidence, uncertainty and size behind it."""
+    tables = [table for tomogram in export.tomograms if len(table := export.table(tomogram))]
+    nothing = picks_table("", "", np.empty((0, 3)))
+    write_submission(folder / "picks.csv", pd.concat(tables, ignore_index=True) if tables else nothing)
+    code = f"import pandas; print(pandas.read_csv({str(folder.absolute() / 'picks.csv')!r}))"
+    return [shell_command("python", "-c", code)]
 
 
 def read_name_map(path: Path) -> dict[str, str]:

@@ -41,18 +41,26 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
+def safe_name(name: str) -> str:
+    """A name that every file system takes and no shell reads otherwise: letters, digits and - _ . + alone."""
+    return re.sub(r"[^\w.+-]+", "_", name).lstrip(".-") or "_"
+
+
 def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
     """The run that a name in a picks file means, None where there is none.
 
-    Without a name in the file, the file's own name tells it, else its folder's, else there is a single run. A number
-    that follows is part of a name: TS_1_2 is not TS_1. InputError where the file's name holds those of several runs.
+    In the challenge's layout it is that of the folder (``ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr``).
+    Without a name in the file, the file's own name tells it, else its folder's, else there is a single run. Names that
+    file systems do not take may stand as :func:`safe_name` writes them. A number that follows is part of a name: TS_1_2
+    is not TS_1. InputError where the file's name holds those of several runs.
     """
     if name is not None:
-        stems = (written_stem(name), series_name(name))
-        return next((stem for stem in stems if stem in runs), None)
+        stems = (*re.findall(r"ExperimentRuns[\\/]([^\\/]+)", name), written_stem(name), series_name(name))
+        by_spelling = {safe_name(run): run for run in runs} | {run: run for run in runs}
+        return next((by_spelling[stem] for stem in stems if stem in by_spelling), None)
     own, folder = (re.sub(NUMBERS_ADDED, "", words) for words in (path.name.rsplit(".", 1)[0], path.parent.name))
     for place in (own, folder):
-        found = [run for run in runs if re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9]|[_.-]\d)", place)]
+        found = [run for run in runs if _holds(place, run) or _holds(place, safe_name(run))]
         # TS_1 stands in x_TS_1, too: the longest is meant, if it holds the others.
         longest = max(found, key=len, default=None)
         if any(run not in longest for run in found):
@@ -66,3 +74,8 @@ def _names_another(path: Path, run: str) -> bool:
     """Whether the file has a name such as the run's with other numbers: TS_7.csv and TS_2_1.csv are not of TS_2."""
     pattern, name = (re.sub(r"\d+", "#", words) for words in (run, path.name))
     return "#" in pattern and re.search(rf"(?<![A-Za-z]){re.escape(pattern)}(?![A-Za-z])", name) is not None
+
+
+def _holds(place: str, run: str) -> bool:
+    """Whether the name of a run stands in a place, and not as a part of a longer word or number."""
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(run)}(?![A-Za-z0-9]|[_.-]\d)", place) is not None

@@ -700,6 +700,56 @@ MUTANTS = (
         "dict.fromkeys([ordered.index[0]])",
         EVALUATION,
     ),
+    # --- Picks for other programs ---
+    Mutant(
+        "RELION 5 picks from a whole middle voxel",
+        "formats/star.py",
+        "_volume_xyz_angstrom(tomogram, series) / 2",
+        "_volume_xyz_angstrom(tomogram, series) // 2",
+        "test_writers.py",
+    ),
+    Mutant(
+        "volume of RELION 5 is that of the binned tomogram",
+        "formats/star.py",
+        "if series.size_xyz_angstrom is None else np.array(series.size_xyz_angstrom)",
+        "if True else np.array(series.size_xyz_angstrom)",
+        "test_writers.py",
+    ),
+    Mutant(
+        "IMOD models half a voxel up",
+        "formats/imod.py",
+        "np.array([0.5, 0.5, 0.0])",
+        "np.array([0.5, 0.5, 0.5])",
+        "test_writers.py",
+    ),
+    Mutant(
+        "Dynamo tables from 0",
+        "formats/dynamo.py",
+        "tomogram.voxels_xyz(picks) + FIRST_PIXEL",
+        "tomogram.voxels_xyz(picks)",
+        "test_writers.py",
+    ),
+    Mutant(
+        "EMAN2 boxes from a true half",
+        "formats/eman2.py",
+        "np.array(tomogram.size_xyz) // 2",
+        "np.array(tomogram.size_xyz) / 2",
+        "test_writers.py",
+    ),
+    Mutant(
+        "markers without the origin of the map",
+        "formats/chimerax.py",
+        "return origin if any(origin) else start",
+        "return 0.0, 0.0, 0.0",
+        "test_writers.py",
+    ),
+    Mutant(
+        "voxels of the resampled tomogram",
+        "formats/export.py",
+        "shape, voxel_size = tomogram.file_grid",
+        "shape, voxel_size = tomogram.shape_zyx, (tomogram.voxel_spacing_angstrom,) * 3",
+        "test_writers.py",
+    ),
 )
 
 
