@@ -28,31 +28,18 @@ from pathlib import Path
 
 from data.czi import find_runs
 from data.files import path_argument
-from detection.conditions import (
-    Conditions,
-    differences,
-    found_in_training,
-    map_conditions,
-    training_conditions,
-)
-from detection.proposals import DetectionSettings
 from detection.search_settings import SearchSettings
 from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
     add_search_arguments,
-    check_common_arguments,
-    is_untuned,
     network_maps,
     output_dir,
     parameters,
-    resolve_hyperparameters,
-    resolve_internal_downsample,
-    resolve_radius_fraction,
     search_grid,
-    tomogram_settings,
 )
+from evaluation.detector import origin_note, read_detector
 from evaluation.finished import TomogramInput
 from evaluation.ownership import Command, owned
 from evaluation.progress import ProgressBars
@@ -69,18 +56,9 @@ from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.truth import truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
-from inference.arguments import add_inference_arguments, check_merge, inference_settings
-from inference.checkpoints import (
-    Description,
-    check_agreement,
-    check_particles,
-    find_checkpoints,
-    read_description,
-    table_in_use,
-)
-from inference.ensembles import Ensemble, mean_of_maps
-from metrics.calibration import KEYWORDS as CALIBRATION
-from particle_config import GIVEN_PARTICLES, PARTICLES, Particle
+from inference.arguments import add_inference_arguments, check_merge
+from inference.checkpoints import Description
+from particle_config import Particle
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,37 +79,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    check_common_arguments(args)
-    paths = find_checkpoints(args.model_path)
-    descriptions = [read_description(path) for path in paths]
-    check_agreement(paths, descriptions)
-    particles = table_in_use(descriptions[0].particles, given=GIVEN_PARTICLES, here=PARTICLES)
-    for path, description in zip(paths, descriptions, strict=True):
-        check_particles(path, description.particles, particles)
-    ensemble = Ensemble(tuple(paths), mean_of_maps)
-    tomograms, inference = tomogram_settings(args, descriptions), inference_settings(args, descriptions)
-    radius_fraction, downsample = resolve_radius_fraction(args, descriptions), resolve_internal_downsample(args)
-    conditions = map_conditions(
-        inference,
-        tomo_type=tomograms.tomo_type,
-        norm_percentiles=tomograms.norm_percentiles,
-        trained_radius_fraction=radius_fraction,
-        internal_downsample=downsample,
-        networks=len(paths),
-    )
-    trained = [found_in_training(one, conditions) for one in descriptions]
-    hyperparameters = resolve_hyperparameters(args, particles, trained, conditions)
-    detection = DetectionSettings(radius_fraction, args.postprocessing_method, hyperparameters, downsample)
+    detector = read_detector(args)
+    particles, tomograms, inference = detector.particles, detector.tomograms, detector.inference
+    detection, paths = detector.detection, detector.paths
     grid, maps = search_grid(args), network_maps(args, particles)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
     sources, failures = open_sources(runs, tomograms)
     truths = truths_of([source.run for source in sources], particles)
     if grid is None:
-        inputs = [TomogramInput(source, ensemble, truths.get(source.name)) for source in sources]
+        inputs = [TomogramInput(source, detector.ensemble, truths.get(source.name)) for source in sources]
     else:
-        inputs = out_of_fold(sources, truths, ensemble, descriptions)
+        inputs = out_of_fold(sources, truths, detector.ensemble, detector.descriptions)
     check_merge(args, merges=inference.num_views > 1 or any(one.ensemble.merges for one in inputs))
-    uses = training_uses(inputs, dict(zip(paths, descriptions, strict=True)), searched_on=grid is not None)
+    uses = training_uses(inputs, dict(zip(paths, detector.descriptions, strict=True)), searched_on=grid is not None)
     for caution in cautions({name: use for name, use in uses.items() if use.trained_on and len(truths.get(name, ()))}):
         warnings.warn(caution, stacklevel=2)
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
@@ -143,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(runs)} tomograms, {len(paths)} network{'s' * (len(paths) > 1)}, results in {folder}")
         if grid is not None:
-            settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, conditions)
+            settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, detector.conditions)
             found = search_hyperparameters(
                 inputs, {folder: search}, inference, maps, particles, ProgressBars(), force=args.force_rerun
             )
@@ -151,8 +111,8 @@ def main(argv: list[str] | None = None) -> None:
                 remove_summaries(folder)
             settings["detection"] = detection = replace(detection, hyperparameters=found[folder].hyperparameters)
             report_search(folder)
-        else:
-            report_origin(args, descriptions, detection, conditions)
+        elif note := origin_note(args, detector):
+            print(note)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
         evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, **options)
     report(evaluation, uses, particles, folder)
@@ -164,22 +124,6 @@ def training_uses(
     """Run name -> what part it had in the training of the networks that predict it."""
     members = {one.source.name: [descriptions[path] for path in one.ensemble.members] for one in inputs}
     return {name: training_use(name, of, searched_on=searched_on) for name, of in members.items()}
-
-
-def report_origin(
-    args: argparse.Namespace, descriptions: Sequence[Description], detection: DetectionSettings, conditions: Conditions
-) -> None:
-    """Where hyperparameters are untuned, and why picks have no confidence, in a line each."""
-    method = detection.method
-    if is_untuned(args, [one.hyperparameters for one in descriptions]):
-        print(f"untuned   no network has hyperparameters of {method}, so that config.py's serve; a search finds better")
-    elif not any(set(CALIBRATION) & set(values) for values in detection.hyperparameters.values()):
-        differ = dict.fromkeys(differences(training_conditions(one), conditions) for one in descriptions)
-        why = "; ".join(filter(None, differ)) if args.per_class_hp_path is None else f"see {args.per_class_hp_path}"
-        print(
-            f"picks have no confidence, since none was learnt for them ({why or 'other hyperparameters'}); "
-            "--hp_search_strategy learns it"
-        )
 
 
 def report_search(folder: Path) -> None:

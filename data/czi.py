@@ -102,6 +102,11 @@ def find_runs(
     return runs if tomo_type is None else _of_type(runs, tomo_type, root, all_needed=names is not None)
 
 
+def is_data_root(folder: Path) -> bool:
+    """Whether a folder is the root of either layout."""
+    return any(True for _ in _training_runs(folder)) or any(True for _ in _portal_runs(folder))
+
+
 def _of_type(runs: list[Run], tomo_type: str, root: Path, all_needed: bool) -> list[Run]:
     chosen, untyped = [], []
     for run in runs:

@@ -43,6 +43,11 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
         default=config.CZI_PUBLIC_EVAL_DATA_ROOT,
         help="to evaluate on, either layout",
     )
+    add_reading_arguments(group)
+
+
+def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
+    """How tomograms are read."""
     group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
     group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
     group.add_argument(
@@ -109,15 +114,15 @@ def network_maps(args: argparse.Namespace, particles: Sequence[Particle]) -> Net
     return NetworkMaps(store, device, particles=particles, remake=args.force_rerun)
 
 
-def parameters(args: argparse.Namespace, *, absolute: bool) -> dict:
+def parameters(args: argparse.Namespace, *, absolute: bool, leave_out: Sequence[str] = ()) -> dict:
     """The flags that the results depend on, as plain values; paths as typed or absolute."""
-    kept = {name: value for name, value in vars(args).items() if name not in WITHOUT_EFFECT}
+    kept = {name: value for name, value in vars(args).items() if name not in (*WITHOUT_EFFECT, *leave_out)}
     return json.loads(json.dumps(kept, default=lambda path: str(path.resolve() if absolute else path)))
 
 
-def output_dir(args: argparse.Namespace, *names: str) -> Path:
+def output_dir(args: argparse.Namespace, *names: str, leave_out: Sequence[str] = ()) -> Path:
     """As given, else a folder that is the same for the same flags, so that a command given again goes on."""
-    typed = hash_of(parameters(args, absolute=False))[:8]
+    typed = hash_of(parameters(args, absolute=False, leave_out=leave_out))[:8]
     return args.output_dir or config.OUTPUT_ROOT / "results" / "_".join([*names, typed])
 
 
@@ -156,15 +161,25 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
         help="search the hyperparameters that are not fixed on the tomograms with truth: "
         "a set for each particle, or one for all",
     )
+    add_found_hyperparameters_argument(group)
+    for row in HYPERPARAMETERS:
+        _add_flag(group, row.list_flag, f"values to search for {row.keyword} ({', '.join(row.methods)})", nargs="+")
+        for method, flag in row.specific_list_flags.items():
+            _add_flag(group, flag, f"the same for {method} alone; beats the other", nargs="+")
+
+
+def add_found_hyperparameters_argument(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--per_class_hp_path",
         type=path_argument,
         help="a thresholds.json of a search or of training, to take the hyperparameters from; nothing is searched",
     )
-    for row in HYPERPARAMETERS:
-        _add_flag(group, row.list_flag, f"values to search for {row.keyword} ({', '.join(row.methods)})", nargs="+")
-        for method, flag in row.specific_list_flags.items():
-            _add_flag(group, flag, f"the same for {method} alone; beats the other", nargs="+")
+
+
+def without_search(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of a script that searches nothing, as if the flags of the search were there and not given."""
+    flags = [flag for row in HYPERPARAMETERS for flag in (row.list_flag, *row.specific_list_flags.values())]
+    return argparse.Namespace(**{**dict.fromkeys(map(_dest, flags)), "hp_search_strategy": None, **vars(args)})
 
 
 def _add_flag(group: argparse._ArgumentGroup, flag: str, text: str, **options) -> None:

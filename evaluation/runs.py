@@ -182,10 +182,10 @@ def evaluate_tomograms(
     """
     by_source = {s: list(of) for s, of in groupby(tasks, key=lambda task: task.tomogram.source)}
     unfinished = {
-        source: [task for task in of if force or not _is_finished(task, maps, particles)]
+        source: [task for task in of if force or not is_finished(task, maps, particles)]
         for source, of in by_source.items()
     }
-    missing = {source: set().union(*(_missing(task, maps) for task in of)) for source, of in unfinished.items()}
+    missing = {source: set().union(*(missing_maps(task, maps) for task in of)) for source, of in unfinished.items()}
 
     def needs_voxels(source: SourceTomogram) -> bool:
         pictures = any(output.picture for task in unfinished[source] for output in task.outputs)
@@ -197,14 +197,15 @@ def evaluate_tomograms(
         yield Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
 
 
-def _is_finished(task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> bool:
+def is_finished(task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> bool:
+    """Whether all outputs of a task are there."""
     try:
         return all(_notes(output, task, maps, particles) is not None for output in task.outputs)
     except FAILURES:  # comes again, and is noted, when its turn comes
         return False
 
 
-def _missing(task: TomogramTask, maps: NetworkMaps) -> set[str]:
+def missing_maps(task: TomogramTask, maps: NetworkMaps) -> set[str]:
     """Keys of the maps that the task needs and that must be made."""
     try:
         return maps.missing(task.tomogram.ensemble, task.tomogram.source, task.inference)

@@ -33,14 +33,7 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
     content, rows = _config(path)
     known = {one["name"] for one in content["pickable_objects"]}
     roots = _roots(path, content)
-    tomograms: dict[str, Path] = {}
-    for root in roots:
-        if any(root.glob("ExperimentRuns/*/VoxelSpacing*")):
-            for run in find_runs(root):
-                if tomo_type in run.tomogram_paths:
-                    tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
-    if not tomograms:
-        raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
+    tomograms = _tomograms(path, roots, tomo_type)
     picks = [
         group
         for root in roots
@@ -52,6 +45,24 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
     groups = [group for group in picks if group.particle_name in rows]
     _check_picked_once(groups)
     return CopickProject(tomograms, groups, rows)
+
+
+def project_tomograms(path: Path, *, tomo_type: str) -> dict[str, Path]:
+    """Run -> tomogram; InputError for roots that are not on this machine, or no such tomograms."""
+    content, _ = _config(path)
+    return _tomograms(path, _roots(path, content), tomo_type)
+
+
+def _tomograms(path: Path, roots: Sequence[Path], tomo_type: str) -> dict[str, Path]:
+    tomograms: dict[str, Path] = {}
+    for root in roots:
+        if any(root.glob("ExperimentRuns/*/VoxelSpacing*")):
+            for run in find_runs(root):
+                if tomo_type in run.tomogram_paths:
+                    tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
+    if not tomograms:
+        raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
+    return tomograms
 
 
 def _config(path: Path) -> tuple[dict, dict[str, dict]]:

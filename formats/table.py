@@ -13,7 +13,7 @@ import pandas as pd
 from data.picks import picks_table, write_submission
 from errors import InputError
 from formats.export import Export
-from formats.next_command import Command, shell_command
+from formats.next_command import Command
 from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, read_text, split_groups
 
 TOMOGRAM_COLUMNS = (
@@ -128,8 +128,7 @@ def write(folder: Path, export: Export) -> list[Command]:
     tables = [table for tomogram in export.tomograms if len(table := export.table(tomogram))]
     nothing = picks_table("", "", np.empty((0, 3)))
     write_submission(folder / "picks.csv", pd.concat(tables, ignore_index=True) if tables else nothing)
-    code = f"import pandas; print(pandas.read_csv({str(folder.absolute() / 'picks.csv')!r}))"
-    return [shell_command("python", "-c", code)]
+    return [Command(f"pandas.read_csv({str(folder.absolute() / 'picks.csv')!r})", "Python with pandas")]
 
 
 def read_name_map(path: Path) -> dict[str, str]:

@@ -1,8 +1,13 @@
 """Picks into the formats of other programs: the writers by the names of ``--formats``."""
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from data.content_hash import hash_of, table_hash
+from data.files import atomic_path
 from errors import InputError
 from formats import chimerax, copick, dynamo, eman2, imod, motl, napari, portal, star, table
 from formats.export import Export
@@ -28,6 +33,9 @@ WRITERS: dict[str, Writer] = {
     "napari": napari.write,
 }
 
+# In the folder of all formats: which files there are ours.
+WRITTEN = ".formats.json"
+
 
 def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dict[str, list[Command]]:
     """Write ``{output_dir}/{format}/`` for each name of WRITERS; the next commands of each.
@@ -39,6 +47,68 @@ def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dic
     for kind, given in (("tomograms", export.tomograms), ("particles", export.particles)):
         _check_file_names(kind, [one.name for one in given])
     return {name: WRITERS[name](output_dir / name, export) for name in names}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is in the folder of all formats: ours by the path, and of which picks."""
+
+    picks: str
+    files: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Written":
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            files = tuple(one for one in content["files"] if ".." not in Path(one).parts)
+            return cls(str(content["picks"]), files)
+        except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: then nothing is taken for ours
+            return cls("", ())
+
+
+def bring_up_to_date(
+    names: Sequence[str], output_dir: Path, export: Export
+) -> tuple[dict[str, list[Command]], tuple[str, ...]]:
+    """Write the formats that are asked for, so that no file of ours there is of other picks.
+
+    Files of ours that are not written again, such as those of a tomogram without picks, are removed; others that lie
+    there stay. Formats that an earlier call wrote stay where the picks are the same, and are removed where not.
+
+    Returns
+    -------
+    The next commands of each format, and the names of the formats that were removed. InputError as
+    :func:`write_formats`.
+    """
+    manifest, picks = output_dir / WRITTEN, _hash_of_picks(export)
+    ours = Written.read(manifest)
+    before = _states(output_dir)
+    commands = write_formats(names, output_dir, export)
+    after = _states(output_dir)
+    outdated = [
+        path
+        for path in ours.files
+        if path in after and after[path] == before.get(path) and (path.split("/")[0] in names or ours.picks != picks)
+    ]
+    for path in outdated:
+        (output_dir / path).unlink()
+        del after[path]
+    files = sorted(path for path in after if path in ours.files or after[path] != before.get(path))
+    with atomic_path(manifest) as temporary:
+        temporary.write_text(json.dumps({"picks": picks, "files": files}) + "\n", encoding="utf-8")
+    return commands, tuple(sorted({path.split("/")[0] for path in outdated} - set(names)))
+
+
+def _hash_of_picks(export: Export) -> str:
+    tomograms = [(one.name, str(one.path), table_hash(export.table(one))) for one in export.tomograms]
+    return hash_of([tomograms, [particle.name for particle in export.particles]])
+
+
+def _states(output_dir: Path) -> dict[str, tuple[int, int]]:
+    """File of a format -> what changes when it is written again; nothing behind links, which are to tomograms."""
+    walks = (os.walk(output_dir / name, followlinks=False) for name in WRITERS)
+    files = [Path(folder, file) for walk in walks for folder, _, inside in walk for file in inside]
+    states = {path: path.lstat() for path in files if not path.is_symlink()}
+    return {path.relative_to(output_dir).as_posix(): (one.st_mtime_ns, one.st_ino) for path, one in states.items()}
 
 
 def next_commands(commands: Mapping[str, Sequence[Command]]) -> str:

@@ -1,0 +1,225 @@
+"""The unit of work of picking: all that is found in one tomogram, and of it what is wanted, with a picture.
+
+What was found is kept beside it, so that another selection costs neither networks nor detection.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data.content_hash import hash_of
+from data.tomogram import Tomogram, open_tomogram
+from detection.proposals import DetectionSettings
+from errors import InputError
+from evaluation.exports import read_run_table, write_run_picks, write_run_table
+from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing
+from evaluation.overlays import save_overlay
+from evaluation.progress import ProgressBars
+from evaluation.runs import FAILURES, Output, TomogramTask, find_particles, is_finished, missing_maps
+from evaluation.selection import Selection, select
+from inference.maps.network_maps import NetworkMaps
+from inference.settings import InferenceSettings
+from inference.tomograms import SourceTomogram, read_ahead
+from particle_config import Particle
+
+# All that was found in a tomogram, and the wanted picks; folders of tomograms.
+FOUND, PICKS, OVERLAYS = ".found", "picks", "overlays"
+# Count up when the same ingredients would give other files.
+FORMAT = 1
+# Sides of a mask against those of its tomogram: what rounding in binning explains.
+MASK_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class PickingTask:
+    """All that is asked of one tomogram.
+
+    Attributes
+    ----------
+    mask : a file; None: no mask
+    folder : of the results of all tomograms
+    """
+
+    tomogram: TomogramInput
+    inference: InferenceSettings
+    detection: DetectionSettings
+    selection: Selection
+    mask: Path | None
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.tomogram.source.name
+
+    @property
+    def picks_dir(self) -> Path:
+        return self.folder / PICKS / self.name
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / OVERLAYS / f"{self.name}.png"
+
+    @cached_property
+    def detection_task(self) -> TomogramTask:
+        return TomogramTask(self.tomogram, self.inference, (Output(self.folder / FOUND / self.name, self.detection),))
+
+
+@dataclass(frozen=True)
+class PickingRecord:
+    """What is known of a tomogram once its files are written, or why there are none.
+
+    Attributes
+    ----------
+    counts : particle name -> number of wanted picks
+    windows_zyx : in which networks took the tomogram, voxels; each size once
+    seconds : None when it was found done
+    error : one of FAILURES
+    """
+
+    run_name: str
+    counts: dict[str, int] | None = None
+    windows_zyx: Sequence[Sequence[int]] = ()
+    seconds: float | None = None
+    error: Exception | None = None
+
+
+def pick_particles(
+    task: PickingTask,
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    progress: Callable[[float], None] = lambda voxels: None,
+    *,
+    force: bool = False,
+) -> PickingRecord:
+    """Do what is not finished of a task, and write it; what goes wrong is in the record.
+
+    The result depends on the task and the files that it names alone, and is the same whenever it is asked for.
+
+    Parameters
+    ----------
+    particles : the table of the networks; the selection says which are wanted
+    progress : is told of voxels that go through a network
+    force : do it again where it is finished
+    """
+    begin = time.perf_counter()
+    [found] = find_particles(task.detection_task, maps, particles, progress, force=force)
+    if found.error is not None:
+        return PickingRecord(task.name, error=found.error)
+    try:
+        notes = None if force else _notes(task, maps, particles)
+        if notes is not None:
+            return PickingRecord(task.name, notes["counts"], found.windows_zyx)
+        counts = _select(task, maps, particles)
+    except FAILURES as error:
+        return PickingRecord(task.name, error=error)
+    return PickingRecord(task.name, counts, found.windows_zyx, time.perf_counter() - begin)
+
+
+def _select(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict[str, int]:
+    """Write the wanted picks of a tomogram, and a picture of them; the number of each particle."""
+    source, selection = task.tomogram.source, task.selection
+    shape, voxel_size = source.tomogram.file_grid
+    picks = select(
+        read_run_table(task.detection_task.outputs[0].picks_dir),
+        selection,
+        shape_zyx=shape,
+        voxel_size_zyx_angstrom=voxel_size,
+        mask=None if task.mask is None else _read_mask(task.mask, shape),
+    )
+    wanted = [particle for particle in particles if particle.name in selection.particles]
+    number = picks["particle_type"].value_counts()
+    counts = {particle.name: int(number.get(particle.name, 0)) for particle in wanted}
+    save_overlay(
+        task.picture,
+        source.voxels()[0],
+        picks=picks,
+        truth=None,
+        voxel_spacing_angstrom=source.voxel_spacing_angstrom,
+        particles=wanted,
+        title=source.name,
+    )
+    with finishing(task.picks_dir, _key(task, maps, particles), counts=counts) as folder:
+        write_run_table(folder, picks)
+        write_run_picks(folder, source.name, picks, wanted)
+    return counts
+
+
+def _read_mask(path: Path, shape_zyx: Sequence[int]) -> np.ndarray:
+    """The mask of a tomogram of that shape; InputError where it is not of the same volume."""
+    return check_mask(path, shape_zyx).read()
+
+
+def check_mask(path: Path, shape_zyx: Sequence[int]) -> Tomogram:
+    """The opened mask; InputError unless its sides are those of the tomogram, all binned alike."""
+    # Its voxel size does not matter, and programs that write masks often leave it out.
+    opened = open_tomogram(path, voxel_spacing_angstrom=1.0)
+    binning = np.array(shape_zyx) / opened.shape_zyx
+    # A binned side may be a voxel shorter.
+    slack = MASK_TOLERANCE + binning.mean() / np.array(shape_zyx)
+    if (np.abs(binning / binning.mean() - 1) > slack).any():
+        mask, tomogram = (" x ".join(map(str, shape)) for shape in (opened.shape_zyx, shape_zyx))
+        raise InputError(
+            f"{path} has {mask} voxels (z, y, x), its tomogram {tomogram}; its mask must be of the same volume"
+        )
+    return opened
+
+
+def _key(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> str:
+    found = json.loads((task.detection_task.outputs[0].picks_dir / FINISHED).read_text(encoding="utf-8"))["key"]
+    return hash_of(
+        {
+            "format": FORMAT,
+            "found": found,
+            "selection": asdict(task.selection),
+            "mask": None if task.mask is None else maps.hashes.of(task.mask),
+            "colours": [particle.colour for particle in particles],
+        }
+    )
+
+
+def _notes(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
+    """What was written down about finished picks; None where they are to be selected."""
+    notes = finished_notes(task.picks_dir, _key(task, maps, particles))
+    return notes if task.picture.is_file() else None
+
+
+def pick_tomograms(
+    tasks: Sequence[PickingTask],
+    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    bars: ProgressBars,
+    *,
+    force: bool = False,
+) -> Iterator[PickingRecord]:
+    """The tasks in turn; the next tomogram is read while this one is at work. None ends the others."""
+    by_source = {task.tomogram.source: task for task in tasks}
+
+    def needs_voxels(source: SourceTomogram) -> bool:
+        try:
+            task = by_source[source]
+            done = is_finished(task.detection_task, maps, particles) and _notes(task, maps, particles) is not None
+            return force or not done
+        except FAILURES:  # comes again, and is noted, when its turn comes
+            return False
+
+    for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
+        missing = missing_maps(by_source[source].detection_task, maps)
+        with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing), source.name) as bar:
+            record = pick_particles(by_source[source], maps, particles, bar.update, force=force)
+        bars.say(in_words(record))
+        yield record
+
+
+def in_words(record: PickingRecord) -> str:
+    """A line of a tomogram."""
+    if record.error is not None:
+        return f"{record.run_name}: {record.error}"
+    counts = ", ".join(f"{count} {name}" for name, count in record.counts.items() if count)
+    how = "finished before" if record.seconds is None else f"{record.seconds:.1f} s"
+    return f"{record.run_name}: {sum(record.counts.values())} picks{f' ({counts})' if counts else ''}, {how}"
