@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import dynamotable
@@ -32,7 +33,7 @@ from formats.dataset import assign
 from formats.export import Export, PickedTomogram, box_size, tilt_series_of
 from formats.next_command import Command
 from formats.star import read_tilt_series
-from formats.writers import WRITERS, next_commands, write_formats
+from formats.writers import WRITERS, bring_up_to_date, next_commands, write_formats
 from particle_config import PARTICLES
 
 EVEN, ODD = (24, 32, 40), (25, 33, 41)  # z, y, x
@@ -619,6 +620,29 @@ def test_next_commands_are_lines_that_name_files_that_are_there(tmp_path):
         paths = [word for one in commands[name] for word in shlex.split(one.line) if word.startswith("/")]
         assert paths and all(Path(path).exists() for path in paths), commands[name]
     assert next_commands({"imod": []}) == ""
+
+
+def test_formats_are_never_of_other_picks_than_those_of_the_last_call(tmp_path):
+    tomogram = picked(tmp_path, particles=(RIBOSOME, FERRITIN))
+    export = export_of([tomogram])
+    bring_up_to_date(["imod", "warp"], tmp_path, export)
+    (tmp_path / "warp" / "mine.txt").write_text("of the user")
+    # The same picks in one more format: the others stay.
+    _, removed = bring_up_to_date(["csv"], tmp_path, export)
+    assert removed == () and (tmp_path / "imod" / "TS_01.mod").is_file()
+    # Other picks: what is not written again would be of those before.
+    commands, removed = bring_up_to_date(["warp"], tmp_path, export_of([replace(tomogram, picks=tomogram.picks[:1])]))
+    assert removed == ("csv", "imod") and list(commands) == ["warp"]
+    assert sorted(path.name for path in (tmp_path / "warp").iterdir()) == ["mine.txt", f"{RIBOSOME}.star"]
+    assert not list((tmp_path / "imod").iterdir()) and not list((tmp_path / "csv").iterdir())
+
+
+def test_tomograms_that_a_project_links_to_are_not_files_of_ours(tmp_path):
+    with_zarr = zarr_tomogram(tmp_path / "tomograms" / "TS_1.zarr")
+    before = sorted((tmp_path / "tomograms").rglob("*"))
+    bring_up_to_date(["copick"], tmp_path, export_of([with_zarr]))
+    bring_up_to_date(["csv"], tmp_path, export_of([replace(with_zarr, picks=())]))
+    assert sorted((tmp_path / "tomograms").rglob("*")) == before
 
 
 def test_two_names_that_would_be_one_file_are_refused(tmp_path):

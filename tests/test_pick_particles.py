@@ -1,0 +1,195 @@
+"""Picking as a user does it: untrained networks on noise, from the command line to files of other programs."""
+
+import json
+import shutil
+from unittest import mock
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_campaign
+from tiny_campaign import EVALUATED, NAMES, SHAPE, SPACING
+
+import pick_particles as script
+from data.picks import read_picks
+from errors import InputError
+from evaluation.picking import check_mask, in_words, pick_particles
+from inference.predictor import Predictor
+from inference.tomograms import SourceTomogram
+
+FIXED = ["--fixed_plm_gpu_peak_thresh", "0.1", "--precision", "fp32", "--inference_window", "train"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A checkpoint and two tomograms of a lab's names, without truth."""
+    root = tmp_path_factory.mktemp("picking")
+    tiny_campaign.write_checkpoint(root / "network.ckpt", fold=0, seed=1)
+    for seed, name in enumerate(EVALUATED):
+        write_tomogram(root / "tomograms" / f"rec_{name}_10.00Apx.mrc", seed)
+    return root
+
+
+def write_tomogram(path, seed):
+    path.parent.mkdir(exist_ok=True)
+    with mrcfile.new(path) as file:
+        file.set_data(np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32))
+        file.voxel_size = SPACING
+
+
+def pick(world, *words, out="out", tomograms=("tomograms",)):
+    inputs = ["--tomograms", *(str(world / one) for one in tomograms)]
+    script.main(
+        [
+            *("--model_path", str(world / "network.ckpt"), *inputs, "--output_dir", str(world / out)),
+            *("--cache_dir", str(world / "cache"), *FIXED, *map(str, words)),
+        ]
+    )
+    return pd.read_csv(world / out / "picks.csv")
+
+
+@pytest.fixture(scope="module")
+def picked(world):
+    return pick(world, "--formats", "relion5", "csv", out="all")
+
+
+def no_network():
+    return mock.patch.object(Predictor, "__call__", side_effect=AssertionError("a network ran"))
+
+
+def no_reading():
+    return mock.patch.object(SourceTomogram, "_read", side_effect=AssertionError("a tomogram was read"))
+
+
+def test_what_is_written(world, picked):
+    out = world / "all"
+    assert set(picked["experiment"]) == set(EVALUATED) and len(picked) > 50
+    assert list(picked.columns) == ["id", *["experiment", "particle_type", "x", "y", "z"], *script_columns()]
+    for name in EVALUATED:
+        assert (out / "overlays" / f"{name}.png").is_file()
+        assert sorted(path.stem for path in (out / "picks" / name).glob("[!.]*.json")) == sorted(NAMES)
+    summary = json.loads((out / "summary.json").read_text())
+    assert {name: sum(one["picks"].values()) for name, one in summary["tomograms"].items()} == dict(
+        picked["experiment"].value_counts()
+    )
+    picks = read_picks(out / "picks" / "TS_7" / "ribosome.json")
+    rows = picked[(picked["experiment"] == "TS_7") & (picked["particle_type"] == "ribosome")]
+    np.testing.assert_allclose(picks.coordinates_zyx_angstrom, rows[["z", "y", "x"]])
+    # Formats have the same picks.
+    assert len(pd.read_csv(out / "csv" / "picks.csv")) == len(picked)
+    assert (out / "relion5" / "ribosome.star").is_file()
+
+
+def script_columns():
+    return ["score", "uncertainty", "size_voxels", "confidence"]
+
+
+def test_other_choices_run_no_network_and_leave_nothing_of_before(world, picked, capsys):
+    shutil.copytree(world / "all", world / "choices")
+    with no_network():
+        fewer = pick(world, "--particles", "ribosome", "--max_per_tomogram", "3", "--formats", "csv", out="choices")
+    best = picked[picked["particle_type"] == "ribosome"].groupby("experiment")["score"].nlargest(3)
+    assert sorted(fewer["score"]) == sorted(best)
+    assert [path.stem for path in (world / "choices" / "picks" / "TS_7").glob("[!.]*.json")] == ["ribosome"]
+    assert not list((world / "choices" / "relion5").rglob("*.star"))
+    assert "removed relion5: of other picks; give them in --formats again" in capsys.readouterr().out
+    with no_network():
+        assert pick(world, out="choices").equals(picked)
+
+
+def test_a_finished_command_reads_no_tomogram_again(world, picked):
+    shutil.copytree(world / "all", world / "again")
+    with no_network(), no_reading():
+        assert pick(world, out="again").equals(picked)
+
+
+def test_a_killed_command_goes_on(world, picked):
+    """The second tomogram ends it; its picks are then found, and those of the first are not found again."""
+    with mock.patch.object(script, "pick_tomograms", side_effect=first_only), pytest.raises(KeyboardInterrupt):
+        pick(world, out="killed")
+    assert [path.name for path in (world / "killed" / "picks").iterdir()] == ["TS_7"]
+    read = []
+    before = SourceTomogram._read
+    with mock.patch.object(SourceTomogram, "_read", lambda self: (read.append(self.name), before(self))[1]):
+        assert pick(world, out="killed").equals(picked)
+    assert read == ["TS_8"]
+
+
+def first_only(tasks, maps, particles, bars, *, force):
+    yield pick_particles(tasks[0], maps, particles)
+    raise KeyboardInterrupt
+
+
+def test_more_tomograms_may_follow_and_fewer_may_not(world):
+    write_tomogram(world / "more" / "TS_9.mrc", 5)
+    pick(world, "--limit_tomos_by_id", "TS_7", out="growing")
+    grown = pick(world, out="growing", tomograms=("tomograms", "more"))
+    assert set(grown["experiment"]) == {*EVALUATED, "TS_9"}
+    with pytest.raises(InputError, match="holds picks of TS_9, which are not among the tomograms"):
+        pick(world, out="growing")
+    pick(world, "--force_rerun", out="growing")
+    assert not (world / "growing" / "picks" / "TS_9").exists()
+
+
+def test_masks_of_the_tomograms(world, picked):
+    mask = np.zeros([n // 2 for n in SHAPE], np.int8)
+    mask[:, :8] = 1
+    for name in EVALUATED:
+        (world / "masks").mkdir(exist_ok=True)
+        with mrcfile.new(world / "masks" / f"{name}_membrane.mrc", mask):
+            pass
+    both = [
+        pick(world, "--mask_dir", world / "masks", "--mask_keep", side, out="masked") for side in ("inside", "outside")
+    ]
+    # The face of the 16th of 32 voxels.
+    assert both[0]["y"].max() < 155 <= both[1]["y"].min()
+    assert len(both[0]) + len(both[1]) == len(picked)
+    with pytest.raises(InputError, match=r"10 x 20 x 20 voxels \(z, y, x\), its tomogram 24 x 32 x 32"):
+        with mrcfile.new(world / "other.mrc", np.zeros((10, 20, 20), np.int8)):
+            pass
+        check_mask(world / "other.mrc", SHAPE)
+
+
+def test_a_tomogram_that_cannot_be_read_is_named_at_the_end(world, capsys):
+    shutil.copytree(world / "tomograms", world / "damaged")
+    with mrcfile.mmap(world / "damaged" / "rec_TS_8_10.00Apx.mrc", "r+") as file:
+        file.data[3, 4, 5] = np.nan
+    with pytest.raises(SystemExit) as end:
+        pick(world, out="failed", tomograms=("damaged",))
+    assert end.value.code == 1 and "failed    TS_8: " in capsys.readouterr().err
+    assert json.loads((world / "failed" / "summary.json").read_text())["failed_tomograms"].keys() == {"TS_8"}
+    assert set(pd.read_csv(world / "failed" / "picks.csv")["experiment"]) == {"TS_7"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--min_confidence", "0.5"], "--min_confidence: picks of apo-ferritin, .* have no confidence"),
+        (["--min_confidence", "50"], "--min_confidence must be from 0 to 1, got 50"),
+        (["--max_per_tomogram", "0"], "--max_per_tomogram must be 1 or more"),
+        (["--exclude_edge_angstrom", "nan"], "--exclude_edge_angstrom must be 0 or more"),
+        (["--particles", "virus"], "--particles virus: not one of the networks' particles, which are apo-ferritin,"),
+        (["--mask_keep", "outside"], "--mask_keep has no effect without --mask_dir"),
+        (["--binning", "4"], "--binning has no effect without one of --formats relion5, warp, eman"),
+        (["--binning", "0", "--formats", "warp"], "--binning must be above 0"),
+        (["--tomo_name_template", "TS", "--formats", "warp"], "has no {name}"),
+        (["--copick_config", "x.json"], "give either --tomograms or --copick_config"),
+        (["--tta_merge", "logit"], "--tta_merge has no effect"),
+        (["--limit_tomos_by_id", "TS_1"], "--limit_tomos_by_id 'TS_1': no such tomogram; there are: TS_7, TS_8"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_mistakes_are_one_line_before_the_work(world, words, message):
+    with no_network(), pytest.raises(InputError, match=message):
+        pick(world, *words, out="none")
+    assert not (world / "none").exists()
+
+
+def test_lines_of_a_tomogram(world):
+    from evaluation.picking import PickingRecord
+
+    done = PickingRecord("TS_1", {"ribosome": 3, "apo-ferritin": 0}, (), 1.23)
+    assert in_words(done) == "TS_1: 3 picks (3 ribosome), 1.2 s"
+    assert in_words(PickingRecord("TS_1", {"ribosome": 0})) == "TS_1: 0 picks, finished before"
+    assert in_words(PickingRecord("TS_1", error=InputError("not readable"))) == "TS_1: not readable"
