@@ -17,9 +17,9 @@ SIDE_RADII = 3.0
 FEWEST_SAMPLES, MOST_SAMPLES = 33, 65
 # Slices are averaged over this share of the radius, so that the particle rises above the noise.
 SLAB_RADII = 2 / 3
-# The grey values of a tomogram are compared by its mean and standard deviation without the outermost percent of its
-# voxels (gold), from about as many voxels.
-CLIP_PERCENTILES, SAMPLED_VOXELS = (0.5, 99.5), 1_000_000
+# The grey values of a tomogram are compared by its median, and by half the distance of the percentiles that lie one
+# standard deviation from it in a normal distribution: gold does not count. About so many voxels are looked at.
+GREY_PERCENTILES, LOOKED_AT = (15.87, 50, 84.13), 1_000_000
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,22 @@ class Box:
 
 
 def grey_scale(voxels: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of a tomogram's voxels, those beyond CLIP_PERCENTILES taken as if at these.
+    """Median and standard deviation of a tomogram's voxels, whatever a few of them are; see GREY_PERCENTILES.
 
     Parameters
     ----------
     voxels : (Z, Y, X) array
-        Of large ones every n-th voxel is taken, about SAMPLED_VOXELS of them.
+        Of large ones every n-th voxel along each axis is taken, about LOOKED_AT of them.
 
     Returns
     -------
-    (mean, standard deviation); the deviation is 1 where all voxels are equal.
+    (median, deviation); where most voxels are equal, as in wide padding, the deviation is that of all of them, and 1
+    where all are equal.
     """
-    step = max(1, round((voxels.size / SAMPLED_VOXELS) ** (1 / 3)))
+    step = max(1, round((voxels.size / LOOKED_AT) ** (1 / 3)))
     sample = voxels[::step, ::step, ::step].astype(np.float64)
-    sample = np.clip(sample, *np.percentile(sample, CLIP_PERCENTILES))
-    return float(sample.mean()), float(sample.std()) or 1.0
+    low, median, high = np.percentile(sample, GREY_PERCENTILES)
+    return float(median), float((high - low) / 2 or sample.std() or 1.0)
 
 
 def cut_out(

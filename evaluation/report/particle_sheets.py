@@ -145,10 +145,10 @@ class _SheetMaker:
         self._profiles: list[np.ndarray] = []
         self._cut_off = 0
 
-    def cut(self, tomogram: GalleryTomogram, voxels: np.ndarray, mean: float, deviation: float) -> None:
+    def cut(self, tomogram: GalleryTomogram, voxels: np.ndarray, middle: float, deviation: float) -> None:
         for row in self.wanted.get(tomogram.name, ()):
             cube = cut_out(voxels, tomogram.voxel_spacing_zyx_angstrom, self._positions[row], self.box)
-            cube = (cube - mean) / deviation
+            cube = (cube - middle) / deviation
             if row in self._shown:
                 self._cutouts[row] = Cutout(*(central_slice(cube, self.box, axis) for axis in (0, 1)))
             if row in self._averaged:
