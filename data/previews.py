@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ SLAB_ANGSTROM = 60.0
 INK, PAPER = "#1b1f24", "#ffffff"
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
 def save_mask_preview(
     path: str | Path,
     *,

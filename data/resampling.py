@@ -83,13 +83,29 @@ class ResampledVolume:
 
     def _weights_of(self, axis: int, indices: range) -> tuple[slice, np.ndarray]:
         """Which voxels of the source the given ones are made of, and the weights (new, source) float32."""
-        ratio, count = self._ratios[axis], self.source.shape_zyx[axis]
+        ratio = self._ratios[axis]
         centres = np.array(indices) * ratio
-        reach = 2 * max(ratio, 1.0)
-        box = slice(max(0, int(np.ceil(centres[0] - reach))), min(count, int(centres[-1] + reach) + 1))
-        weights = _keys((np.arange(box.start, box.stop) - centres[:, None]) / max(ratio, 1.0))
-        # At a border the voxels that are there stand for those that are not.
-        return box, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        return interpolation_weights(centres, self.source.shape_zyx[axis], ratio)
+
+
+def interpolation_weights(centres: np.ndarray, count: int, ratio: float) -> tuple[slice, np.ndarray]:
+    """Weights with which the voxels of one axis give the values at any places along it.
+
+    Parameters
+    ----------
+    centres : (N,) rising places in voxels, from half a voxel before the first to half a voxel behind the last one
+    count : voxels of the axis
+    ratio : distance of the places in voxels; above 1 the voxels between them are averaged, see ResampledVolume
+
+    Returns
+    -------
+    The voxels that have a weight, B of them, and the weights, (N, B) float32; the sum over B is 1.
+    """
+    reach = 2 * max(ratio, 1.0)
+    box = slice(max(0, int(np.ceil(centres[0] - reach))), min(count, int(centres[-1] + reach) + 1))
+    weights = _keys((np.arange(box.start, box.stop) - centres[:, None]) / max(ratio, 1.0))
+    # At a border the voxels that are there stand for those that are not.
+    return box, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _keys(distance: np.ndarray) -> np.ndarray:

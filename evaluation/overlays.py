@@ -30,6 +30,7 @@ KIND_COLOURS = {HIT: "#56b4e9", FALSE: "#ff6a3d", MISSED: "#f0e442"}
 KIND_NAMES = {HIT: "hit", FALSE: "false pick", MISSED: "missed"}
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
 def save_overlay(
     path: Path,
     volume: np.ndarray,

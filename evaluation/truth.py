@@ -9,7 +9,7 @@ import pandas as pd
 
 from data.czi import Run
 from data.picks import read_known_picks, run_table, table_coordinates_zyx
-from metrics.fbeta import Score, check_references, score_picks
+from metrics.fbeta import MATCH_RADIUS_FRACTION, Score, best_candidates, check_references, score_picks
 from particle_config import Particle
 
 # Named in a warning.
@@ -74,3 +74,20 @@ def score_of(picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles:
     """The score over the runs with reference points; None where there are none."""
     truth = [table for table in truths.values() if len(table)]
     return score_picks(picks, pd.concat(truth, ignore_index=True), particles=particles) if truth else None
+
+
+def hits_of(
+    picks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], particles: Sequence[Particle]
+) -> list[bool | None]:
+    """Whether each row of a picks table is a hit; None where its run has no reference points.
+
+    Of several picks near one reference that of the highest score is the hit, as in overlays.
+    """
+    radii = {particle.name: MATCH_RADIUS_FRACTION * particle.radius_angstrom for particle in particles}
+    hits = np.full(len(picks), None, dtype=object)
+    for (run, name), rows in picks.reset_index(drop=True).groupby(["experiment", "particle_type"], sort=False):
+        if run in truths and len(truths[run]):
+            true = by_particle(truths[run]).get(name, np.empty((0, 3)))
+            best = best_candidates(table_coordinates_zyx(rows), rows["score"].to_numpy(), true, radii[name])
+            hits[rows.index] = np.isin(np.arange(len(rows)), best)
+    return [None if hit is None else bool(hit) for hit in hits]

@@ -1,5 +1,6 @@
 """Overlay pictures: what is drawn as a hit, a miss and a false pick."""
 
+from dataclasses import replace
 from unittest import mock
 
 import matplotlib.image
@@ -95,6 +96,12 @@ def test_the_picture_is_written(tmp_path, picks, truth):
         title="TS",
     )
     assert matplotlib.image.imread(path).std() > 0.05
+
+
+def test_dollar_signs_in_names_are_no_formula(tmp_path):
+    particles = [replace(PARTICLES[0], name="$\\frac{$")]
+    options = {"picks": table(), "truth": None, "voxel_spacing_angstrom": 10.0, "particles": particles}
+    assert save_overlay(tmp_path / "a.png", np.zeros((8, 9, 10)), title="$\\x$", **options).is_file()
 
 
 def has_colour(picture, colour):

@@ -13,7 +13,7 @@ def test_a_picture_is_written(tmp_path, picks):
     mask = make_mask(shape, picks, voxel_spacing_angstrom=10, radius_fraction=0.5)
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     save_mask_preview(
-        tmp_path / "a.png", run_name="TS_1", tomogram=noise, mask=mask, picks=picks, voxel_spacing_angstrom=10
+        tmp_path / "a.png", run_name="$\\frac{$", tomogram=noise, mask=mask, picks=picks, voxel_spacing_angstrom=10
     )
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
     assert len(list(tmp_path.iterdir())) == 1

@@ -1,17 +1,14 @@
 """The report: complete, whole by itself, the same for the same results, and clean in a browser."""
 
 import base64
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from html_pages import BROWSER, Reader, opened
 from matplotlib.figure import Figure
 
 from evaluation.campaign.results import CURVE_POINTS, CampaignResults, Curve, ExperimentResult, Overlay
@@ -23,11 +20,8 @@ from metrics.statistics import Interval, compare, score_interval
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import PARTICLES
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 WEIGHTS = [particle.score_weight for particle in PARTICLES]
-NASTY = "<b>run</b> & \"co\" 'x'"
+NASTY = "<b>run</b> & \"co\" 'x' $\\frac{$"
 
 
 def scored(runs, share, seed):
@@ -107,32 +101,6 @@ def undrawn(monkeypatch):
     """Pages without figures, for what only their tables and texts say."""
     for name in ("ranking", "particle_bars", "threshold_curves", "precision_recall", "position_errors", "timings"):
         monkeypatch.setattr(report_figures, name, lambda *_: "data:image/svg+xml;base64,")
-
-
-class Reader(HTMLParser):
-    """Text, tags and attributes; fails where tags are not closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.texts, self.tags = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join("".join(self.texts).split())
 
 
 # --- The page -----------------------------------------------------------------------------------------
@@ -282,21 +250,6 @@ def test_curves_are_thinned_but_keep_their_ends():
 
 
 # --- In a browser -------------------------------------------------------------------------------------
-def opened(page, folder):
-    """The page's DOM, what the browser says, and what the page asks others for (the browser's own requests aside)."""
-    log = folder / "requests.json"
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
-    command = [
-        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet),
-        *(f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr"),
-        *("--window-size=1280,1000", "--dump-dom", page.as_uri()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    requests = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    asked = [one["url"] for one in requests if one.get("initiator", "not an origin") != "not an origin"]
-    return done.stdout, done.stderr, asked
-
-
 @pytest.mark.skipif(BROWSER is None, reason="no browser at hand")
 def test_a_browser_asks_nobody_and_complains_of_nothing(tmp_path, results):
     page, said, asked = opened(write_report(tmp_path / "report.html", results), tmp_path)

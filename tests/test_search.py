@@ -321,5 +321,6 @@ def test_the_picture_is_drawn(method, strategy, tmp_path):
 def test_a_picture_of_a_single_value(tmp_path):
     fixed = settings("peak_local_max_gpu", peak_threshold=(0.0,), nms_radius_fraction=(0.8,))
     _, result = search([tomogram(5)], fixed)
-    save_search_curves(tmp_path / "curves.png", result)
+    named = dataclasses.replace(result, run_names=["$\\frac{$"])
+    save_search_curves(tmp_path / "curves.png", named)
     assert result.hyperparameters["ribosome"]["peak_threshold"] == 0.0

@@ -3,11 +3,12 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data.czi import Run
-from data.picks import write_picks
-from evaluation.truth import score_of, truths_of
+from data.picks import run_table, write_picks
+from evaluation.truth import hits_of, score_of, truths_of
 from particle_config import Particle
 
 # Of somebody else's network; nothing here knows the first.
@@ -56,3 +57,21 @@ def test_particles_of_the_networks_without_picks_are_named_where_they_count(tmp_
 def test_runs_without_picks_are_not_scored(tmp_path):
     truths, texts = told([run(tmp_path, "TS_1"), Run("TS_2", {}, tmp_path / "x", (tmp_path / "a.ndjson",), "portal")])
     assert truths == {} and len(texts) == 1 and "TS_2 has annotations that are not prepared" in texts[0]
+
+
+def test_the_best_pick_of_a_reference_is_its_hit():
+    truths = {"TS_1": run_table("TS_1", {"ribosome": POINTS}), "TS_2": run_table("TS_2", {"proteasome": POINTS})}
+    rows = [
+        ("TS_1", "ribosome", 10, 20, 35, 0.4),
+        ("TS_2", "ribosome", 10, 20, 30, 0.9),  # none is there
+        ("TS_1", "ribosome", 10, 25, 30, 0.8),
+        ("TS_3", "ribosome", 10, 20, 30, 0.9),  # nobody knows
+        ("TS_1", "ribosome", 40, 50, 474, 0.1),  # within half the radius, inclusive
+        ("TS_1", "ribosome", 40, 50, 324.9, 0.9),
+        ("TS_1", "proteasome", 10, 20, 30, 0.9),
+    ]
+    picks = pd.DataFrame(rows, columns=["experiment", "particle_type", "z", "y", "x", "score"], index=range(10, 17))
+    assert hits_of(picks, truths, NETWORK) == [False, False, True, None, True, False, False]
+    assert hits_of(picks.iloc[:0], truths, NETWORK) == []
+    counted = score_of(picks, truths, NETWORK).per_particle["true_positives"]
+    assert counted["ribosome"] == 2

@@ -1,58 +1,21 @@
-"""Pictures of the report, as SVG in data URIs: nothing is loaded from outside, the same input gives the same bytes."""
+"""Pictures of a campaign's report."""
 
-import base64
-import functools
-import io
-import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluation.campaign.results import Curve, ExperimentResult
+from evaluation.report.style import INK, QUIET, WIDTH, picture
 from metrics.fbeta import BETA
 from metrics.statistics import Interval
 from particle_config import Particle
 
-# Okabe and Ito's colours, which every eye tells apart on white; more configurations than these are not drawn together.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-INK, QUIET, GRID = "#1d2733", "#6b7785", "#e4e8ed"
-WIDTH = 11.25  # inches: 1080 pixels on a screen
 LABEL_LENGTH = 56  # characters beside a row
-FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
-STYLE = {
-    "svg.hashsalt": "etfinder",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # to lay out by; it is wider than the fonts that are shown
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-}
 
 
 @dataclass(frozen=True)
@@ -63,21 +26,6 @@ class Drawn:
     colour: str
     result: ExperimentResult
     interval: Interval
-
-
-def picture(draw: Callable[..., Figure]) -> Callable[..., str]:
-    """The figure that ``draw`` returns, as a data URI."""
-
-    @functools.wraps(draw)
-    def drawn(*arguments) -> str:
-        with matplotlib.rc_context(STYLE):
-            content = io.BytesIO()
-            # Without a date and the name of the drawing program.
-            draw(*arguments).savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-        svg = re.sub(r"'DejaVu Sans'", FONTS, content.getvalue().decode())
-        return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-    return drawn
 
 
 @picture

@@ -1,26 +1,23 @@
 """The report of a campaign: one HTML file that needs no network, for a screen and for paper."""
 
-import base64
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
 
 from data.files import atomic_path
 from evaluation.campaign.results import NO_TTA, CampaignResults, ExperimentResult
 from evaluation.report import figures
-from evaluation.report.figures import COLOURS, QUIET, Drawn
+from evaluation.report.figures import Drawn
+from evaluation.report.style import COLOURS, QUIET
+from evaluation.report.templates import embedded, rendered
 from metrics.statistics import MIN_RUNS, SIGNIFICANCE, compare
 
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # Rows of the matrix of differences, and of the tomograms' table: more do not fit on paper.
 MATRIX_ROWS = 8
 RUN_ROWS = 24
-MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def write_report(path: Path, campaign: CampaignResults) -> Path:
@@ -36,10 +33,8 @@ def render(campaign: CampaignResults) -> str:
     drawn = [_drawn(campaign, one, rank) for rank, one in enumerate(ranked)]
     labels = {one.result.configuration: one.label for one in drawn}
     comparisons = campaign.comparisons.replace({"first": labels, "second": labels})
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["breakable"] = _breakable
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return rendered(
+        "page.html.jinja",
         campaign=campaign,
         drawn=drawn,
         runs=len(ranked[0].score.weighted_per_run),
@@ -53,7 +48,7 @@ def render(campaign: CampaignResults) -> str:
         per_run=_per_run(drawn[: len(COLOURS)]),
         tta=_tta_gains(campaign),
         pictures=_pictures(campaign, drawn),
-        picture_of=_embedded,
+        picture_of=lambda path: embedded(path.read_bytes(), path.suffix),
         spread=statistics.stdev,
     )
 
@@ -141,12 +136,3 @@ def _position_text(best: Drawn) -> str:
         f"Over all {errors['pairs'].sum()} pairs of {best.label} the error is {said}: {z:.1f} Å along z, {xy:.1f} Å "
         "along each of x and y (root mean squares)."
     )
-
-
-def _breakable(name: str) -> Markup:
-    """A long name may go on in the next line after each underscore."""
-    return escape(name).replace("_", Markup("_<wbr>"))
-
-
-def _embedded(path: Path) -> str:
-    return f"data:{MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ SMOOTHED = {"color": "0.15", "lw": 1.2, "ls": (0, (1, 1))}
 OUTLINE = [patheffects.Stroke(linewidth=4, foreground="0.15"), patheffects.Normal()]
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
 def save_search_curves(path: Path, result: SearchResult) -> Path:
     """One panel for each particle, and one for all together where one set of values serves all; the path.
 
