@@ -25,6 +25,8 @@ demo: .venv/installed
 		--epochs 7 --steps_per_epoch 50
 	$(RUN) eval_public_czi.py --model_path $(DEMO)/checkpoints/* --data_root $(DEMO)/data/public \
 		--output_dir $(DEMO)/results --use_tta
+	$(RUN) pick_particles.py --model_path $(DEMO)/checkpoints/* --tomograms $(DEMO)/data/public \
+		--output_dir $(DEMO)/picks --use_tta --formats relion5 warp chimerax
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -8,12 +8,12 @@
     python eval_public_czi.py --model_path checkpoints/my_run --data_root /path/to/public_dataset \\
         --per_class_hp_path tuned/thresholds.json
 
-Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png, and
-scores.json, whose score is null where no run has picks to compare with; a search also thresholds.json, search_grid.csv
-and search_curves.png. Interrupted? The same command goes on where it stopped; run_parameters.json says which it was,
-and results of other flags, runs or networks need another --output_dir. Probability maps are kept in --cache_dir: other
-thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
-and the exit code is 1; the others are finished.
+Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png,
+gallery.html, and scores.json, whose score is null where no run has picks to compare with; a search thresholds.json,
+search_grid.csv and search_curves.png. Interrupted? The same command goes on where it stopped; run_parameters.json says
+which it was, and results of other flags, runs or networks need another --output_dir. Probability maps are kept in
+--cache_dir: other thresholds or methods for the same networks run no network. A tomogram that is unreadable is named at
+the end, and the exit code is 1; the others are finished.
 """
 
 from command_line import run_script
@@ -25,6 +25,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from data.czi import find_runs
 from data.files import path_argument
@@ -43,7 +45,10 @@ from evaluation.detector import origin_note, read_detector
 from evaluation.finished import TomogramInput
 from evaluation.ownership import Command, owned
 from evaluation.progress import ProgressBars
+from evaluation.report.gallery import write_gallery
+from evaluation.report.particle_sheets import GalleryTomogram
 from evaluation.runs import (
+    GALLERY,
     RESULTS,
     TEMPORARY,
     Evaluation,
@@ -53,11 +58,12 @@ from evaluation.runs import (
     remove_summaries,
 )
 from evaluation.training_use import TrainingUse, cautions, training_use
-from evaluation.truth import truths_of
+from evaluation.truth import hits_of, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
 from inference.arguments import add_inference_arguments, check_merge
 from inference.checkpoints import Description
+from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 
@@ -95,7 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     for caution in cautions({name: use for name, use in uses.items() if use.trained_on and len(truths.get(name, ()))}):
         warnings.warn(caution, stacklevel=2)
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
-    folder = output_dir(args, paths[0].resolve().parent.name)
+    experiment = paths[0].resolve().parent.name
+    folder = output_dir(args, experiment)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     command = Command(line, parameters(args, absolute=True), {path.name: maps.hashes.of(path) for path in paths})
     with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
@@ -115,7 +122,31 @@ def main(argv: list[str] | None = None) -> None:
             print(note)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
         evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, **options)
+        if not (folder / GALLERY).is_file():
+            draw_gallery(folder, evaluation, sources, truths, particles, experiment, command.line)
     report(evaluation, uses, particles, folder)
+
+
+def draw_gallery(
+    folder: Path,
+    evaluation: Evaluation,
+    sources: Sequence[SourceTomogram],
+    truths: Mapping[str, pd.DataFrame],
+    particles: Sequence[Particle],
+    experiment: str,
+    command: str,
+) -> None:
+    """The page to judge the picks by, hits and false picks told apart where the truth is known."""
+    write_gallery(
+        folder / GALLERY,
+        [GalleryTomogram.of(one.name, one.tomogram) for one in sources if one.name not in evaluation.failures],
+        evaluation.picks,
+        particles,
+        title=f"Picks of {experiment}",
+        hits=hits_of(evaluation.picks, truths, particles) if evaluation.score is not None else None,
+        overlays={path.name.removesuffix(".png"): path for path in evaluation.pictures},
+        command=command,
+    )
 
 
 def training_uses(
@@ -147,6 +178,7 @@ def report(
         counts = evaluation.picks["particle_type"].value_counts()
         print("no picks to compare with; found " + ", ".join(f"{counts.get(p.name, 0)} {p.name}" for p in particles))
     print(f"picks     {folder / 'submission.csv'}")
+    print(f"gallery   {folder / GALLERY}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")
     if evaluation.failures:

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from data.czi import Run
 from data.files import path_argument
 from data.picks import picks_of_table
@@ -40,7 +42,9 @@ from evaluation.ownership import Command, owned
 from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask, pick_tomograms
 from evaluation.picking_results import PickingResults, write_picking_results
 from evaluation.progress import ProgressBars
-from evaluation.runs import open_sources
+from evaluation.report.gallery import write_gallery
+from evaluation.report.particle_sheets import GalleryTomogram
+from evaluation.runs import GALLERY, open_sources
 from evaluation.selection import Selection
 from evaluation.selection_arguments import FLAGS as SELECTION_FLAGS
 from evaluation.selection_arguments import add_selection_arguments, check_selection_arguments, selection_of
@@ -53,7 +57,7 @@ from formats.writers import bring_up_to_date, next_commands
 from inference.arguments import add_inference_arguments, check_merge
 from inference.tomograms import SourceTomogram
 
-SUMMARIES = ("picks.csv", "summary.json", "gallery.html")
+SUMMARIES = ("picks.csv", "summary.json", GALLERY)
 RESULTS = (*SUMMARIES, PICKS, OVERLAYS, FOUND)
 TEMPORARY = (".*.partial", "*/.*.partial", "*/*/.*.partial")
 # Choices among the picks and of their formats may follow in the same folder; more tomograms may, too.
@@ -155,14 +159,41 @@ def main(argv: list[str] | None = None) -> None:
             )
             for source in sources
         ]
-        records = tuple(pick_tomograms(tasks, maps, detector.particles, ProgressBars(), force=args.force_rerun))
+        records = []
+        for record in pick_tomograms(tasks, maps, detector.particles, ProgressBars(), force=args.force_rerun):
+            records.append(record)
+            if record.seconds is not None or record.error is not None:
+                remove_summaries(folder)
         results = PickingResults.read(folder, records, failures)
         write_picking_results(folder, results, detector, selection)
+        if not (folder / GALLERY).is_file():
+            draw_gallery(folder, results, sources, detector, line)
         export = export_of(args, results, sources, detector, selection)
         commands, removed = bring_up_to_date(args.formats, folder, export)
         if removed:
             print(f"removed {', '.join(removed)}: of other picks; give them in --formats again")
     report(results, folder, next_commands(commands))
+
+
+def remove_summaries(folder: Path) -> None:
+    """Of what is done anew those of before are no longer right, should this process be stopped."""
+    for name in SUMMARIES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def draw_gallery(
+    folder: Path, results: PickingResults, sources: Sequence[SourceTomogram], detector: Detector, command: str
+) -> None:
+    """The page to judge the picks by."""
+    write_gallery(
+        folder / GALLERY,
+        [GalleryTomogram.of(one.name, one.tomogram) for one in sources if one.name in results.tables],
+        pd.concat(results.tables.values(), ignore_index=True),
+        detector.particles,
+        title=f"Picks of {detector.paths[0].resolve().parent.name}",
+        overlays={name: folder / OVERLAYS / f"{name}.png" for name in results.tables},
+        command=command,
+    )
 
 
 def export_of(

@@ -19,6 +19,7 @@ MODULES = (
     "prepare_fullpublic_eval_annotations",
     "train",
     "eval_public_czi",
+    "pick_particles",
     "run_experiment_evaluation",
     "metrics.fbeta",
 )

@@ -28,8 +28,9 @@ from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
 from metrics.fbeta import Score, counts_per_run
 from particle_config import Particle
 
+GALLERY = "gallery.html"
 # What an evaluation writes, and where it leaves temporary files when it is killed.
-SUMMARIES = ("submission.csv", "scores.json")
+SUMMARIES = ("submission.csv", "scores.json", GALLERY)
 RESULTS = (*SUMMARIES, "picks", "overlays", "thresholds.json", "search_grid.csv", "search_curves.png", FINISHED)
 # What ends the work on one tomogram, or with one network, and not that on the others.
 FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
@@ -297,6 +298,8 @@ def remove_other_runs(output_dir: Path, run_names: Iterable[str]) -> list[str]:
     ]
     for path in others:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if others:
+        remove_summaries(output_dir)
     return sorted({path.name.removesuffix(".png") for path in others})
 
 

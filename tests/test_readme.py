@@ -118,7 +118,7 @@ def test_the_flags_of_the_method_are_there(name):
 
 # --- README and BENCHMARKS.md -------------------------------------------------------------------------
 def test_readme_is_short():
-    assert len(README.splitlines()) <= 250
+    assert len(README.splitlines()) <= 290
 
 
 @pytest.mark.parametrize("command", sorted({*commands(README), *commands(BENCHMARKS), *commands(PUBLIC_DATA)}))
