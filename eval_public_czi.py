@@ -10,10 +10,10 @@
 
 Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png, and
 scores.json, whose score is null where no run has picks to compare with; a search also thresholds.json, search_grid.csv
-and search_curves.png. Interrupted? The same command goes on where it stopped; run_parameters.json says which it was,
-and results of other flags, runs or networks need another --output_dir. Probability maps are kept in --cache_dir: other
-thresholds or methods for the same networks run no network. A tomogram that cannot be read is named at the end,
-and the exit code is 1; the others are finished.
+and search_curves.png; with --save_maps also maps/{run}/{particle}.mrc or maps/{run}.zarr. Interrupted? The same command
+goes on where it stopped; run_parameters.json says which it was, and results of other flags, runs or networks need
+another --output_dir. Probability maps are kept in --cache_dir: other thresholds or methods for the same networks run no
+network. A tomogram that cannot be read is named at the end, and the exit code is 1; the others are finished.
 """
 
 from command_line import run_script
@@ -41,6 +41,7 @@ from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
+    add_saved_map_arguments,
     add_search_arguments,
     check_common_arguments,
     is_untuned,
@@ -50,6 +51,7 @@ from evaluation.arguments import (
     resolve_hyperparameters,
     resolve_internal_downsample,
     resolve_radius_fraction,
+    saved_maps,
     search_grid,
     tomogram_settings,
 )
@@ -65,6 +67,7 @@ from evaluation.runs import (
     remove_other_runs,
     remove_summaries,
 )
+from evaluation.saved_maps import SavedMaps
 from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.truth import truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
@@ -92,7 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_data_arguments(data)
-    add_result_arguments(parser.add_argument_group("results"), "results/{experiment}_{hash of the flags}")
+    results = parser.add_argument_group("results")
+    add_result_arguments(results, "results/{experiment}_{hash of the flags}")
+    add_saved_map_arguments(results)
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     add_search_arguments(parser)
@@ -136,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         warnings.warn(caution, stacklevel=2)
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     folder = output_dir(args, paths[0].resolve().parent.name)
+    saved = saved_maps(args, folder)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     command = Command(line, parameters(args, absolute=True), {path.name: maps.hashes.of(path) for path in paths})
     with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
@@ -154,8 +160,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             report_origin(args, descriptions, detection, conditions)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
-        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, **options)
-    report(evaluation, uses, particles, folder)
+        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, saved_maps=saved, **options)
+    report(evaluation, uses, particles, folder, saved)
 
 
 def training_uses(
@@ -189,7 +195,11 @@ def report_search(folder: Path) -> None:
 
 
 def report(
-    evaluation: Evaluation, uses: Mapping[str, TrainingUse], particles: Sequence[Particle], folder: Path
+    evaluation: Evaluation,
+    uses: Mapping[str, TrainingUse],
+    particles: Sequence[Particle],
+    folder: Path,
+    saved: SavedMaps,
 ) -> None:
     if evaluation.score is not None:
         print(f"\n{evaluation.score}\n")
@@ -205,6 +215,8 @@ def report(
     print(f"picks     {folder / 'submission.csv'}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")
+    if saved.format is not None:
+        print(f"maps      {saved.folder}")
     if evaluation.failures:
         for name, error in evaluation.failures.items():
             print(f"failed    {name}: {error}", file=sys.stderr)
