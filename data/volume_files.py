@@ -106,12 +106,16 @@ def channel_attributes(names: Sequence[str], colours: Sequence[str], *, depth: i
 
 
 def label_attributes(labels: Mapping[int, str], colours: Mapping[int, str]) -> dict[str, Any]:
-    """``image-label`` of an image of label numbers: the name and the colour (``#rrggbb``) of each; 0 is clear."""
+    """``image-label`` of an image of label numbers: the name and the colour (``#rrggbb``) of each; 0 is clear.
+
+    NGFF 0.4 wants a name for each label that has a colour.
+    """
+    named = {0: "background", **labels}
     rgba = {0: [0, 0, 0, 0]} | {label: [*bytes.fromhex(colour.lstrip("#")), 255] for label, colour in colours.items()}
     return {
         "image-label": {
             "version": "0.4",
             "colors": [{"label-value": label, "rgba": value} for label, value in rgba.items()],
-            "properties": [{"label-value": label, "name": name} for label, name in labels.items()],
+            "properties": [{"label-value": label, "name": name} for label, name in named.items()],
         }
     }

@@ -226,9 +226,9 @@ def test_files_are_as_the_formats_ask_for(source, tmp_path):
             assert [one["color"].lower() for one in channels] == [particle.colour[1:] for particle in PARTICLES]
             assert channels[0]["window"] == {"start": 0.0, "end": 1.0, "min": 0.0, "max": 1.0}
     image_label = attributes["image-label"]
-    assert {one["label-value"]: one["name"] for one in image_label["properties"]} == {
-        particle.label: particle.name for particle in PARTICLES
-    }
+    names = {0: "background", **{particle.label: particle.name for particle in PARTICLES}}
+    assert {one["label-value"]: one["name"] for one in image_label["properties"]} == names
+    assert [one["label-value"] for one in image_label["colors"]] == list(names)
     assert image_label["colors"][:2] == [
         {"label-value": 0, "rgba": [0, 0, 0, 0]},
         {"label-value": 1, "rgba": [0xE6, 0x19, 0x4B, 255]},
