@@ -10,10 +10,10 @@
 
 Writes below --output_dir: picks/{run}/{particle}.json, submission.csv (with a score column), overlays/{run}.png,
 gallery.html, and scores.json, whose score is null where no run has picks to compare with; a search thresholds.json,
-search_grid.csv and search_curves.png. Interrupted? The same command goes on where it stopped; run_parameters.json says
-which it was, and results of other flags, runs or networks need another --output_dir. Probability maps are kept in
---cache_dir: other thresholds or methods for the same networks run no network. A tomogram that is unreadable is named at
-the end, and the exit code is 1; the others are finished.
+search_grid.csv and search_curves.png; --save_maps also maps/. Interrupted? The same command goes on where it stopped;
+run_parameters.json says which it was, and results of other flags, runs or networks need another --output_dir.
+Probability maps are kept in --cache_dir: other thresholds or methods for the same networks run no network. A tomogram
+that cannot be read is named at the end, and the exit code is 1; the others are finished.
 """
 
 from command_line import run_script
@@ -35,13 +35,15 @@ from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
+    add_saved_map_arguments,
     add_search_arguments,
     network_maps,
     output_dir,
     parameters,
+    saved_maps,
     search_grid,
 )
-from evaluation.detector import origin_note, read_detector
+from evaluation.detector_arguments import origin_note, read_detector
 from evaluation.finished import TomogramInput
 from evaluation.ownership import Command, owned
 from evaluation.progress import ProgressBars
@@ -57,6 +59,7 @@ from evaluation.runs import (
     remove_other_runs,
     remove_summaries,
 )
+from evaluation.saved_maps import SavedMaps
 from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.truth import hits_of, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
@@ -76,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_data_arguments(data)
-    add_result_arguments(parser.add_argument_group("results"), "results/{experiment}_{hash of the flags}")
+    results = parser.add_argument_group("results")
+    add_result_arguments(results, "results/{experiment}_{hash of the flags}")
+    add_saved_map_arguments(results)
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     add_search_arguments(parser)
@@ -103,6 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"tomograms": tomograms, "inference": inference, "detection": detection}
     experiment = paths[0].resolve().parent.name
     folder = output_dir(args, experiment)
+    saved = saved_maps(args, folder)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     command = Command(line, parameters(args, absolute=True), {path.name: maps.hashes.of(path) for path in paths})
     with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
@@ -121,10 +127,10 @@ def main(argv: list[str] | None = None) -> None:
         elif note := origin_note(args, detector):
             print(note)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
-        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, **options)
+        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, saved_maps=saved, **options)
         if not (folder / GALLERY).is_file():
             draw_gallery(folder, evaluation, sources, truths, particles, experiment, command.line)
-    report(evaluation, uses, particles, folder)
+    report(evaluation, uses, particles, folder, saved)
 
 
 def draw_gallery(
@@ -164,7 +170,11 @@ def report_search(folder: Path) -> None:
 
 
 def report(
-    evaluation: Evaluation, uses: Mapping[str, TrainingUse], particles: Sequence[Particle], folder: Path
+    evaluation: Evaluation,
+    uses: Mapping[str, TrainingUse],
+    particles: Sequence[Particle],
+    folder: Path,
+    saved: SavedMaps,
 ) -> None:
     if evaluation.score is not None:
         print(f"\n{evaluation.score}\n")
@@ -181,6 +191,8 @@ def report(
     print(f"gallery   {folder / GALLERY}")
     for picture in evaluation.pictures:
         print(f"picture   {picture}")
+    if saved.format is not None:
+        print(f"maps      {saved.folder}")
     if evaluation.failures:
         for name, error in evaluation.failures.items():
             print(f"failed    {name}: {error}", file=sys.stderr)

@@ -31,12 +31,15 @@ from evaluation.arguments import (
     add_postprocessing_arguments,
     add_reading_arguments,
     add_result_arguments,
+    add_saved_map_arguments,
     network_maps,
     output_dir,
     parameters,
+    saved_maps,
     without_search,
 )
-from evaluation.detector import Detector, origin_note, read_detector
+from evaluation.detector import Detector
+from evaluation.detector_arguments import origin_note, read_detector
 from evaluation.finished import TomogramInput
 from evaluation.ownership import Command, owned
 from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask, pick_tomograms
@@ -45,6 +48,7 @@ from evaluation.progress import ProgressBars
 from evaluation.report.gallery import write_gallery
 from evaluation.report.particle_sheets import GalleryTomogram
 from evaluation.runs import GALLERY, open_sources
+from evaluation.saved_maps import SavedMaps
 from evaluation.selection import Selection
 from evaluation.selection_arguments import FLAGS as SELECTION_FLAGS
 from evaluation.selection_arguments import add_selection_arguments, check_selection_arguments, selection_of
@@ -58,7 +62,7 @@ from inference.arguments import add_inference_arguments, check_merge
 from inference.tomograms import SourceTomogram
 
 SUMMARIES = ("picks.csv", "summary.json", GALLERY)
-RESULTS = (*SUMMARIES, PICKS, OVERLAYS, FOUND)
+RESULTS = (*SUMMARIES, PICKS, OVERLAYS, FOUND, "maps")
 TEMPORARY = (".*.partial", "*/.*.partial", "*/*/.*.partial")
 # Choices among the picks and of their formats may follow in the same folder; more tomograms may, too.
 CHOICES = (*SELECTION_FLAGS, *FORMAT_FLAGS)
@@ -80,7 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--copick_config", type=path_argument, help="config JSON of a copick project, instead")
     data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_reading_arguments(data)
-    add_result_arguments(parser.add_argument_group("results"), "results/picks_{experiment}_{hash of the flags}")
+    results = parser.add_argument_group("results")
+    add_result_arguments(results, "results/picks_{experiment}_{hash of the flags}")
+    add_saved_map_arguments(results)
     add_selection_arguments(parser.add_argument_group("selection"))
     add_format_arguments(parser.add_argument_group("formats"))
     add_inference_arguments(parser)
@@ -138,6 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     tilt_series(args, [PickedTomogram.of(source.name, source.tomogram, ()) for source in sources])
     experiment = detector.paths[0].resolve().parent.name
     folder = output_dir(args, "picks", experiment, leave_out=CHOICES)
+    saved = saved_maps(args, folder)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     flags = parameters(args, absolute=True, leave_out=(*CHOICES, *INPUTS))
     command = Command(line, flags, {path.name: maps.hashes.of(path) for path in detector.paths})
@@ -156,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
                 selection,
                 masks.get(source.name),
                 folder,
+                saved,
             )
             for source in sources
         ]
@@ -172,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         commands, removed = bring_up_to_date(args.formats, folder, export)
         if removed:
             print(f"removed {', '.join(removed)}: of other picks; give them in --formats again")
-    report(results, folder, next_commands(commands))
+    report(results, folder, saved, next_commands(commands))
 
 
 def remove_summaries(folder: Path) -> None:
@@ -213,10 +221,12 @@ def export_of(
     return Export(tuple(tomograms), particles, tilt_series(args, tomograms), args.tomograms_star)
 
 
-def report(results: PickingResults, folder: Path, commands: str) -> None:
+def report(results: PickingResults, folder: Path, saved: SavedMaps, commands: str) -> None:
     print(f"\n{results.in_words()}\n")
     for name in (*SUMMARIES, OVERLAYS):
         print(f"{name.split('.')[0]:9} {folder / name}")
+    if saved.format is not None:
+        print(f"maps      {saved.folder}")
     if commands:
         print(f"\n{commands}")
     if results.failures:

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from data.lazy_array import Region
+from data.ngff import ANGSTROM_PER_UNIT, image_of, multiscale_of
 from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
@@ -23,15 +24,6 @@ MRC_SUFFIXES = tuple(
     for packed in ("", ".gz", ".bz2")
 )
 TOMOGRAM_SUFFIXES = (".zarr", *MRC_SUFFIXES)
-# NGFF wants the first name of each; programs write the others as well.
-ANGSTROM_PER_UNIT = {
-    **dict.fromkeys(("angstrom", "angstroms", "ångström", "å", "a"), 1.0),
-    **dict.fromkeys(("nanometer", "nanometers", "nanometre", "nm"), 10.0),
-    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micron", "um", "µm", "μm"), 1e4),
-    **dict.fromkeys(("picometer", "pm"), 0.01),
-    **dict.fromkeys(("millimeter", "mm"), 1e7),
-    **dict.fromkeys(("meter", "m"), 1e10),
-}
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
 
@@ -286,8 +278,8 @@ class _ZarrVolume:
 
 def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     try:
-        node, series = _image_of(zarr.open(path, mode="r"))
-        multiscale = _multiscale(dict(node.attrs))
+        node, series = image_of(zarr.open(path, mode="r"))
+        multiscale = multiscale_of(dict(node.attrs))
         array, key = _array_of_level(node, multiscale, level)
         chunks_there, chunks_wanted = _files_of(array) if array is not None else (0, 0)
     except Exception as error:  # broken metadata fails in as many ways as there are keys
@@ -307,17 +299,6 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
 
 
-def _image_of(node: zarr.Array | zarr.Group) -> tuple[zarr.Array | zarr.Group, str]:
-    """The image itself and its place in the group: bioformats2raw puts images into numbered groups; the first is it."""
-    attributes = dict(node.attrs)
-    inside = "bioformats2raw.layout" in attributes.get("ome", attributes)
-    if not inside or _multiscale(attributes) or not isinstance(node.get("0"), zarr.Group):
-        return node, ""
-    if isinstance(node.get("1"), zarr.Group):
-        warnings.warn(f"{node.store_path}: holds several images; the first, 0, is read", stacklevel=6)
-    return node["0"], "0"
-
-
 def _files_of(array: zarr.Array) -> tuple[int, int]:
     """How many files of chunks (or shards, which hold many) there are, and how many make up the whole."""
     wanted = math.prod(-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
@@ -332,12 +313,6 @@ def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int)
     key = datasets[level]["path"] if level < len(datasets) else str(level)
     found = node.get(key)
     return (found if isinstance(found, zarr.Array) else None), key
-
-
-def _multiscale(attributes: dict) -> dict:
-    """The first multiscales entry of NGFF 0.4 or 0.5 attributes; empty when there is none."""
-    entries = attributes.get("ome", attributes).get("multiscales", [])
-    return entries[0] if entries else {}
 
 
 def _check_axes(path: Path, array: zarr.Array, multiscale: dict) -> None:

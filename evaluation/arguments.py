@@ -18,6 +18,7 @@ from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters
 from detection.conditions import Conditions
 from detection.grid import STRATEGIES, Grid
 from errors import InputError
+from evaluation.saved_maps import MAP_FORMATS, MAP_KINDS, PROBABILITY, SavedMaps
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
 from inference.checkpoints import Description
 from inference.device import choose_device
@@ -28,9 +29,9 @@ from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
 from postprocessing import METHODS
 
-# Flags that change no result.
+# Flags that change no pick and no score.
 WITHOUT_EFFECT = (
-    *("output_dir", "force_rerun", "cache_dir", "cache_limit_gb"),
+    *("output_dir", "force_rerun", "cache_dir", "cache_limit_gb", "save_maps", "map_kind"),
     *("max_memory_gb", "compile", "sw_batch_size"),
 )
 
@@ -80,6 +81,29 @@ def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str
     group.add_argument(
         "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
     )
+
+
+def add_saved_map_arguments(group: argparse._ArgumentGroup) -> None:
+    """The networks' maps as files for other programs."""
+    group.add_argument(
+        "--save_maps",
+        choices=MAP_FORMATS,
+        help="write the probability maps to maps/ below --output_dir, to lay over the tomogram: mrc for ChimeraX, IMOD "
+        "and Warp, zarr (OME-Zarr 0.4) for napari; a command given again writes the maps alone",
+    )
+    group.add_argument(
+        "--map_kind",
+        choices=MAP_KINDS,
+        help=f"probability: a map (0 to 1) for each particle; labels: one with the number of the likeliest particle in "
+        f"each voxel, 0 for background (default: {PROBABILITY})",
+    )
+
+
+def saved_maps(args: argparse.Namespace, folder: Path) -> SavedMaps:
+    """What is saved of the maps below the folder of results; InputError for a flag without effect."""
+    if args.map_kind is not None and args.save_maps is None:
+        raise InputError("--map_kind has no effect without --save_maps; say mrc or zarr, or leave it out")
+    return SavedMaps(folder / "maps", args.save_maps, args.map_kind or PROBABILITY)
 
 
 def check_common_arguments(args: argparse.Namespace) -> None:

@@ -56,18 +56,19 @@ def result_key(
     maps : their keys stand for checkpoints, tomograms, normalisation, windows, views and device
     with_score_weights : a search depends on them, picks do not
     """
-    inputs = [
-        {
-            "maps": maps.keys(one.ensemble, one.source, inference),
-            "combine": one.ensemble.combine.__name__,
-            "merge": inference.tta_merge if one.ensemble.merges else None,
-            "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,
-            "truth": one.truth_key,
-        }
-        for one in tomograms
-    ]
+    inputs = [{**map_ingredients(one, inference, maps), "truth": one.truth_key} for one in tomograms]
     table = [(p.name, p.radius_angstrom, p.label, *[p.score_weight] * with_score_weights) for p in particles]
     return hash_of({"format": FORMAT, "inputs": inputs, "particles": table, "settings": asdict(settings)})
+
+
+def map_ingredients(one: TomogramInput, inference: InferenceSettings, maps: NetworkMaps) -> dict:
+    """All that the map of a tomogram depends on, as plain values."""
+    return {
+        "maps": maps.keys(one.ensemble, one.source, inference),
+        "combine": one.ensemble.combine.__name__,
+        "merge": inference.tta_merge if one.ensemble.merges else None,
+        "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom,
+    }
 
 
 @contextmanager

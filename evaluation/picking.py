@@ -22,6 +22,7 @@ from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishi
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
 from evaluation.runs import FAILURES, Output, TomogramTask, find_particles, is_finished, missing_maps
+from evaluation.saved_maps import SavedMaps
 from evaluation.selection import Selection, select
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
@@ -52,6 +53,7 @@ class PickingTask:
     selection: Selection
     mask: Path | None
     folder: Path
+    saved_maps: SavedMaps | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +69,11 @@ class PickingTask:
 
     @cached_property
     def detection_task(self) -> TomogramTask:
-        return TomogramTask(self.tomogram, self.inference, (Output(self.folder / FOUND / self.name, self.detection),))
+        return TomogramTask(
+            self.tomogram,
+            self.inference,
+            (Output(self.folder / FOUND / self.name, self.detection, saved_maps=self.saved_maps),),
+        )
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,10 @@ def pick_tomograms(
     def needs_voxels(source: SourceTomogram) -> bool:
         try:
             task = by_source[source]
-            done = is_finished(task.detection_task, maps, particles) and _notes(task, maps, particles) is not None
+            done = (
+                is_finished(task.detection_task, maps, particles, picks_alone=True)
+                and _notes(task, maps, particles) is not None
+            )
             return force or not done
         except FAILURES:  # comes again, and is noted, when its turn comes
             return False

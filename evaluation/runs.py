@@ -19,6 +19,7 @@ from evaluation.exports import read_run_table, write_curves, write_results, writ
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
 from evaluation.progress import ProgressBars
+from evaluation.saved_maps import ZARR_SUFFIX, SavedMaps, map_key
 from evaluation.training_use import TrainingUse
 from evaluation.truth import by_particle, score_of
 from inference.maps.network_maps import NetworkMaps
@@ -31,19 +32,25 @@ from particle_config import Particle
 GALLERY = "gallery.html"
 # What an evaluation writes, and where it leaves temporary files when it is killed.
 SUMMARIES = ("submission.csv", "scores.json", GALLERY)
-RESULTS = (*SUMMARIES, "picks", "overlays", "thresholds.json", "search_grid.csv", "search_curves.png", FINISHED)
+RESULTS = (
+    *(*SUMMARIES, "picks", "overlays", "maps"),
+    *("thresholds.json", "search_grid.csv", "search_curves.png", FINISHED),
+)
 # What ends the work on one tomogram, or with one network, and not that on the others.
 FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
-TEMPORARY = (".*.partial", "picks/.*.partial", "picks/*/.*.partial", "overlays/.*.partial")
+TEMPORARY = (".*.partial", "picks/.*.partial", "picks/*/.*.partial", "overlays/.*.partial", "maps/.*.partial")
+# Folder of results with a file or folder for each run -> what its name has behind the run's.
+BY_RUN = {"picks/*": "", "overlays/*.png": ".png", "maps/*": ZARR_SUFFIX}
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the picks of a tomogram go, how they are found, and where a picture of them is wanted, if anywhere."""
+    """Where the picks of a tomogram go, how they are found, and where a picture and the map are wanted, if anywhere."""
 
     picks_dir: Path
     settings: DetectionSettings
     picture: Path | None = None
+    saved_maps: SavedMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -108,14 +115,20 @@ def find_particles(
     one, name, records, prediction = task.tomogram, task.tomogram.source.name, [], None
     for number, output in enumerate(task.outputs):
         try:
+            if output.saved_maps is not None:
+                output.saved_maps.remove_outdated(name, map_key(one, task.inference, maps, particles))
             done = None if force else _notes(output, task, maps, particles)
-            if done is not None:
-                counts = None if done["counts"] is None else np.array(done["counts"])
-                records.append(Record(name, output, done["picks"], counts, done["windows_zyx"]))
-                continue
-            if prediction is None:
+            must_save = _must_save_maps(output, task, maps, particles, force=force)
+            if prediction is None and (done is None or must_save):
                 prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
-            records.append(_detect(prediction, output, task, maps, particles))
+            if done is None:
+                record = _detect(prediction, output, task, maps, particles)
+            else:
+                counts = None if done["counts"] is None else np.array(done["counts"])
+                record = Record(name, output, done["picks"], counts, done["windows_zyx"])
+            if must_save:
+                _save_maps(prediction, output, task, maps, particles)
+            records.append(record)
         except FAILURES as error:
             if prediction is None:  # without a map there are none of the others either
                 return [*records, *(Record(name, other, error=error) for other in task.outputs[number:])]
@@ -153,6 +166,24 @@ def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Seq
     return notes if output.picture is None or output.picture.is_file() else None
 
 
+def _must_save_maps(
+    output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle], *, force: bool = False
+) -> bool:
+    """Whether maps are asked for that are not there."""
+    if output.saved_maps is None or output.saved_maps.format is None:
+        return False
+    key = map_key(task.tomogram, task.inference, maps, particles)
+    return force or not output.saved_maps.are_finished(task.tomogram.source.name, key, particles)
+
+
+def _save_maps(
+    prediction: Prediction, output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]
+) -> None:
+    # Its key anew, as that of the picks.
+    key = map_key(task.tomogram, task.inference, maps, particles)
+    output.saved_maps.write(prediction, task.tomogram.source, key, particles)
+
+
 def _key(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> str:
     return result_key([task.tomogram], output.settings, task.inference, maps, particles, with_score_weights=False)
 
@@ -186,10 +217,14 @@ def evaluate_tomograms(
         source: [task for task in of if force or not is_finished(task, maps, particles)]
         for source, of in by_source.items()
     }
+    undetected = {
+        source: [task for task in of if force or not is_finished(task, maps, particles, picks_alone=True)]
+        for source, of in unfinished.items()
+    }
     missing = {source: set().union(*(missing_maps(task, maps) for task in of)) for source, of in unfinished.items()}
 
     def needs_voxels(source: SourceTomogram) -> bool:
-        pictures = any(output.picture for task in unfinished[source] for output in task.outputs)
+        pictures = any(output.picture for task in undetected[source] for output in task.outputs)
         return bool(missing[source]) or pictures
 
     for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
@@ -198,10 +233,16 @@ def evaluate_tomograms(
         yield Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
 
 
-def is_finished(task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> bool:
-    """Whether all outputs of a task are there."""
+def is_finished(
+    task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle], *, picks_alone: bool = False
+) -> bool:
+    """Whether all outputs of a task are there, with the saved maps that are asked for or without."""
     try:
-        return all(_notes(output, task, maps, particles) is not None for output in task.outputs)
+        return all(
+            _notes(output, task, maps, particles) is not None
+            and (picks_alone or not _must_save_maps(output, task, maps, particles))
+            for output in task.outputs
+        )
     except FAILURES:  # comes again, and is noted, when its turn comes
         return False
 
@@ -236,6 +277,7 @@ def evaluate_runs(
     training_uses: Mapping[str, TrainingUse],
     settings: Mapping[str, object],
     failures: Mapping[str, Exception] | None = None,
+    saved_maps: SavedMaps | None = None,
     force: bool = False,
 ) -> Evaluation:
     """Find the particles of every tomogram, score all together, write all results below ``output_dir``.
@@ -245,6 +287,7 @@ def evaluate_runs(
     training_uses : run name -> what part it had in training, of every tomogram
     settings : name -> dataclass, all that led to the results, for scores.json
     failures : of runs that could not be opened
+    saved_maps : what is saved of the probability maps, below ``output_dir`` too
 
     Raises
     ------
@@ -252,7 +295,9 @@ def evaluate_runs(
     """
     bars, failures, tables, pictures, windows = ProgressBars(), dict(failures or {}), [], [], {}
     tasks = [
-        TomogramTask(one, inference, (Output(output_dir / "picks" / name, detection, _picture(output_dir, name)),))
+        TomogramTask(
+            one, inference, (Output(output_dir / "picks" / name, detection, _picture(output_dir, name), saved_maps),)
+        )
         for one in tomograms
         for name in [one.source.name]
     ]
@@ -289,18 +334,15 @@ def remove_summaries(output_dir: Path) -> None:
 
 
 def remove_other_runs(output_dir: Path, run_names: Iterable[str]) -> list[str]:
-    """Remove picks and pictures of runs that are no longer there; their names."""
+    """Remove picks, pictures and maps of runs that are no longer there; their names."""
     wanted = set(run_names)
-    others = [
-        path
-        for path in [*output_dir.glob("picks/*"), *output_dir.glob("overlays/*.png")]
-        if path.name.removesuffix(".png") not in wanted
-    ]
+    by_path = {path: path.name.removesuffix(s) for pattern, s in BY_RUN.items() for path in output_dir.glob(pattern)}
+    others = {path: name for path, name in by_path.items() if name not in wanted}
     for path in others:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if others:
         remove_summaries(output_dir)
-    return sorted({path.name.removesuffix(".png") for path in others})
+    return sorted(set(others.values()))
 
 
 def _picture(output_dir: Path, run_name: str) -> Path:

@@ -5,7 +5,8 @@ import math
 
 from data.files import path_argument
 from errors import InputError
-from evaluation.detector import Detector, why_no_confidence
+from evaluation.detector import Detector
+from evaluation.detector_arguments import why_no_confidence
 from evaluation.selection import INSIDE, OUTSIDE, Selection
 from particle_config import find_particle
 

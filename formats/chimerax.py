@@ -1,20 +1,17 @@
 """Marker sets of ChimeraX (.cmm): angstrom, position plus the origin of the map.
 
-The origin is that of the MRC header, or, where that is 0, its nstart times the voxel size (ChimeraX:
-map_data/src/mrc/mrc_format.py). Attributes of a marker that ChimeraX does not know are kept (markers/src/cmmfiles.py):
-the score and the confidence are written as such.
+The origin is where ChimeraX puts the tomogram's first voxel, see data.map_origin. Attributes of a marker that ChimeraX
+does not know are kept (markers/src/cmmfiles.py): the score and the confidence are written as such.
 """
 
-import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 
 from data.files import atomic_path
+from data.map_origin import map_origin_xyz_angstrom
 from data.picks import Picks
-from data.tomogram import MRC_SUFFIXES
 from errors import InputError
 from formats.export import Export, colour_fractions
 from formats.next_command import Command, quoted, shell_command
@@ -43,18 +40,6 @@ def read(path: Path) -> list[PointGroup]:
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a readable marker file ({error}); save the markers again") from error
     return groups
-
-
-def map_origin_xyz_angstrom(path: Path) -> tuple[float, float, float]:
-    """Where ChimeraX puts the first voxel of a map, x y z in angstrom; files that are no MRC have no origin."""
-    if not path.name.lower().endswith(MRC_SUFFIXES):
-        return 0.0, 0.0, 0.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            origin = tuple(float(mrc.header.origin[axis]) for axis in AXES)
-            start = tuple(int(mrc.header[f"n{axis}start"]) * float(mrc.voxel_size[axis]) for axis in AXES)
-    return origin if any(origin) else start
 
 
 def write(folder: Path, export: Export) -> list[Command]:

@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
 from data.files import atomic_path
+from data.map_origin import map_origin_xyz_angstrom
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
 from data.voxel_spacing import folder_of_spacing
 from errors import InputError
-from formats.chimerax import map_origin_xyz_angstrom
 from formats.particle_table import table_name
 from formats.plausibility import is_inside
 from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointGroup, coordinates_zyx_angstrom

@@ -787,8 +787,8 @@ MUTANTS = (
     ),
     Mutant(
         "markers without the origin of the map",
-        "formats/chimerax.py",
-        "return origin if any(origin) else start",
+        "data/map_origin.py",
+        "return tuple((start * step).tolist())",
         "return 0.0, 0.0, 0.0",
         "test_writers.py",
     ),
@@ -798,6 +798,41 @@ MUTANTS = (
         "shape, voxel_size = tomogram.file_grid",
         "shape, voxel_size = tomogram.shape_zyx, (tomogram.voxel_spacing_angstrom,) * 3",
         "test_writers.py",
+    ),
+    Mutant(
+        "saved maps of stride 2 half a block off",
+        "evaluation/saved_maps.py",
+        "shift = (stride - 1) / 2 * spacing",
+        "shift = 0.0",
+        "test_saved_maps.py",
+    ),
+    Mutant(
+        "saved maps at an origin along other axes",
+        "evaluation/saved_maps.py",
+        "first_zyx = map_origin_xyz_angstrom(source.tomogram.path)[::-1]",
+        "first_zyx = map_origin_xyz_angstrom(source.tomogram.path)",
+        "test_saved_maps.py",
+    ),
+    Mutant(
+        "saved maps of another tomogram stay",
+        "evaluation/saved_maps.py",
+        'if path.exists() and _notes(path).get("key") != key:',
+        "if False:",
+        "test_saved_maps.py",
+    ),
+    Mutant(
+        "labels of many particles wrap",
+        "evaluation/saved_maps.py",
+        "np.min_scalar_type(-len(particles) - 1)",
+        "np.int8",
+        "test_saved_maps.py",
+    ),
+    Mutant(
+        "finished picks are made again for maps",
+        "evaluation/runs.py",
+        "            if done is None:\n                record = _detect",
+        "            if done is None or must_save:\n                record = _detect",
+        "test_saved_maps.py",
     ),
 )
 

@@ -193,3 +193,13 @@ def test_lines_of_a_tomogram(world):
     assert in_words(done) == "TS_1: 3 picks (3 ribosome), 1.2 s"
     assert in_words(PickingRecord("TS_1", {"ribosome": 0})) == "TS_1: 0 picks, finished before"
     assert in_words(PickingRecord("TS_1", error=InputError("not readable"))) == "TS_1: not readable"
+
+
+def test_maps_are_saved_without_running_a_network_or_reading_a_tomogram(world, picked, capsys):
+    shutil.copytree(world / "all", world / "maps")
+    with no_network(), no_reading():
+        pick(world, "--save_maps", "mrc", "--map_kind", "labels", out="maps")
+    for name in EVALUATED:
+        with mrcfile.open(world / "maps" / "maps" / name / "labels.mrc") as file:
+            assert file.data.shape == tuple(-(-n // (file.voxel_size.x / SPACING)) for n in SHAPE)
+    assert f"maps      {world / 'maps' / 'maps'}" in capsys.readouterr().out
