@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from data.lazy_array import Region
+from data.other_tomograms import how_to_convert
 from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
@@ -160,8 +161,15 @@ def _open(
     """The volume as it is in the file, and its voxel size."""
     if voxel_spacing_angstrom is not None:
         check_voxel_spacing(voxel_spacing_angstrom)
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{path} is a link to {path.readlink()}, which is not there; move the tomogram back, or give "
+            "import_dataset.py where it is now"
+        )
     if not path.exists():
         raise InputError(f"{path}: no such tomogram; check the path")
+    if path.is_file() and not path.name.lower().endswith(TOMOGRAM_SUFFIXES):
+        raise InputError(f"{path}: {how_to_convert(path)}")
     volume = _open_mrc(path, level) if path.name.lower().endswith(MRC_SUFFIXES) else _open_zarr(path, level)
     if len(volume.shape_zyx) != 3 or 0 in volume.shape_zyx:
         shape = " x ".join(map(str, volume.shape_zyx))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
+from data.files import read_text
 from errors import InputError
 from formats import copick
-from formats.point_groups import PointGroup, read_text
+from formats.point_groups import PointGroup
 from particle_file import rows_of_copick
 
 # As fsspec names this machine.

@@ -16,8 +16,8 @@ import prepare_mask_czi
 from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
+from formats.density import density_verdict
 from formats.input_files import find_picks, find_tomograms
-from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
 from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
 
