@@ -21,5 +21,5 @@ ADVICE = {
 def how_to_convert(path: Path) -> str:
     """What a person can do with a file that is neither MRC nor zarr, in words that follow its name."""
     ending = path.suffix.lower()
-    advice = ADVICE.get(ending, "convert it to MRC, for instance with EMAN2: e2proc3d.py {name} {stem}.mrc")
+    advice = ADVICE.get(ending, "convert it to MRC")
     return f"neither MRC nor zarr; {advice.format(name=path.name, stem=path.stem)}"

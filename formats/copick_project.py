@@ -104,6 +104,7 @@ def _check_picked_once(groups: Sequence[PointGroup]) -> None:
     for group in groups:
         other = taken.setdefault((group.tomogram_name, group.particle_name), group.path)
         if other != group.path:
-            both = [path.stem.split("_")[0] for path in (other, group.path)]
-            flag = "--copick_session" if both[0] == both[1] else "--copick_user"
-            raise InputError(f"{other} and {group.path} both pick {group.particle_name}; choose with {flag}")
+            both = [path.stem.split("_")[:2] for path in (other, group.path)]
+            flag = "--copick_session" if both[0][0] == both[1][0] else "--copick_user"
+            mend = "remove one of them" if both[0] == both[1] else f"choose with {flag}"
+            raise InputError(f"{other} and {group.path} both pick {group.particle_name}; {mend}")

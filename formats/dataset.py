@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,10 @@ def _check_reading(source: Tomogram, target: Path) -> None:
         link.symlink_to(source.path.resolve())
         mend = f"reads otherwise than with {source.voxel_spacing_angstrom:g} angstrom per voxel; add --to_zarr"
         try:
-            found = open_tomogram(link).voxel_spacing_angstrom
+            with warnings.catch_warnings():
+                # What there is to warn of was said when the tomogram was opened by its own name.
+                warnings.simplefilter("ignore")
+                found = open_tomogram(link).voxel_spacing_angstrom
         except InputError as error:
             raise InputError(f"{source.path}: {mend}") from error
         if abs(found / source.voxel_spacing_angstrom - 1) > 1e-3:

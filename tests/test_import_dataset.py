@@ -16,7 +16,6 @@ import prepare_mask_czi
 from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
-from formats.density import density_verdict
 from formats.input_files import find_picks, find_tomograms
 from formats.tomogram_names import match_run, series_name
 from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
@@ -200,14 +199,6 @@ def test_hollow_particles_are_dark_in_their_shell(project, capsys):
     assert "darker voxels than random places, as they should" in capsys.readouterr().out
 
 
-def test_a_mistake_is_named_only_if_it_explains_much():
-    """Ten picks 1.5 deviations darker (4.7 standard errors) may be so by chance, ten that are 2 darker (6.3) not."""
-    as_they_are = np.zeros(10)
-    for darker, named in ((1.5, False), (2.0, True)):
-        is_plausible, words = density_verdict({"": as_they_are, "y is flipped": as_they_are - darker}, bright=False)
-        assert not is_plausible and ("likely y is flipped" in words) == named
-
-
 def test_a_pick_outside_is_left_out_and_named(project):
     write_star(project / "particles.star", {"001": np.vstack([CENTRES["001"], [70, 5, 5]]), "TS_02": CENTRES["TS_02"]})
     with pytest.warns(UserWarning, match=r"1 picks outside.*\(001\)"):
@@ -378,13 +369,6 @@ def test_a_single_tomogram_takes_files_without_a_name_only(tmp_path):
     assert match_run(None, tmp_path / "TS_7.csv", ["TS_2"]) is None
 
 
-def test_one_pick_on_a_particle_does_not_speak_for_the_others():
-    """Nine anywhere and one far darker."""
-    rng = np.random.default_rng(0)
-    assert not density_verdict({"": np.array([*rng.normal(size=9), -20.0])}, bright=False)[0]
-    assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]
-
-
 def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
     assert match_run(None, tmp_path / "Position_1" / "spike_v2.csv", ["Position_1", "Position_3"]) == "Position_1"
     for name in ("Position_1_2.csv", "Position_2.csv"):
@@ -392,15 +376,6 @@ def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
     # A run that is a number alone is not in every name with a number.
     assert match_run(None, tmp_path / "001" / "spike_v2.csv", ["001", "002"]) == "001"
     assert match_run(None, tmp_path / "002.csv", ["001"]) is None
-
-
-def test_a_mend_that_is_far_better_is_named_though_picks_are_dark():
-    """Ten picks a deviation and a half darker, by chance, that are five darker with y and z exchanged."""
-    values = {"": np.full(10, -1.5), "y and z are exchanged": np.full(10, -5.0)}
-    is_plausible, words = density_verdict(values, bright=False)
-    assert not is_plausible and "hardly lie on darker voxels" in words and "likely y and z are exchanged" in words
-    assert density_verdict({**values, "y and z are exchanged": np.full(10, -2.5)}, bright=False)[0]
-    assert not density_verdict({cause: -grey for cause, grey in values.items()}, bright=True)[0]
 
 
 def test_particles_that_differ_in_capitals_alone(project):
