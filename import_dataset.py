@@ -22,8 +22,9 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.challenge_layout import training_folders
 from data.files import path_argument
-from data.picks import picks_table
+from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
 from formats import FORMATS, format_of, read_points
@@ -155,14 +156,19 @@ def look_at(
     ]
 
 
-def draw(run: str, tomogram: Tomogram, points: Mapping[str, np.ndarray], particles: tuple[Particle, ...], path: Path):
+def draw(root: Path, run: str, tomogram: Tomogram, particles: tuple[Particle, ...]) -> None:
+    """The picture of a run with all picks there are of it, those of earlier imports as well."""
     from evaluation.overlays import save_overlay
 
-    table = pd.concat([picks_table(run, name, p) for name, p in points.items()], ignore_index=True)
-    drawn = [particle for particle in particles if particle.name in points]
-    spacing = tomogram.voxel_spacing_angstrom
-    save_overlay(
-        path, tomogram.read(), picks=table, truth=None, voxel_spacing_angstrom=spacing, particles=drawn, title=run
+    points = read_run_picks(training_folders(root, run)[1] / "Picks", particles)
+    path = save_overlay(
+        root / "overlays" / f"{run}.png",
+        tomogram.read(),
+        picks=run_table(run, points),
+        truth=None,
+        voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
+        particles=[particle for particle in particles if particle.name in points],
+        title=run,
     )
     print(f"picture: {path}")
 
@@ -225,9 +231,7 @@ def report_density(found: list[GreyValues], *, bright: bool) -> None:
     is_plausible, words = density_verdict(*joined(found), bright=bright)
     print(words) if is_plausible else warnings.warn(words, stacklevel=2)
     for sentence in wrong_parts(found, bright=bright):
-        # If hardly any are right, this holds for each particle.
-        if is_plausible or not sentence.startswith("particle "):
-            warnings.warn(sentence, stacklevel=2)
+        warnings.warn(sentence, stacklevel=2)
 
 
 def convert(
@@ -296,7 +300,7 @@ def main(argv: list[str] | None = None) -> None:
     report_names(assigned, sorted(set(tomograms) - set(points)))
     report_rivals(rival_files(assigned, all_radii))
     for run in [run for run, by in points.items() if any(map(len, by.values()))][:DRAWN]:
-        draw(run, tomograms[run], points[run], particles, root / "overlays" / f"{run}.png")
+        draw(root, run, tomograms[run], particles)
     report_density(found, bright=args.invert)
     print(next_commands(root, args.tomo_type, len(points)))
 

@@ -184,7 +184,7 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
     known, unknown = read_known_picks(picks_dir, particles)
     for path, name in unknown.items():
         raise InputError(
-            f"{path}: particle {name!r} is not in the particle table {TABLE_SOURCE}; add a row or an alias there, or set "
+            f"{path}: particle {name!r} is not in the particle table {TABLE_SOURCE}; add it there, or set "
             "ETFINDER_PARTICLES to a table that has it, such as the particles.json of import_dataset.py"
         )
     return known

@@ -1,6 +1,6 @@
 """Whether picks lie on particles: their grey values against those of random places."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,11 @@ class GreyValues:
     path: Path
     darkness: Mapping[str, np.ndarray]
     share_darker: np.ndarray
+
+
+# Parts of the picks that are judged by themselves, and of how many it is said that they are wrong.
+KEYS = {"particle": lambda one: one.particle, "run": lambda one: one.run, "file": lambda one: str(one.path)}
+MOST_PARTS = 5
 
 
 def grey_values(
@@ -167,39 +172,46 @@ def joined(found: Sequence[GreyValues]) -> tuple[dict[str, np.ndarray], np.ndarr
 
 
 def wrong_parts(found: Sequence[GreyValues], *, bright: bool) -> list[str]:
-    """A sentence about every run, file and particle whose picks are not plausible although others are."""
-    sentences: dict[frozenset[int], str] = {}
-    for kind, keys in (
-        ("run", [one.run for one in found]),
-        ("file", [str(one.path) for one in found]),
-        ("particle", [one.particle for one in found]),
-    ):
-        for key in dict.fromkeys(keys):
-            chosen = frozenset(index for index, other in enumerate(keys) if other == key)
-            here, others = [found[i] for i in chosen], [one for i, one in enumerate(found) if i not in chosen]
-            if others and chosen not in sentences and (words := _wrong_part(kind, here, others, bright)):
-                sentences[chosen] = f"{kind} {key}: {words}"
-    return list(sentences.values())
+    """A sentence about every run, file and particle whose picks are not plausible although others are.
+
+    The worst part comes first, and the others are judged without it: a wrong particle is no fault of all runs.
+    """
+    left, sentences = list(found), []
+    while len(sentences) < MOST_PARTS:
+        parts = [part for kind in KEYS for part in _wrong_parts_of_kind(kind, left, bright)]
+        if not parts:
+            break
+        _, _, words, left = max(parts, key=lambda part: part[:2])
+        sentences.append(words)
+    return sentences
 
 
-def _wrong_part(kind: str, here: list[GreyValues], others: list[GreyValues], bright: bool) -> str | None:
-    darkness, shares = joined(here)
-    count, given = len(shares), _difference(darkness[""])
-    if count < FEWEST_PICKS:
-        return None
+def _wrong_parts_of_kind(kind: str, found: list[GreyValues], bright: bool) -> Iterator[tuple[float, int, str, list]]:
+    """How many are brighter than half of the random places, number of picks, sentence, others; of each wrong part."""
+    key_of = KEYS[kind]
+    for key in dict.fromkeys(map(key_of, found)):
+        here = [one for one in found if key_of(one) == key]
+        others = [one for one in found if key_of(one) != key]
+        darkness, shares = joined(here)
+        if not others or len(shares) < FEWEST_PICKS:
+            continue
+        fraction, odds = plausible_fraction(shares)
+        if _is_wrong(kind, darkness[""], here, others) or (odds >= SURE and fraction < HALF):
+            is_plausible, words = density_verdict(darkness, shares, bright=bright)
+            words = _only(fraction, len(shares), "brighter" if bright else "darker") if is_plausible else words
+            yield float((shares > 0.5).mean()), len(shares), f"{kind} {key}: {words}", others
+
+
+def _is_wrong(kind: str, values: np.ndarray, here: list[GreyValues], others: list[GreyValues]) -> bool:
     if kind == "particle":
-        is_wrong = given > -HARDLY_DIFFERENCE
-    else:
-        particles = {one.particle for one in here}
-        same = [one.darkness[""] for one in others if one.particle in particles]
-        # As dark as the others of their kind they would be clear.
-        expected = float(np.median(np.concatenate(same))) * np.sqrt(count * 2 / np.pi) if same else 0.0
-        is_wrong = given > -CLEAR_DIFFERENCE and expected < -2 * CLEAR_DIFFERENCE
-    fraction, odds = plausible_fraction(shares)
-    if not is_wrong and (odds < SURE or fraction >= HALF):
-        return None
-    is_plausible, words = density_verdict(darkness, shares, bright=bright)
-    return _only(fraction, count, "brighter" if bright else "darker") if is_plausible else words
+        # Another kind of particle may have another contrast, but shows that positions are right.
+        others_are_clear = _difference(joined(others)[0][""]) <= -CLEAR_DIFFERENCE
+        return others_are_clear and _difference(values) > -HARDLY_DIFFERENCE
+    particles = {one.particle for one in here}
+    same = [one.darkness[""] for one in others if one.particle in particles]
+    # As dark as the others of their kind they would be clear.
+    expected = float(np.median(np.concatenate(same))) * np.sqrt(len(values) * 2 / np.pi) if same else 0.0
+    return _difference(values) > -CLEAR_DIFFERENCE and expected < -2 * CLEAR_DIFFERENCE
 
 
 def _difference(values: np.ndarray) -> float:

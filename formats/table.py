@@ -59,6 +59,7 @@ UNITS |= dict.fromkeys(("voxels", "voxel", "vox", "pixels", "pixel", "px"), (PIX
 NAPARI = ("axis-2", "axis-1", "axis-0")
 # The numbers of a table's lines in its file, kept with it.
 LINES = "lines"
+SHAPES = "shape-type"
 NAPARI_AXIS = r"axis-(\d+)"
 SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -106,7 +107,10 @@ def _table(path: Path) -> pd.DataFrame:
     if separator == ";":
         # As Excel writes where the decimal sign is a comma.
         table = table.replace(r"^([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
-    table.attrs[LINES] = [number for number, line in enumerate(lines, start=1) if line][1:]
+    is_filled = (table != "").any(axis=1).to_numpy()
+    numbers = [number for number, line in enumerate(lines, start=1) if line][1:]
+    table = table[is_filled].reset_index(drop=True)
+    table.attrs[LINES] = [number for number, kept in zip(numbers, is_filled, strict=False) if kept]
     return table
 
 
@@ -129,12 +133,15 @@ def _coordinate_columns(path: Path, table: pd.DataFrame) -> tuple[tuple[str, ...
     for name, (unit, factor) in UNITS.items():
         if {f"{axis}_{name}" for axis in "xyz"} <= there:
             return tuple(f"{axis}_{name}" for axis in "xyz"), unit, factor
+    if SHAPES in there:
+        raise InputError(f"{path}: shapes of napari, not points; save the points layer")
     if set(NAPARI) <= there:
         return _napari_columns(path, table), PIXELS, 1.0
     if {"x", "y", "z"} <= there:
         is_challenge = {"experiment", "particle_type"} <= there
         return ("x", "y", "z"), ANGSTROM if is_challenge else UNSAID, 1.0
-    raise InputError(f"{path}: no columns x, y, z; there are: {', '.join(table.columns)}; rename them")
+    there = ", ".join(table.columns)
+    raise InputError(f"{path}: no columns x, y, z; there are: {there}; the first line must name them, as x_angstrom")
 
 
 def _napari_columns(path: Path, table: pd.DataFrame) -> tuple[str, ...]:

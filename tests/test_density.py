@@ -82,6 +82,25 @@ def test_the_part_that_is_wrong_is_named(kind):
     assert wrong_parts(parts[:2], bright=False) == []
 
 
+def test_a_wrong_particle_is_no_fault_of_the_runs():
+    """In each of four runs eight of one kind are right and eight of another are not."""
+    centres = centres_of(8)
+    volume = dark_spheres(centres)
+    parts = [
+        values_of(volume, points, run=f"TS_{run}", particle=name)
+        for run in range(4)
+        for name, points in (("spike", centres), ("prion", anywhere(8)))
+    ]
+    [sentence] = wrong_parts(parts, bright=False)
+    assert sentence.startswith("particle prion: ")
+
+
+def test_where_all_are_wrong_no_part_is_named():
+    volume = dark_spheres(centres_of(8))
+    parts = [values_of(volume, anywhere(20)[i::2], particle=f"p{i}") for i in range(2)]
+    assert wrong_parts(parts, bright=False) == []
+
+
 def test_a_few_picks_are_no_part():
     centres = centres_of(8)
     volume = dark_spheres(centres)

@@ -53,6 +53,25 @@ def test_napari_points_at_several_times(tmp_path):
         read_points(path)
 
 
+def test_napari_shapes_are_no_points(tmp_path):
+    path = written(tmp_path, "index,shape-type,vertex-index,axis-0,axis-1,axis-2\n0,rectangle,0,1,2,3\n")
+    with pytest.raises(InputError, match="save the points layer"):
+        read_points(path)
+
+
+def test_lines_without_values_are_none(tmp_path):
+    path = written(tmp_path, "x_px\ty_px\tz_px\n1\t2\t3\n\t\t\n4\tfive\t6\n", name="p.tsv")
+    with pytest.raises(InputError, match=r"line 4: y_px"):
+        read_points(path)
+    [group] = read_points(written(tmp_path, "x_px\ty_px\tz_px\n1\t2\t3\n\t\t\n"))
+    assert group.coordinates_xyz.tolist() == [[1, 2, 3]]
+
+
+def test_a_table_without_names_of_columns(tmp_path):
+    with pytest.raises(InputError, match="the first line must name them"):
+        read_points(written(tmp_path, rows()))
+
+
 def test_the_line_of_a_wrong_number_is_that_of_the_file(tmp_path):
     path = written(tmp_path, "# a comment\nx_px,y_px,z_px\n\n1,2,3\n# another\n4,five,6\n")
     with pytest.raises(InputError, match=r"p\.csv, line 6: y_px is no finite number"):
