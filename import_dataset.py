@@ -85,9 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     picks.add_argument("--coords_angpix", type=float, help="angstrom per pixel of the coordinates; 1 if in angstrom")
     picks.add_argument("--particle", help="name of the particle in files that name none")
     picks.add_argument("--radius", nargs="+", default=[], metavar="NAME=ANGSTROM", help="of particles not known here")
-    picks.add_argument(
-        "--name_map", type=path_argument, help="CSV, two columns with a header: name in the picks, name meant"
-    )
+    picks.add_argument("--name_map", type=path_argument, help="CSV of two columns: name in the picks, name meant")
     picks.add_argument("--copick_user", help="whose picks of a copick project")
     picks.add_argument("--copick_session", help="picks of this session of a copick project")
     picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
@@ -253,7 +251,7 @@ def convert(
     if not assigned.points:
         raise InputError(
             f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
-            "give --name_map"
+            f"{'correct' if args.name_map else 'give'} --name_map"
         )
     joined_points = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
     sizes = {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined_points}

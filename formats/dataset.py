@@ -77,7 +77,10 @@ def assign(
     """
     mapped = dict(name_map or {})
     if (pixel_size_angstrom or binning) and not any(g.unit in (*IN_PIXELS, CENTRED_PIXELS) for g in groups):
-        raise InputError("no picks file has coordinates in pixels; leave --coords_angpix and --binning out")
+        raise InputError(
+            "no picks file has coordinates in pixels; leave --coords_angpix and --binning out (x is angstrom in tables "
+            "with experiment and particle_type: name the columns x_voxels, y_voxels, z_voxels if they are not)"
+        )
     if particle is not None and all(g.particle_name for g in groups):
         raise InputError("every picks file names its particles; leave --particle out, or rename with --name_map")
     runs, similar = _matched_runs(groups, list(tomograms), mapped)

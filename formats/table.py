@@ -57,8 +57,8 @@ SCORE_COLUMNS = ("score", "confidence", "probability", "cc", "ccc")
 UNITS = dict.fromkeys(("angstrom", "angstroms", "ang", "a", "å"), (ANGSTROM, 1.0)) | {"nm": (ANGSTROM, 10.0)}
 UNITS |= dict.fromkeys(("voxels", "voxel", "vox", "pixels", "pixel", "px"), (PIXELS, 1.0))
 NAPARI = ("axis-2", "axis-1", "axis-0")
-# The numbers of a table's lines in its file, kept with it.
-LINES = "lines"
+# The numbers of a table's lines in its file, and the names of its columns as written, kept with it.
+LINES, HEADER = "lines", "header"
 SHAPES = "shape-type"
 NAPARI_AXIS = r"axis-(\d+)"
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -98,8 +98,10 @@ def _table(path: Path) -> pd.DataFrame:
             # Lines that end with a separator: without more, pandas takes the first column for names of the rows.
             table = pd.read_csv(io.StringIO(text), **words, index_col=False, usecols=range(table.shape[1]))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: not a readable table ({str(error).strip()}); export it again") from error
-    table.columns = [_plain_name(str(name)) for name in table.columns]
+        mend = "it is a STAR file: give --picks_format star" if "\nloop_" in text else "export it again"
+        raise InputError(f"{path}: not a readable table ({str(error).strip()}); {mend}") from error
+    written = [str(name).strip() for name in table.columns]
+    table.columns = [_plain_name(name) for name in written]
     if table.columns.has_duplicates:
         twice = table.columns[table.columns.duplicated()][0]
         raise InputError(f"{path}: several columns are named {twice!r}, capitals apart; remove or rename all but one")
@@ -110,6 +112,7 @@ def _table(path: Path) -> pd.DataFrame:
     is_filled = (table != "").any(axis=1).to_numpy()
     numbers = [number for number, line in enumerate(lines, start=1) if line][1:]
     table = table[is_filled].reset_index(drop=True)
+    table.attrs[HEADER] = written
     table.attrs[LINES] = [number for number, kept in zip(numbers, is_filled, strict=False) if kept]
     return table
 
@@ -175,8 +178,8 @@ def write(folder: Path, export: Export) -> list[Command]:
 
 
 def read_name_map(path: Path) -> dict[str, str]:
-    """Name in the picks -> name meant, of a CSV of two columns; a header names nothing that is there."""
+    """Name in the picks -> name meant, of a CSV of two columns; its first line may be a header, which does no harm."""
     table = _table(path)
     if table.shape[1] != 2:
         raise InputError(f"{path}: {table.shape[1]} columns; needed are two: name in the picks, name meant")
-    return dict(table.itertuples(index=False, name=None))
+    return dict([table.attrs[HEADER], *table.itertuples(index=False, name=None)])

@@ -90,5 +90,12 @@ def test_a_decimal_comma_is_none_in_a_name(tmp_path):
     np.testing.assert_allclose(group.coordinates_xyz, [[1.5, 2, 3]])
 
 
-def test_a_map_of_names_in_utf_16(tmp_path):
-    assert read_name_map(written(tmp_path, "in picks\tmeant\nalpha\tTS_1\n", encoding="utf-16")) == {"alpha": "TS_1"}
+def test_a_map_of_names_with_and_without_header(tmp_path):
+    found = read_name_map(written(tmp_path, "in picks\tmeant\nalpha\tTS_1\n", encoding="utf-16"))
+    assert found["alpha"] == "TS_1"
+    assert read_name_map(written(tmp_path, "Alpha,TS_1\nbeta,TS_2\n")) == {"Alpha": "TS_1", "beta": "TS_2"}
+
+
+def test_a_star_file_with_the_name_of_a_table(tmp_path):
+    with pytest.raises(InputError, match="--picks_format star"):
+        read_points(written(tmp_path, "data_a\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\n"))
