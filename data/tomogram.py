@@ -33,6 +33,8 @@ ANGSTROM_PER_UNIT = {
     **dict.fromkeys(("millimeter", "mm"), 1e7),
     **dict.fromkeys(("meter", "m"), 1e10),
 }
+# A smaller scale without unit is rather in nanometres or in voxels of another level: nobody knows.
+LEAST_WITHOUT_UNIT = 2.0
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
 
@@ -369,16 +371,17 @@ def _ngff_spacing(path: Path, multiscale: dict, level: int) -> tuple[float, ...]
         axes = multiscale.get("axes", [])[-3:] or ["z", "y", "x"]
         written = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes]
         units = [(unit or "angstrom").lower() for unit in written]
-        if not scales:
+        product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
+        nothing_says_it = not all(written) and spacing_of_folder(path) is None
+        if not scales or (nothing_says_it and max(product) < LEAST_WITHOUT_UNIT):
             return None
-        if not all(written) and spacing_of_folder(path) is None:
+        if nothing_says_it:
             # Without the path, so that it is said once for all tomograms of a data set.
             text = "the scale of a zarr tomogram has no unit: it is angstrom, unless --voxel_spacing says otherwise"
             warnings.warn(text, stacklevel=5)
         if unknown := [unit for unit in units if unit not in ANGSTROM_PER_UNIT]:
             warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=5)
             return None
-        product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
         return tuple(product * [ANGSTROM_PER_UNIT[unit] for unit in units])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the NGFF scale is unreadable ({error}); copy it again") from error

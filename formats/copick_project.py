@@ -40,6 +40,8 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
             for run in find_runs(root):
                 if tomo_type in run.tomogram_paths:
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
+    if not tomograms and (missing := [root for root in roots if not root.is_dir()]):
+        raise InputError(f"{path}: {missing[0]} is no folder on this machine; correct the roots")
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
     picks = [
@@ -48,6 +50,10 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
         for group in _picks(root, known, user=user, session=session)
         if len(group.coordinates_xyz)
     ]
+    if not picks:
+        there = sorted({file.stem for root in roots for file in root.glob("ExperimentRuns/*/Picks/*_*_*.json")})
+        chosen = " by that user and session" if user is not None or session is not None else ""
+        raise InputError(f"{path}: no picks{chosen}; there are: {', '.join(there[:5]) or 'none'} (user_session_object)")
     if unknown := sorted({group.particle_name for group in picks} - known):
         warnings.warn(f"{path}: has no object {', '.join(unknown)}, so picks of it are left out; add it", stacklevel=2)
     groups = [group for group in picks if group.particle_name in rows]

@@ -164,6 +164,8 @@ def test_a_copick_project_of_one_root_and_two_sessions(project):
         picked = json.loads((run.picks_dir / "spike.json").read_text())["points"]
         points = np.array([[p["location"][axis] for axis in "xyz"] for p in picked])
         np.testing.assert_allclose(points / SPACING, CENTRES[run.name])
+    with pytest.raises(InputError, match="no picks by that user and session; there are: anna_1_spike, anna_2_spike"):
+        import_dataset.main([*words, "--copick_user", "otto"])
     config.write_text(json.dumps({"config_type": "cryoet_data_portal", **json.loads(config.read_text())}))
     with pytest.raises(InputError, match=r"cryoet_data_portal.*copick sync"):
         import_dataset.main(words)
