@@ -22,11 +22,12 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.challenge_layout import training_folders
 from data.files import path_argument
-from data.picks import picks_table
+from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
-from formats import FORMATS, read_points
+from formats import FORMATS, format_of, read_points
 from formats.copick_project import CopickProject, read_project
 from formats.dataset import (
     COPY,
@@ -39,15 +40,19 @@ from formats.dataset import (
     without_outside,
     write_run,
 )
+from formats.density import GreyValues, density_verdict, grey_values, joined, wrong_parts
 from formats.input_files import find_picks, find_tomograms
 from formats.particle_table import PARTICLES_FILE, parse_radii, particle_table, table_name, write_table
-from formats.plausibility import check_inside, darkness, density_verdict, wrong_places
+from formats.plausibility import check_inside, wrong_places
+from formats.star import NO_STAR
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
-from particle_config import Particle, find_particle, read_table
+from particle_config import Particle, read_table
 
-# Runs whose voxels are read, for the pictures and the check of the grey values.
-LOOKED_AT = 3
+# Runs of which pictures are drawn.
+DRAWN = 3
+# More runs are not each held out once.
+FOLDS_OF_ALL = 10
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,15 +77,15 @@ def build_parser() -> argparse.ArgumentParser:
     picks = parser.add_argument_group("picks")
     picks.add_argument("--picks_format", choices=list(FORMATS), help="of all files; default: recognised for each")
     picks.add_argument(
-        "--tomograms_star", type=path_argument, help="of RELION, for sizes; default: the one beside the picks"
+        "--tomograms_star",
+        type=path_argument,
+        help="of RELION, for sizes; default: the one beside the picks; none: without",
     )
     picks.add_argument("--binning", type=float, help="tomogram voxel / pixel of the coordinates")
     picks.add_argument("--coords_angpix", type=float, help="angstrom per pixel of the coordinates; 1 if in angstrom")
     picks.add_argument("--particle", help="name of the particle in files that name none")
     picks.add_argument("--radius", nargs="+", default=[], metavar="NAME=ANGSTROM", help="of particles not known here")
-    picks.add_argument(
-        "--name_map", type=path_argument, help="CSV, two columns with a header: name in the picks, name meant"
-    )
+    picks.add_argument("--name_map", type=path_argument, help="CSV of two columns: name in the picks, name meant")
     picks.add_argument("--copick_user", help="whose picks of a copick project")
     picks.add_argument("--copick_session", help="picks of this session of a copick project")
     picks.add_argument("--invert", action="store_true", help="particles are brighter than their surroundings")
@@ -112,6 +117,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"--output_dir {args.output_dir}: {there} is a file; give a folder")
     if args.voxel_spacing is not None:
         check_voxel_spacing(args.voxel_spacing)
+    if args.tomograms_star not in (None, NO_STAR) and not args.tomograms_star.is_file():
+        raise InputError(f"--tomograms_star {args.tomograms_star}: no such file; check the path, or give none")
 
 
 def read_inputs(args: argparse.Namespace) -> CopickProject:
@@ -120,6 +127,8 @@ def read_inputs(args: argparse.Namespace) -> CopickProject:
         choice = {"user": args.copick_user, "session": args.copick_session}
         return read_project(args.copick_config, tomo_type=args.tomo_type, **choice)
     paths = find_picks(args.picks)
+    if args.tomograms_star is not None and all((args.picks_format or format_of(p)) != "star" for p in paths):
+        raise InputError("--tomograms_star: no picks file is a STAR file; leave it out")
     tomograms = run_names(find_tomograms(args.tomograms))
     groups = [
         group
@@ -130,32 +139,50 @@ def read_inputs(args: argparse.Namespace) -> CopickProject:
 
 
 def look_at(
-    run: str, tomogram: Tomogram, points: Mapping[str, np.ndarray], particles: tuple[Particle, ...], picture: Path
-) -> dict[str, np.ndarray]:
-    """Draw a run; return the darkness of its picks as they are ("") and with each usual mistake mended."""
+    run: str, tomogram: Tomogram, by_file: Mapping[str, list[tuple[Path, np.ndarray]]], radii: dict, *, bright: bool
+) -> list[GreyValues]:
+    """The grey values of a run's picks as they are (""), and with each usual mistake mended."""
+    volume, spacing = tomogram.read(), tomogram.voxel_spacing_angstrom
+    volume = -volume if bright else volume
+    mends = {"": lambda points: points, **wrong_places(volume.shape, spacing)}
+    return [
+        GreyValues(
+            run, name, path, *grey_values(volume, {c: mend(p) for c, mend in mends.items()}, spacing, radii[name])
+        )
+        for name, parts in by_file.items()
+        for path, p in parts
+    ]
+
+
+def draw(root: Path, run: str, tomogram: Tomogram, particles: tuple[Particle, ...]) -> None:
+    """The picture of a run with all picks there are of it, those of earlier imports as well."""
     from evaluation.overlays import save_overlay
 
-    volume, spacing = tomogram.read(), tomogram.voxel_spacing_angstrom
-    table = pd.concat([picks_table(run, name, p) for name, p in points.items()], ignore_index=True)
-    drawn = [particle for particle in particles if particle.name in points]
-    save_overlay(picture, volume, picks=table, truth=None, voxel_spacing_angstrom=spacing, particles=drawn, title=run)
-    mends = {"": lambda p: p, **wrong_places(volume.shape, spacing)}
-    found = [
-        darkness(volume, {c: mend(points[p.name]) for c, mend in mends.items()}, spacing, p.radius_angstrom)
-        for p in drawn
-    ]
-    return {cause: np.concatenate([values[cause] for values in found]) for cause in mends}
+    points = read_run_picks(training_folders(root, run)[1] / "Picks", particles)
+    path = save_overlay(
+        root / "overlays" / f"{run}.png",
+        tomogram.read(),
+        picks=run_table(run, points),
+        truth=None,
+        voxel_spacing_angstrom=tomogram.voxel_spacing_angstrom,
+        particles=[particle for particle in particles if particle.name in points],
+        title=run,
+    )
+    print(f"picture: {path}")
 
 
-def next_commands(root: Path, tomo_type: str) -> str:
+def next_commands(root: Path, tomo_type: str, runs: int) -> str:
     folder = shlex.quote(str(root.absolute()))
     kind = "" if tomo_type == config.TRAINING_TOMO_TYPES[0] else f" --tomo_type {shlex.quote(tomo_type)}"
     training_kind = kind.replace("--tomo_type", "--training_tomo_types")
-    return (
-        f"next:\n  export ETFINDER_PARTICLES={shlex.quote(str(root.absolute() / PARTICLES_FILE))}\n"
-        f"  python prepare_mask_czi.py --data_root {folder}{kind} --save_plots\n"
-        f"  python train.py --data_root {folder}{training_kind}"
-    )
+    lines = [
+        f"export ETFINDER_PARTICLES={shlex.quote(str(root.absolute() / PARTICLES_FILE))}",
+        f"python prepare_mask_czi.py --data_root {folder}{kind} --save_plots",
+        f"python train.py --data_root {folder}{training_kind}{' --num_folds 5' if runs > FOLDS_OF_ALL else ''}",
+    ]
+    if runs < 2:
+        lines[-1] = "import a second tomogram with its picks: training holds one out"
+    return "\n  ".join(["next:", *lines])
 
 
 def report(points: Mapping[str, Mapping[str, np.ndarray]], outside: Mapping[str, int]) -> None:
@@ -179,11 +206,14 @@ def some(names) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-def report_unmatched(names_in_picks: set[str], tomograms: list[str]) -> None:
-    if names_in_picks:
-        warnings.warn(f"picks without a tomogram, left out: {', '.join(sorted(names_in_picks))}", stacklevel=2)
-    if tomograms:
-        warnings.warn(f"tomograms without picks, left out: {', '.join(tomograms)}", stacklevel=2)
+def report_names(assigned: Assignment, without_picks: list[str]) -> None:
+    if assigned.similar:
+        pairs = ", ".join(f"{name} as {run}" for name, run in sorted(assigned.similar.items()))
+        warnings.warn(f"names that fit a tomogram in part: {pairs}; give --name_map where that is wrong", stacklevel=2)
+    if assigned.unmatched:
+        warnings.warn(f"picks without a tomogram, left out: {', '.join(sorted(assigned.unmatched))}", stacklevel=2)
+    if without_picks:
+        warnings.warn(f"tomograms without picks, left out: {', '.join(without_picks)}", stacklevel=2)
 
 
 def report_rivals(files: set[Path]) -> None:
@@ -194,20 +224,20 @@ def report_rivals(files: set[Path]) -> None:
         )
 
 
-def check_by_sight(points, tomograms, particles, folder: Path, *, bright: bool) -> None:
-    """Pictures of the first runs, and whether their picks lie on particles, in a sentence."""
-    values: dict[str, list[np.ndarray]] = {}
-    for run in [run for run, by in points.items() if any(map(len, by.values()))][:LOOKED_AT]:
-        picture = folder / f"{run}.png"
-        for cause, found in look_at(run, tomograms[run], points[run], particles, picture).items():
-            values.setdefault(cause, []).append(found)
-        print(f"picture: {picture}")
-    is_plausible, words = density_verdict({c: np.concatenate(v) for c, v in values.items()}, bright=bright)
+def report_density(found: list[GreyValues], *, bright: bool) -> None:
+    """Whether picks lie on particles, in a sentence about all, and one about every part that does not as others do."""
+    is_plausible, words = density_verdict(*joined(found), bright=bright)
     print(words) if is_plausible else warnings.warn(words, stacklevel=2)
+    for sentence in wrong_parts(found, bright=bright):
+        warnings.warn(sentence, stacklevel=2)
 
 
-def convert(args: argparse.Namespace, inputs: CopickProject, tomograms: Mapping[str, Tomogram]) -> Assignment:
+def convert(
+    args: argparse.Namespace, inputs: CopickProject, tomograms: Mapping[str, Tomogram], known: tuple[Particle, ...]
+) -> Assignment:
     """The picks in angstrom; InputError where none fit a tomogram or most lie outside of theirs."""
+    if not any(len(group.coordinates_xyz) for group in inputs.groups):
+        raise InputError("the picks files hold no points; export them again")
     assigned = assign(
         inputs.groups,
         tomograms,
@@ -215,53 +245,62 @@ def convert(args: argparse.Namespace, inputs: CopickProject, tomograms: Mapping[
         name_map=read_name_map(args.name_map) if args.name_map else None,
         pixel_size_angstrom=args.coords_angpix,
         binning=args.binning,
+        known=known,
+        spacing_is_given=args.voxel_spacing is not None,
     )
-    if not inputs.groups or not any(len(group.coordinates_xyz) for group in inputs.groups):
-        raise InputError("the picks files hold no points; export them again")
     if not assigned.points:
         raise InputError(
             f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
-            "give --name_map"
+            f"{'correct' if args.name_map else 'give'} --name_map"
         )
-    joined = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
-    check_inside(joined, {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined})
+    joined_points = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
+    sizes = {run: (tomograms[run].shape_zyx, tomograms[run].voxel_spacing_angstrom) for run in joined_points}
+    check_inside(joined_points, sizes)
     return assigned
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
-    radii, root = parse_radii(args.radius), args.output_dir
+    root, table = args.output_dir, args.output_dir / PARTICLES_FILE
+    existing = read_table(table) if table.exists() else ()
+    radii = parse_radii(args.radius, existing)
     inputs = read_inputs(args)
     tomograms = {
         run: open_tomogram(path, voxel_spacing_angstrom=args.voxel_spacing) for run, path in inputs.tomograms.items()
     }
-    assigned = convert(args, inputs, tomograms)
+    assigned = convert(args, inputs, tomograms, existing)
     kept = {run: without_outside(by, tomograms[run]) for run, by in assigned.points.items()}
     points = {run: by for run, (by, _) in kept.items()}
     names = [name for by in points.values() for name in by]
     if unused := sorted(set(radii) - set(names)):
         raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
-    table = root / PARTICLES_FILE
     particles = particle_table(
         names,
         radii_angstrom=radii,
-        given_rows={table_name(name): row for name, row in inputs.rows.items()},
-        existing=read_table(table) if table.exists() else (),
+        given_rows={table_name(name, existing): row for name, row in inputs.rows.items()},
+        existing=existing,
         source=str(args.copick_config or table),
     )
+    all_radii = {particle.name: particle.radius_angstrom for particle in particles}
     how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
     for run, by in points.items():
         check_run(root, run, tomograms[run], by, **how)
+    found = [
+        one
+        for run, by in tqdm(assigned.by_file.items(), desc="grey values", unit="run", disable=None)
+        for one in look_at(run, tomograms[run], by, all_radii, bright=args.invert)
+    ]
     for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
         write_run(root, run, tomograms[run], by, **how)
     write_table(table, particles)
     report(points, {run: outside for run, (_, outside) in kept.items()})
-    report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
-    # The table may have a name of an earlier import, in other capitals.
-    report_rivals(rival_files(assigned, {name: find_particle(name, particles).radius_angstrom for name in names}))
-    check_by_sight(points, tomograms, particles, root / "overlays", bright=args.invert)
-    print(next_commands(root, args.tomo_type))
+    report_names(assigned, sorted(set(tomograms) - set(points)))
+    report_rivals(rival_files(assigned, all_radii))
+    for run in [run for run, by in points.items() if any(map(len, by.values()))][:DRAWN]:
+        draw(root, run, tomograms[run], particles)
+    report_density(found, bright=args.invert)
+    print(next_commands(root, args.tomo_type, len(points)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def read_particle_rows(path: Path) -> list[dict[str, Any]]:
     InputError : no such file, no JSON, or rows as :func:`checked_rows` refuses them.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of particles; mend the path or unset the variable") from None
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
-"""Writing without leaving anything half-written."""
+"""Files of people: their paths and texts; and writing without leaving anything half-written."""
 
 import argparse
+import codecs
 import errno
 import os
 import shutil
@@ -18,6 +19,22 @@ def path_argument(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as Excel writes; every line end is a newline.
+
+    InputError where it is neither.
+    """
+    try:
+        content = path.read_bytes()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def files_below(folder: Path, *, leave_out: tuple[str, ...] = ()) -> list[Path]:

@@ -3,6 +3,7 @@
 Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i * spacing.
 """
 
+import io
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
@@ -85,9 +86,8 @@ def read_picks(path: str | Path) -> Picks:
     """
     path = Path(path)
     try:
-        # Programs on Windows begin a file with a byte order mark.
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise InputError(f"{path}: not a readable picks file ({error}); restore it or remove it") from error
     if not isinstance(content, dict) or not isinstance(content.get("pickable_object_name"), str):
         raise InputError(f"{path}: no pickable_object_name inside, so it is not a picks file; remove it")
@@ -184,8 +184,8 @@ def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTIC
     known, unknown = read_known_picks(picks_dir, particles)
     for path, name in unknown.items():
         raise InputError(
-            f"{path}: particle {name!r} is not in the particle table; "
-            f"add a row or an alias to {TABLE_SOURCE}, or remove the file"
+            f"{path}: particle {name!r} is not in the particle table {TABLE_SOURCE}; add it there, or set "
+            "ETFINDER_PARTICLES to a table that has it, such as the particles.json of import_dataset.py"
         )
     return known
 
@@ -233,12 +233,8 @@ def read_ndjson(path: str | Path) -> np.ndarray:
     line number for a corrupt line, a type other than a point, or a location that is not finite.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable annotation file ({error}); fetch it again") from error
     coordinates = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -316,15 +312,17 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
     text_columns = {"experiment": str, "particle_type": str}
     try:
         # Names such as "NA" or "007" are names: only the numeric columns are converted, below.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        table = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
+    table.columns = table.columns.str.strip()
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {', '.join(TABLE_COLUMNS)}")
     for column in table.columns:
         if column in text_columns:
-            bad = table[column].str.strip() == ""
+            table[column] = table[column].str.strip()
+            bad = table[column] == ""
         elif column in ("x", "y", "z", "score"):
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
             bad = ~np.isfinite(table[column])

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from data.files import read_text
 from errors import InputError
 
 TOMOGRAM_METADATA = "tomogram_metadata.json"
@@ -12,8 +13,8 @@ TOMOGRAM_METADATA = "tomogram_metadata.json"
 def read_metadata(path: Path) -> dict:
     """The portal's JSON about a tomogram or an annotation; empty when there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path)) if path.is_file() else {}
+    except ValueError as error:
         raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
     return content if isinstance(content, dict) else {}
 

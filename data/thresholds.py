@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from errors import InputError
 from particle_config import Particle
 
@@ -54,8 +54,8 @@ def read_thresholds(
         particle's, or a value that is not a finite number, or not from 0 up.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        entries = json.loads(read_text(path))
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); give a thresholds.json") from None
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path} holds no hyperparameters; give a thresholds.json as a search or training writes it")

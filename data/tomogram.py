@@ -13,6 +13,7 @@ import zarr
 
 from data.lazy_array import Region
 from data.ngff import ANGSTROM_PER_UNIT, image_of, multiscale_of
+from data.other_tomograms import how_to_convert
 from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
@@ -24,6 +25,8 @@ MRC_SUFFIXES = tuple(
     for packed in ("", ".gz", ".bz2")
 )
 TOMOGRAM_SUFFIXES = (".zarr", *MRC_SUFFIXES)
+# A smaller scale without unit is rather in nanometres or in voxels of another level: nobody knows.
+LEAST_WITHOUT_UNIT = 2.0
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
 
@@ -152,8 +155,15 @@ def _open(
     """The volume as it is in the file, and its voxel size."""
     if voxel_spacing_angstrom is not None:
         check_voxel_spacing(voxel_spacing_angstrom)
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{path} is a link to {path.readlink()}, which is not there; move the tomogram back, or give "
+            "import_dataset.py where it is now"
+        )
     if not path.exists():
         raise InputError(f"{path}: no such tomogram; check the path")
+    if path.is_file() and not path.name.lower().endswith(TOMOGRAM_SUFFIXES):
+        raise InputError(f"{path}: {how_to_convert(path)}")
     volume = _open_mrc(path, level) if path.name.lower().endswith(MRC_SUFFIXES) else _open_zarr(path, level)
     if len(volume.shape_zyx) != 3 or 0 in volume.shape_zyx:
         shape = " x ".join(map(str, volume.shape_zyx))
@@ -336,16 +346,17 @@ def _ngff_spacing(path: Path, multiscale: dict, level: int) -> tuple[float, ...]
         axes = multiscale.get("axes", [])[-3:] or ["z", "y", "x"]
         written = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes]
         units = [(unit or "angstrom").lower() for unit in written]
-        if not scales:
+        product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
+        nothing_says_it = not all(written) and spacing_of_folder(path) is None
+        if not scales or (nothing_says_it and max(product) < LEAST_WITHOUT_UNIT):
             return None
-        if not all(written) and spacing_of_folder(path) is None:
+        if nothing_says_it:
             # Without the path, so that it is said once for all tomograms of a data set.
             text = "the scale of a zarr tomogram has no unit: it is angstrom, unless --voxel_spacing says otherwise"
             warnings.warn(text, stacklevel=5)
         if unknown := [unit for unit in units if unit not in ANGSTROM_PER_UNIT]:
             warnings.warn(f"{path}: the unit {unknown[0]!r} of its scale is no known length", stacklevel=5)
             return None
-        product = np.prod(np.asarray(scales, dtype=np.float64), axis=0)
         return tuple(product * [ANGSTROM_PER_UNIT[unit] for unit in units])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the NGFF scale is unreadable ({error}); copy it again") from error

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from data.map_origin import map_origin_xyz_angstrom
 from data.picks import Picks
 from errors import InputError
 from formats.export import Export, colour_fractions
 from formats.next_command import Command, quoted, shell_command
-from formats.point_groups import MAP_ANGSTROM, PointGroup, read_text
+from formats.point_groups import MAP_ANGSTROM, PointGroup
 from formats.tomogram_names import safe_name
 from particle_config import Particle
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
+from data.files import read_text
 from errors import InputError
 from formats import copick
-from formats.point_groups import PointGroup, read_text
+from formats.point_groups import PointGroup
 from particle_file import rows_of_copick
 
 # As fsspec names this machine.
@@ -40,6 +41,10 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
         for group in _picks(root, known, user=user, session=session)
         if len(group.coordinates_xyz)
     ]
+    if not picks:
+        there = sorted({file.stem for root in roots for file in root.glob("ExperimentRuns/*/Picks/*_*_*.json")})
+        chosen = " by that user and session" if user is not None or session is not None else ""
+        raise InputError(f"{path}: no picks{chosen}; there are: {', '.join(there[:5]) or 'none'} (user_session_object)")
     if unknown := sorted({group.particle_name for group in picks} - known):
         warnings.warn(f"{path}: has no object {', '.join(unknown)}, so picks of it are left out; add it", stacklevel=2)
     groups = [group for group in picks if group.particle_name in rows]
@@ -60,6 +65,8 @@ def _tomograms(path: Path, roots: Sequence[Path], tomo_type: str) -> dict[str, P
             for run in find_runs(root):
                 if tomo_type in run.tomogram_paths:
                     tomograms.setdefault(run.name, run.tomogram_paths[tomo_type])
+    if not tomograms and (missing := [root for root in roots if not root.is_dir()]):
+        raise InputError(f"{path}: {missing[0]} is no folder on this machine; correct the roots")
     if not tomograms:
         raise InputError(f"{path}: no tomogram of type {tomo_type!r} in {roots[0]}; name another with --tomo_type")
     return tomograms
@@ -114,6 +121,7 @@ def _check_picked_once(groups: Sequence[PointGroup]) -> None:
     for group in groups:
         other = taken.setdefault((group.tomogram_name, group.particle_name), group.path)
         if other != group.path:
-            both = [path.stem.split("_")[0] for path in (other, group.path)]
-            flag = "--copick_session" if both[0] == both[1] else "--copick_user"
-            raise InputError(f"{other} and {group.path} both pick {group.particle_name}; choose with {flag}")
+            both = [path.stem.split("_")[:2] for path in (other, group.path)]
+            flag = "--copick_session" if both[0][0] == both[1][0] else "--copick_user"
+            mend = "remove one of them" if both[0] == both[1] else f"choose with {flag}"
+            raise InputError(f"{other} and {group.path} both pick {group.particle_name}; {mend}")

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,16 @@ from data.voxel_spacing import folder_of_spacing
 from errors import InputError
 from formats.particle_table import table_name
 from formats.plausibility import is_inside
-from formats.point_groups import CENTRED_PIXELS, IN_PIXELS, MAP_ANGSTROM, PointGroup, coordinates_zyx_angstrom
-from formats.tomogram_names import match_run, written_stem
+from formats.point_groups import (
+    CENTRED_PIXELS,
+    IN_PIXELS,
+    MAP_ANGSTROM,
+    PointGroup,
+    check_spacing,
+    coordinates_zyx_angstrom,
+)
+from formats.tomogram_names import match_run, similar_run, written_stem
+from particle_config import Particle
 
 LINK, COPY, TO_ZARR = "link", "copy", "zarr"
 # Distance, by the particle's radius, within which two picks are of the same particle.
@@ -29,11 +38,15 @@ RIVAL_FRACTION = 0.5
 
 @dataclass
 class Assignment:
-    """Run -> particle -> (N, 3) zyx angstrom, the same by file, and the names in picks files that fit no tomogram."""
+    """Run -> particle -> (N, 3) zyx angstrom, the same by file, and what names in picks files fit no tomogram.
+
+    ``similar`` are names that fit a tomogram only in part -> its run.
+    """
 
     points: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     by_file: dict[str, dict[str, list[tuple[Path, np.ndarray]]]] = field(default_factory=dict)
     unmatched: set[str] = field(default_factory=set)
+    similar: dict[str, str] = field(default_factory=dict)
 
 
 def assign(
@@ -44,6 +57,8 @@ def assign(
     name_map: Mapping[str, str] | None = None,
     pixel_size_angstrom: float | None = None,
     binning: float | None = None,
+    known: Sequence[Particle] = (),
+    spacing_is_given: bool = False,
 ) -> Assignment:
     """Give every group its tomogram, its particle and coordinates in angstrom.
 
@@ -52,29 +67,35 @@ def assign(
     particle : the particle of groups that name none.
     name_map : name in the files -> tomogram or particle that it means.
     pixel_size_angstrom, binning : of the coordinates' pixels; how much the tomogram is binned against them.
+    known : particles that the data set has already, whose names are kept.
+    spacing_is_given : the tomograms' voxel size was decided by the user, whatever files say.
 
     Raises
     ------
-    InputError : a group without particle, coordinates of unknown size, or an option that nothing needs.
+    InputError : a group without particle, coordinates of unknown size, an option that nothing needs, or a
+        size that a file and the tomogram say differently.
     """
     mapped = dict(name_map or {})
     if (pixel_size_angstrom or binning) and not any(g.unit in (*IN_PIXELS, CENTRED_PIXELS) for g in groups):
-        raise InputError("no picks file has coordinates in pixels; leave --coords_angpix and --binning out")
+        raise InputError(
+            "no picks file has coordinates in pixels; leave --coords_angpix and --binning out (x is angstrom in tables "
+            "with experiment and particle_type: name the columns x_voxels, y_voxels, z_voxels if they are not)"
+        )
     if particle is not None and all(g.particle_name for g in groups):
         raise InputError("every picks file names its particles; leave --particle out, or rename with --name_map")
-    result = Assignment()
-    for group in groups:
-        written = group.tomogram_name or next((n for n in (group.path.name, group.path.stem) if n in mapped), None)
-        written = mapped.get(written, mapped.get(written_stem(written), written)) if written else written
-        run = match_run(written, group.path, list(tomograms))
+    runs, similar = _matched_runs(groups, list(tomograms), mapped)
+    unmatched = {g.tomogram_name or g.path.name for g, run in zip(groups, runs, strict=True) if run is None}
+    result = Assignment(unmatched=unmatched, similar=similar)
+    for group, run in zip(groups, runs, strict=True):
         if run is None:
-            result.unmatched.add(group.tomogram_name or group.path.name)
             continue
         name = mapped.get(group.particle_name, group.particle_name) or particle
         if name is None:
             raise InputError(f"{group.path}: names no particle; give its name with --particle")
         tomogram = tomograms[run]
         spacing = tomogram.voxel_spacing_angstrom
+        if not spacing_is_given:
+            check_spacing(group, tomogram.path, spacing)
         points = coordinates_zyx_angstrom(
             group,
             shape_zyx=tomogram.shape_zyx,
@@ -84,13 +105,30 @@ def assign(
             if group.unit == MAP_ANGSTROM
             else (0.0, 0.0, 0.0),
         )
-        result.by_file.setdefault(run, {}).setdefault(table_name(name), []).append((group.path, points))
+        result.by_file.setdefault(run, {}).setdefault(table_name(name, known), []).append((group.path, points))
     for run, by_particle in sorted(result.by_file.items()):
         result.points[run] = {
             name: without_repeated_points(np.concatenate([points for _, points in parts]), f"run {run}, {name}")
             for name, parts in sorted(by_particle.items())
         }
     return result
+
+
+def _matched_runs(
+    groups: Sequence[PointGroup], runs: Sequence[str], mapped: Mapping[str, str]
+) -> tuple[list[str | None], dict[str, str]]:
+    """The run of each group, None where there is none, and names that fit one only in part -> its run."""
+    found, names = [], []
+    for group in groups:
+        written = group.tomogram_name or next((n for n in (group.path.name, group.path.stem) if n in mapped), None)
+        written = mapped.get(written, mapped.get(written_stem(written), written)) if written else written
+        found.append(match_run(written, group.path, runs))
+        names.append(written or group.path.stem)
+    similar = {name: similar_run(name, runs) for name, run in zip(names, found, strict=True) if run is None}
+    # Of several names for a tomogram it is not known which is meant.
+    taken = [*set(filter(None, found)), *similar.values()]
+    similar = {name: run for name, run in similar.items() if run is not None and taken.count(run) == 1}
+    return [run or similar.get(name) for run, name in zip(found, names, strict=True)], similar
 
 
 def rival_files(assigned: Assignment, radii_angstrom: Mapping[str, float]) -> set[Path]:
@@ -132,8 +170,8 @@ def check_run(
     """InputError where the run is there with other content, or a linked tomogram would be read otherwise."""
     target = tomogram_target(root, run, source, tomo_type=tomo_type, mode=mode)
     refusal = f"run {run} is in {root} with other content; choose another --output_dir, or remove {{}}"
-    for other in training_folders(root, run)[0].glob(f"VoxelSpacing*/{tomo_type}.*"):
-        if other != target or not _same_tomogram(target, source, mode):
+    for other in _links_and_files(root, run, tomo_type):
+        if other.exists() and (other != target or not _same_tomogram(target, source, mode)):
             raise InputError(refusal.format(other))
     picks = training_folders(root, run)[1] / "Picks"
     there = {path.stem: path for path in picks.glob("*.json")}
@@ -145,11 +183,13 @@ def check_run(
         _check_reading(source, target)
 
 
+def _links_and_files(root: Path, run: str, tomo_type: str) -> list[Path]:
+    return sorted(training_folders(root, run)[0].glob(f"VoxelSpacing*/{tomo_type}.*"))
+
+
 def _same_tomogram(target: Path, source: Tomogram, mode: str) -> bool:
     if mode == TO_ZARR:
         return np.array_equal(open_tomogram(target).read(), source.read())
-    if not target.exists():
-        return False
     is_same_file = target.resolve() == source.path.resolve()
     return is_same_file if mode == LINK else is_same_file or content_hash(target) == content_hash(source.path)
 
@@ -167,7 +207,10 @@ def _check_reading(source: Tomogram, target: Path) -> None:
         link.symlink_to(source.path.resolve())
         mend = f"reads otherwise than with {source.voxel_spacing_angstrom:g} angstrom per voxel; add --to_zarr"
         try:
-            found = open_tomogram(link).voxel_spacing_angstrom
+            with warnings.catch_warnings():
+                # What there is to warn of was said when the tomogram was opened by its own name.
+                warnings.simplefilter("ignore")
+                found = open_tomogram(link).voxel_spacing_angstrom
         except InputError as error:
             raise InputError(f"{source.path}: {mend}") from error
         if abs(found / source.voxel_spacing_angstrom - 1) > 1e-3:
@@ -179,9 +222,10 @@ def write_run(
 ) -> None:
     """Write the tomogram (a link, a copy or zarr) and one picks file a particle; what is there stays."""
     target = tomogram_target(root, run, source, tomo_type=tomo_type, mode=mode)
+    for other in _links_and_files(root, run, tomo_type):
+        if not other.exists():  # a link to a tomogram that has moved
+            other.unlink()
     if not target.exists():
-        # A link to a tomogram that has moved goes.
-        target.unlink(missing_ok=True)
         _write_tomogram(target, source, mode)
     for name, coordinates in points.items():
         path = training_folders(root, run)[1] / "Picks" / f"{name}.json"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from errors import InputError
 from formats.export import Export, box_size, scores_of
 from formats.next_command import Command
-from formats.point_groups import PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name
 
 # Columns counted from 0.
@@ -32,8 +32,11 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path) -> list[PointGroup]:
     """A table of one class alone gives no particle name, else the class numbers are the names."""
+    text = read_text(path)
+    if not text.strip():
+        return []
     try:
-        rows = np.loadtxt(io.StringIO(read_text(path)), ndmin=2, dtype=np.float64)
+        rows = np.loadtxt(io.StringIO(text), ndmin=2, dtype=np.float64)
     except ValueError as error:
         raise InputError(f"{path}: not a readable Dynamo table ({error}); export it again") from error
     if rows.size == 0:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from data.picks import Picks
 from errors import InputError
 from formats.export import Export, PickedTomogram, box_size, scores_of
 from formats.next_command import Command, shell_command
-from formats.point_groups import CENTRED_PIXELS, PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import CENTRED_PIXELS, PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name
 
 BOXES, CLASSES, PIXEL_SIZE = "boxes_3d", "class_list", "apix_unbin"

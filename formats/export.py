@@ -78,12 +78,18 @@ class TiltSeries:
     pixel_size_angstrom : of the unbinned images; None where it is not known.
     size_xyz_pixels : of the unbinned volume.
     optics : columns of RELION's optics table, as in tomograms.star.
+    binning : of RELION's tomogram; None where it is not known.
     """
 
     name: str
     pixel_size_angstrom: float | None = None
     size_xyz_pixels: tuple[float, float, float] | None = None
     optics: Mapping[str, object] = field(default_factory=dict)
+    binning: float | None = None
+
+    @property
+    def tomogram_spacing_angstrom(self) -> float | None:
+        return self.pixel_size_angstrom * self.binning if self.pixel_size_angstrom and self.binning else None
 
     @property
     def size_xyz_angstrom(self) -> tuple[float, float, float] | None:

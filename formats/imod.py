@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from data.picks import Picks
 from errors import InputError
 from formats.export import Export, PickedTomogram, colour_fractions
 from formats.next_command import Command, shell_command
-from formats.point_groups import PIXELS, PointGroup, read_text
+from formats.point_groups import PIXELS, PointGroup
 from formats.tomogram_names import safe_name
 from particle_config import Particle
 

@@ -14,9 +14,9 @@ PARTICLES_FILE = "particles.json"
 COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#808000", "#000075")
 
 
-def table_name(name: str) -> str:
-    """The particle's name in the built-in table, where that knows it; else as written."""
-    known = find_particle(name)
+def table_name(name: str, table: Sequence[Particle] = ()) -> str:
+    """The particle's name in that table or the built-in one, where they know it; else as written."""
+    known = find_particle(name, table) or find_particle(name)
     if known is None and not (NAME.fullmatch(name.strip()) and name.strip().lower() not in TAKEN_NAMES):
         raise InputError(
             f"particle name {name!r} is taken, or not made of letters, digits and - _ . +; "
@@ -83,8 +83,8 @@ def write_table(path: Path, particles: Sequence[Particle]) -> None:
         temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def parse_radii(words: Sequence[str]) -> dict[str, float]:
-    """NAME=ANGSTROM of the command line; InputError for anything else."""
+def parse_radii(words: Sequence[str], table: Sequence[Particle] = ()) -> dict[str, float]:
+    """NAME=ANGSTROM of the command line, by the names of the table; InputError for anything else."""
     radii = {}
     for word in words:
         name, _, value = word.rpartition("=")
@@ -94,5 +94,5 @@ def parse_radii(words: Sequence[str]) -> dict[str, float]:
             radius = 0.0
         if not name or not 0 < radius < float("inf"):
             raise InputError(f"--radius {word}: write it as NAME=ANGSTROM with a number above 0")
-        radii[table_name(name)] = radius
+        radii[table_name(name, table)] = radius
     return radii

@@ -14,6 +14,8 @@ UNSAID = "a unit that the file does not say"
 IN_PIXELS = (PIXELS, UNBINNED_PIXELS, UNSAID)
 # How far the volume that was picked may differ from the tomogram, as a fraction.
 PICKED_ON_TOLERANCE = 0.02
+# The same for the volume that centred coordinates refer to, whose sides are often rounded when it is binned.
+VOLUME_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class PointGroup:
     volume_size_xyz_angstrom : of the volume that the centred coordinates refer to; None: the tomogram.
     picked_shape_xyz, picked_spacing_angstrom : voxels, and their size, of the volume on which the points were set,
         where the file knows them: pixels are of the tomogram only if it is as large.
+    tomogram_spacing_angstrom : of the tomogram's voxels, where the file or one beside it says so.
+    sizes_path : the file that says the sizes of the volume and of the tomogram's voxels.
     """
 
     path: Path
@@ -47,6 +51,8 @@ class PointGroup:
     volume_size_xyz_angstrom: tuple[float, float, float] | None = None
     picked_shape_xyz: tuple[int, int, int] | None = None
     picked_spacing_angstrom: float | None = None
+    tomogram_spacing_angstrom: float | None = None
+    sizes_path: Path | None = None
 
 
 def coordinates_zyx_angstrom(
@@ -66,13 +72,16 @@ def coordinates_zyx_angstrom(
 
     Raises
     ------
-    InputError : the coordinates are in pixels of a size that nobody knows, or not finite.
+    InputError : the coordinates are in pixels of a size that nobody knows, from the middle of a volume of another size
+        than the tomogram, or not finite.
     """
     points = np.asarray(group.coordinates_xyz, dtype=np.float64).reshape(-1, 3)
     size_xyz = np.array(shape_zyx[::-1], dtype=np.float64)
     pixel = pixel_size_angstrom or group.pixel_size_angstrom
     if group.unit == CENTRED_ANGSTROM:
         whole = group.volume_size_xyz_angstrom
+        if whole is not None:
+            _check_volume(group, size_xyz * voxel_spacing_angstrom)
         points = points + (size_xyz * voxel_spacing_angstrom if whole is None else np.asarray(whole)) / 2
     elif group.unit == MAP_ANGSTROM:
         points = points - np.asarray(map_origin_xyz_angstrom)
@@ -93,6 +102,28 @@ def coordinates_zyx_angstrom(
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0]) + 1
         raise InputError(f"{group.path}: point {row} has a coordinate that is no finite number; mend or remove it")
     return points[:, ::-1].copy()
+
+
+def check_spacing(group: PointGroup, tomogram: Path, spacing_angstrom: float) -> None:
+    """InputError where the tomogram's voxels are of another size than the picks' files say."""
+    said = group.tomogram_spacing_angstrom
+    if said is not None and abs(said / spacing_angstrom - 1) > PICKED_ON_TOLERANCE:
+        raise InputError(
+            f"{group.sizes_path} says {said:g} angstrom per voxel, {tomogram} {spacing_angstrom:g}; "
+            "say which is right with --voxel_spacing (angstrom), which decides"
+        )
+
+
+def _check_volume(group: PointGroup, size_xyz_angstrom: np.ndarray) -> None:
+    """InputError where centred coordinates are from the middle of a volume that is no such tomogram."""
+    whole = np.asarray(group.volume_size_xyz_angstrom)
+    if (np.abs(whole / size_xyz_angstrom - 1) > VOLUME_TOLERANCE).any():
+        there, here = (" x ".join(f"{side:.0f}" for side in sides) for sides in (whole, size_xyz_angstrom))
+        raise InputError(
+            f"{group.sizes_path}: the volume of {group.tomogram_name} is {there} angstrom (x, y, z), its tomogram "
+            f"{here}; if the voxel size is wrong, give --voxel_spacing; if the picks count from the middle of this "
+            "tomogram, --tomograms_star none"
+        )
 
 
 def _check_picked_on(group: PointGroup, shape_xyz: tuple[int, ...], spacing: float) -> None:
@@ -123,6 +154,9 @@ def split_groups(
     shifts_xyz_angstrom: np.ndarray | None = None,
     pixel_sizes_angstrom: list[float | None] | None = None,
     volume_sizes_xyz_angstrom: dict[str, tuple[float, float, float]] | None = None,
+    tomogram_spacings_angstrom: dict[str, float] | None = None,
+    picked_spacing_angstrom: float | None = None,
+    sizes_path: Path | None = None,
 ) -> list[PointGroup]:
     """One group for each pair of tomogram and particle (and pixel size), in the order of their first rows."""
     pixels = pixel_sizes_angstrom or [None] * len(coordinates_xyz)
@@ -140,14 +174,9 @@ def split_groups(
             pixel_size_angstrom=pixel,
             shifts_xyz_angstrom=None if shifts_xyz_angstrom is None else shifts_xyz_angstrom[chosen],
             volume_size_xyz_angstrom=(volume_sizes_xyz_angstrom or {}).get(tomogram),
+            tomogram_spacing_angstrom=(tomogram_spacings_angstrom or {}).get(tomogram),
+            picked_spacing_angstrom=picked_spacing_angstrom,
+            sizes_path=sizes_path,
         )
         for (tomogram, particle, pixel), chosen in rows.items()
     ]
-
-
-def read_text(path: Path) -> str:
-    """The text of a file without byte order mark, every line end a newline; InputError where it is no text."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error}); export it again") from error

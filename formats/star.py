@@ -4,7 +4,8 @@ RELION 5: rlnCenteredCoordinate(X,Y,Z)Angst, angstrom from the middle of the vol
 centred / pixel size + size / 2 with pixels counted from 0 (relion: tomography/particle_set.cpp, tomogram_set.cpp),
 a true half. The size is rlnTomoSize(X,Y,Z) times rlnTomoTiltSeriesPixelSize of a tomograms.star, else the tomogram's.
 RELION 4: rlnCoordinate(X,Y,Z) with rlnTomoName, in pixels of the unbinned tilt series.
-RELION 3: rlnCoordinate(X,Y,Z) in pixels of the tomogram that rlnMicrographName names.
+RELION 3: rlnCoordinate(X,Y,Z) in pixels of the tomogram that rlnMicrographName names, of the size that rlnMagnification
+and rlnDetectorPixelSize say where they are.
 WarpTools: the same columns, the name ends in .tomostar; counted from 0, pixels as of --coords_angpix.
 Refined files: position = coordinate - A * rlnOrigin(X,Y,Z)Angst, A the matrix of rlnTomoSubtomogram(Rot,Tilt,Psi)
 where there (relion: ParticleSet::getPosition), in scipy's words the inverse of the intrinsic ZYZ rotation.
@@ -23,12 +24,12 @@ import pandas as pd
 import starfile
 from scipy.spatial.transform import Rotation
 
-from data.files import atomic_path
+from data.files import atomic_path, read_text
 from data.picks import Picks
 from errors import InputError
 from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
 from formats.next_command import ARTIAX, Command, quoted, shell_command
-from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name, series_name
 from particle_config import Particle
 
@@ -39,7 +40,11 @@ ORIGINS_ANGSTROM = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
 ORIGINS_PIXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 SUBTOMOGRAM_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 SIZES = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+PIXEL_SIZE, BINNING = "rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning"
+# Pixel sizes of one tilt series in two files differ by no more than this fraction.
+SAME_PIXEL = 0.02
+# Instead of a tomograms.star: none, not even the one beside the particles.
+NO_STAR = Path("none")
 FIGURE_OF_MERIT = "rlnAutopickFigureOfMerit"
 SCORES = (FIGURE_OF_MERIT, "rlnLCCmax")
 OPTICS_GROUP_NAME, IMPORT_FILE = "rlnOpticsGroupName", "rlnTomoImportParticleFile"
@@ -57,9 +62,9 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, *, tomograms_star: Path | None = None) -> list[PointGroup]:
-    """The particles of a STAR file; sizes of volumes from ``tomograms_star``, else from one beside the file.
+    """The particles of a STAR file; sizes from ``tomograms_star``, else from one beside it; NO_STAR: neither.
 
-    InputError for a file without coordinates, or with a coordinate that is no number.
+    InputError for a file without coordinates, with a coordinate that is no number, or with another pixel size.
     """
     blocks = _blocks(path)
     with_points = {name: b for name, b in blocks.items() if {CENTRED[0], COORDINATES[0]} & set(b.columns)}
@@ -67,18 +72,26 @@ def read(path: Path, *, tomograms_star: Path | None = None) -> list[PointGroup]:
         raise InputError(f"{path}: no block has {CENTRED[0]} or {COORDINATES[0]}; give the particles' STAR file")
     optics = next((b for b in blocks.values() if PIXEL_SIZE in b.columns and OPTICS_GROUP in b.columns), None)
     beside = path.with_name("tomograms.star")
-    sizes_star = tomograms_star or (beside if beside.is_file() else None)
-    series = read_tilt_series(sizes_star) if sizes_star else {}
+    sizes_star = tomograms_star or (beside if beside.is_file() else NO_STAR)
+    series = {} if sizes_star == NO_STAR else read_tilt_series(sizes_star)
     # Without names inside, several blocks are named after their tomograms.
     return [
         group
         for name, block in with_points.items()
-        for group in _of_block(path, block, optics, series, named=name if len(with_points) > 1 else None)
+        for group in _of_block(
+            path, block, optics, series, named=name if len(with_points) > 1 else None, sizes_star=sizes_star
+        )
     ]
 
 
 def _of_block(
-    path: Path, particles: pd.DataFrame, optics: pd.DataFrame | None, series: dict, *, named: str | None
+    path: Path,
+    particles: pd.DataFrame,
+    optics: pd.DataFrame | None,
+    series: dict[str, TiltSeries],
+    *,
+    named: str | None,
+    sizes_star: Path,
 ) -> list[PointGroup]:
     names = [one or named for one in _names(particles)]
     # Particles may be of rec_TS_1.mrc, the tilt series is TS_1.
@@ -87,13 +100,14 @@ def _of_block(
     series = series | {name: by_name[series_name(name)] for name in others if series_name(name) in by_name}
     is_centred = set(CENTRED) <= set(particles.columns)
     points = _numbers(path, particles, CENTRED if is_centred else COORDINATES)
-    pixels = [None] * len(points)
-    if is_centred:
-        unit = CENTRED_ANGSTROM
-    elif TOMOGRAM in particles.columns and not _is_warp(particles):
-        unit, pixels = UNBINNED_PIXELS, _pixel_sizes(path, particles, optics, series, names)
+    pixels, picked_pixel = [None] * len(points), None
+    if TOMOGRAM in particles.columns and not _is_warp(particles):
+        unit, pixels = UNBINNED_PIXELS, _pixel_sizes(path, particles, optics, series, names, sizes_star)
     else:
         unit = PIXELS
+        picked_pixel = None if _is_warp(particles) else _relion3_pixel_size(path, particles)
+    if is_centred:
+        unit, pixels = CENTRED_ANGSTROM, [None] * len(points)
     if set(ORIGINS_PIXELS) <= set(particles.columns) and not is_centred:
         points = points - _numbers(path, particles, ORIGINS_PIXELS)
     score = next((column for column in SCORES if column in particles.columns), None)
@@ -107,6 +121,9 @@ def _of_block(
         shifts_xyz_angstrom=_shifts(path, particles),
         pixel_sizes_angstrom=pixels,
         volume_sizes_xyz_angstrom={n: one.size_xyz_angstrom for n, one in series.items() if one.size_xyz_angstrom},
+        tomogram_spacings_angstrom={n: one.tomogram_spacing_angstrom for n, one in series.items()},
+        picked_spacing_angstrom=picked_pixel,
+        sizes_path=sizes_star,
     )
 
 
@@ -153,14 +170,39 @@ def _shifts(path: Path, particles: pd.DataFrame) -> np.ndarray | None:
     return -origins
 
 
-def _pixel_sizes(path, particles, optics, series, names) -> list[float | None]:
-    """Of the unbinned tilt series: from the particle's optics group, else from tomograms.star."""
+def _pixel_sizes(
+    path: Path,
+    particles: pd.DataFrame,
+    optics: pd.DataFrame | None,
+    series: dict[str, TiltSeries],
+    names: list[str | None],
+    sizes_star: Path,
+) -> list[float | None]:
+    """Of the unbinned tilt series: from the particle or its optics group, else from tomograms.star."""
+    beside = [series[name].pixel_size_angstrom if name in series else None for name in names]
     if PIXEL_SIZE in particles.columns:
-        return _numbers(path, particles, [PIXEL_SIZE])[:, 0].tolist()
-    if optics is not None and OPTICS_GROUP in particles.columns:
-        sizes = dict(zip(optics[OPTICS_GROUP], optics[PIXEL_SIZE].astype(float), strict=True))
-        return [sizes.get(group) for group in particles[OPTICS_GROUP]]
-    return [series[name].pixel_size_angstrom if name in series else None for name in names]
+        own = _numbers(path, particles, [PIXEL_SIZE])[:, 0].tolist()
+    elif optics is not None and OPTICS_GROUP in particles.columns:
+        sizes = dict(zip(optics[OPTICS_GROUP], _numbers(path, optics, [PIXEL_SIZE])[:, 0].tolist(), strict=True))
+        own = [sizes.get(group) for group in particles[OPTICS_GROUP]]
+    else:
+        return beside
+    for name, one, other in zip(names, own, beside, strict=True):
+        if one is not None and other is not None and abs(one / other - 1) > SAME_PIXEL:
+            raise InputError(
+                f"{path} says {one:g} angstrom per pixel of {name}, {sizes_star} {other:g}; mend the wrong one, or go "
+                "by the first alone with --tomograms_star none"
+            )
+    return [one or other for one, other in zip(own, beside, strict=True)]
+
+
+def _relion3_pixel_size(path: Path, particles: pd.DataFrame) -> float | None:
+    """Angstrom; None where it is not there or not the same for all particles."""
+    if not {MAGNIFICATION, DETECTOR_PIXEL} <= set(particles.columns) or particles.empty:
+        return None
+    magnification, detector_pixel = _numbers(path, particles, [MAGNIFICATION, DETECTOR_PIXEL]).T
+    sizes = set(detector_pixel * 1e4 / np.where(magnification > 0, magnification, np.inf))
+    return float(sizes.pop()) or None if len(sizes) == 1 else None
 
 
 def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
@@ -179,7 +221,8 @@ def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
         # RELION makes a group of each tomogram that names none.
         rows = table[columns].to_dict("records")
         optics = [{OPTICS_GROUP_NAME: name, **row} for name, row in zip(names, rows, strict=True)]
-    return {row[0]: TiltSeries(*row) for row in zip(names, pixels, sizes, optics, strict=True)}
+    binnings = _numbers(path, table, [BINNING])[:, 0].tolist() if BINNING in table.columns else [None] * len(names)
+    return {row[0]: TiltSeries(*row) for row in zip(names, pixels, sizes, optics, binnings, strict=True)}
 
 
 # --- Writing ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Which tomogram a name in a picks file means: programs add endings to a tilt series' name, and take them away."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ ENDINGS = (*TOMOGRAM_SUFFIXES, ".ome", ".ali", ".tomostar", ".tbl", ".hdf")
 # Numbers in names of files that are no part of the tilt series' name.
 NUMBERS_ADDED = r"_\d+(\.\d+)?Apx|_bin\d+"
 # What reconstruction programs put before and behind the name of the tilt series.
-ADDED = r"^rec_|_Vol$|_rec$|_full_rec$|_ali$|_\d+(\.\d+)?Apx$|_bin\d+$"
+ADDED = r"^rec_|_+(Vol|rec|full_rec|ali|\d+(\.\d+)?Apx|bin\d+)$"
 
 
 def written_stem(name: str) -> str:
@@ -56,7 +57,10 @@ def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
     """
     if name is not None:
         stems = (*re.findall(r"ExperimentRuns[\\/]([^\\/]+)", name), written_stem(name), series_name(name))
+        stems = [unicodedata.normalize("NFC", stem) for stem in stems]
         by_spelling = {safe_name(run): run for run in runs} | {run: run for run in runs}
+        # macOS writes letters and their accents apart.
+        by_spelling = {unicodedata.normalize("NFC", spelling): run for spelling, run in by_spelling.items()}
         return next((by_spelling[stem] for stem in stems if stem in by_spelling), None)
     own, folder = (re.sub(NUMBERS_ADDED, "", words) for words in (path.name.rsplit(".", 1)[0], path.parent.name))
     for place in (own, folder):
@@ -68,6 +72,22 @@ def match_run(name: str | None, path: Path, runs: Sequence[str]) -> str | None:
         if longest is not None and not (place == folder and _names_another(path, longest)):
             return longest
     return runs[0] if len(runs) == 1 and not _names_another(path, runs[0]) else None
+
+
+def similar_run(name: str, runs: Sequence[str]) -> str | None:
+    """The only run whose name is that name in other capitals, or begins with it, or the other way round.
+
+    What follows begins with a letter, such as what a program adds: TS_1_filtered of TS_1; TS_1_2 is another tomogram.
+    """
+    wanted = series_name(name)
+    found = [run for run in runs if run.lower() == wanted.lower()]
+    found = found or [run for run in runs if _begins_with(run, wanted) or _begins_with(wanted, run)]
+    return found[0] if len(found) == 1 else None
+
+
+def _begins_with(longer: str, shorter: str) -> bool:
+    added = r"([_.-]|_\d+(\.\d+)?Apx_|_bin\d+_)+[A-Za-z]"
+    return re.match(re.escape(shorter) + added, longer, re.IGNORECASE) is not None
 
 
 def _names_another(path: Path, run: str) -> bool:

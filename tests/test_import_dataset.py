@@ -17,7 +17,6 @@ from data.czi import find_runs
 from data.picks import truth_table, write_picks
 from errors import InputError
 from formats.input_files import find_picks, find_tomograms
-from formats.plausibility import density_verdict
 from formats.tomogram_names import match_run, series_name
 from particle_config import CHALLENGE_PARTICLES, find_particle, read_table
 
@@ -165,6 +164,8 @@ def test_a_copick_project_of_one_root_and_two_sessions(project):
         picked = json.loads((run.picks_dir / "spike.json").read_text())["points"]
         points = np.array([[p["location"][axis] for axis in "xyz"] for p in picked])
         np.testing.assert_allclose(points / SPACING, CENTRES[run.name])
+    with pytest.raises(InputError, match="no picks by that user and session; there are: anna_1_spike, anna_2_spike"):
+        import_dataset.main([*words, "--copick_user", "otto"])
     config.write_text(json.dumps({"config_type": "cryoet_data_portal", **json.loads(config.read_text())}))
     with pytest.raises(InputError, match=r"cryoet_data_portal.*copick sync"):
         import_dataset.main(words)
@@ -198,14 +199,6 @@ def test_hollow_particles_are_dark_in_their_shell(project, capsys):
                 file.data[distance <= RADIUS / SPACING * 2 / 3] += 4
     run_import(project)
     assert "darker voxels than random places, as they should" in capsys.readouterr().out
-
-
-def test_a_mistake_is_named_only_if_it_explains_much():
-    """Ten picks 1.5 deviations darker (4.7 standard errors) may be so by chance, ten that are 2 darker (6.3) not."""
-    as_they_are = np.zeros(10)
-    for darker, named in ((1.5, False), (2.0, True)):
-        is_plausible, words = density_verdict({"": as_they_are, "y is flipped": as_they_are - darker}, bright=False)
-        assert not is_plausible and ("likely y is flipped" in words) == named
 
 
 def test_a_pick_outside_is_left_out_and_named(project):
@@ -378,13 +371,6 @@ def test_a_single_tomogram_takes_files_without_a_name_only(tmp_path):
     assert match_run(None, tmp_path / "TS_7.csv", ["TS_2"]) is None
 
 
-def test_one_pick_on_a_particle_does_not_speak_for_the_others():
-    """Nine anywhere and one far darker."""
-    rng = np.random.default_rng(0)
-    assert not density_verdict({"": np.array([*rng.normal(size=9), -20.0])}, bright=False)[0]
-    assert density_verdict({"": rng.normal(-2, 1, size=10)}, bright=False)[0]
-
-
 def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
     assert match_run(None, tmp_path / "Position_1" / "spike_v2.csv", ["Position_1", "Position_3"]) == "Position_1"
     for name in ("Position_1_2.csv", "Position_2.csv"):
@@ -392,15 +378,6 @@ def test_a_folder_does_not_speak_for_a_file_of_another_tomogram(tmp_path):
     # A run that is a number alone is not in every name with a number.
     assert match_run(None, tmp_path / "001" / "spike_v2.csv", ["001", "002"]) == "001"
     assert match_run(None, tmp_path / "002.csv", ["001"]) is None
-
-
-def test_a_mend_that_is_far_better_is_named_though_picks_are_dark():
-    """Ten picks a deviation and a half darker, by chance, that are five darker with y and z exchanged."""
-    values = {"": np.full(10, -1.5), "y and z are exchanged": np.full(10, -5.0)}
-    is_plausible, words = density_verdict(values, bright=False)
-    assert not is_plausible and "hardly lie on darker voxels" in words and "likely y and z are exchanged" in words
-    assert density_verdict({**values, "y and z are exchanged": np.full(10, -2.5)}, bright=False)[0]
-    assert not density_verdict({cause: -grey for cause, grey in values.items()}, bright=True)[0]
 
 
 def test_particles_that_differ_in_capitals_alone(project):

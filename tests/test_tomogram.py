@@ -382,6 +382,14 @@ def test_units_of_a_scale(tmp_path, unit, scale):
     assert open_tomogram(path).voxel_spacing_angstrom == pytest.approx(10.012)
 
 
+def test_a_scale_without_unit_that_is_no_voxel_in_angstrom(tmp_path):
+    """As of a writer in nanometres: 1.0012 is asked for, not taken."""
+    axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+    path = write_group(tmp_path / "a.zarr", scales=multiscales((1.0012,) * 3, axes))
+    with pytest.raises(InputError, match="not in the file; give it with --voxel_spacing"):
+        open_tomogram(path)
+
+
 def test_an_unknown_unit_is_told_and_one_left_out_is_not_guessed(tmp_path):
     axes = [{**axis, "unit": "parsec"} for axis in AXES]
     path = write_group(tmp_path / "VoxelSpacing10.000" / "a.zarr", scales=multiscales((3.0,) * 3, axes))
