@@ -3,6 +3,7 @@
 Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i * spacing.
 """
 
+import io
 import json
 import math
 import re
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path
+from data.files import atomic_path, check_complete
+from data.text_files import read_json, read_text
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
@@ -84,11 +86,7 @@ def read_picks(path: str | Path) -> Picks:
     is missing or not finite.
     """
     path = Path(path)
-    try:
-        # Programs on Windows begin a file with a byte order mark.
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a readable picks file ({error}); restore it or remove it") from error
+    content = read_json(path, what="picks file", advice="restore it or remove it")
     if not isinstance(content, dict) or not isinstance(content.get("pickable_object_name"), str):
         raise InputError(f"{path}: no pickable_object_name inside, so it is not a picks file; remove it")
     if content.get("unit", "angstrom") != "angstrom":
@@ -195,6 +193,7 @@ def read_known_picks(
 ) -> tuple[dict[str, np.ndarray], dict[Path, str]]:
     """As :func:`read_run_picks`, but files of particles that the table does not know are given back: file -> name."""
     picks_dir, particles = Path(picks_dir), tuple(particles)
+    check_complete(picks_dir)
     files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
     if not files:
         run_name = picks_dir.parent.name
@@ -233,19 +232,16 @@ def read_ndjson(path: str | Path) -> np.ndarray:
     line number for a corrupt line, a type other than a point, or a location that is not finite.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable annotation file ({error}); fetch it again") from error
+    text = read_text(path, what="annotation file", advice="fetch it again")
     coordinates = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not at other line ends, which texts in JSON may hold
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
             point = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not valid JSON ({error.msg}); mend the line or fetch again") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not valid JSON ({error}); mend the line or fetch again") from error
         if isinstance(point, dict) and point.get("type", "point") not in POINT_TYPES:
             raise InputError(f"{where}: type {point['type']!r} is none of {', '.join(POINT_TYPES)}")
         coordinates.append(_location_zyx(point, where))
@@ -316,8 +312,9 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
     text_columns = {"experiment": str, "particle_type": str}
     try:
         # Names such as "NA" or "007" are names: only the numeric columns are converted, below.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        text = io.StringIO(read_text(path, what="CSV table"))
+        table = pd.read_csv(text, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]
     if missing:

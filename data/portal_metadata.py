@@ -1,20 +1,16 @@
 """What the CryoET Data Portal writes in JSON beside a tomogram or an annotation."""
 
-import json
 import math
 from pathlib import Path
 
-from errors import InputError
+from data.text_files import read_json
 
 TOMOGRAM_METADATA = "tomogram_metadata.json"
 
 
 def read_metadata(path: Path) -> dict:
     """The portal's JSON about a tomogram or an annotation; empty when there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable JSON ({error}); fetch it again") from error
+    content = read_json(path, advice="fetch it again") if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path
+from data.text_files import read_json
 from errors import InputError
 from particle_config import Particle
 
@@ -53,10 +54,7 @@ def read_thresholds(
         Not such a file, no entry for the method, a particle or keyword too few or unknown, a radius that is not the
         particle's, or a value that is not a finite number, or not from 0 up.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); give a thresholds.json") from None
+    entries = read_json(path, advice="give a thresholds.json")
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path} holds no hyperparameters; give a thresholds.json as a search or training writes it")
     tables = {name: _table(path, name, entry) for name, entry in entries.items()}

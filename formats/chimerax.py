@@ -14,11 +14,12 @@ import numpy as np
 
 from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_text
 from data.tomogram import MRC_SUFFIXES
 from errors import InputError
 from formats.export import Export, colour_fractions
 from formats.next_command import Command, quoted, shell_command
-from formats.point_groups import MAP_ANGSTROM, PointGroup, read_text
+from formats.point_groups import MAP_ANGSTROM, PointGroup
 from formats.tomogram_names import safe_name
 from particle_config import Particle
 

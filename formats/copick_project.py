@@ -1,15 +1,15 @@
 """A copick project on this machine: runs, picks and objects of its config JSON, read by the layout alone."""
 
-import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
+from data.text_files import read_json_object
 from errors import InputError
 from formats import copick
-from formats.point_groups import PointGroup, read_text
+from formats.point_groups import PointGroup
 from particle_file import rows_of_copick
 
 # As fsspec names this machine.
@@ -57,7 +57,7 @@ def read_project(path: Path, *, tomo_type: str, user: str | None = None, session
 def _config(path: Path) -> tuple[dict, dict[str, dict]]:
     """The content of the config JSON, and the rows of its particles by name."""
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         rows = {row["name"]: row for row in rows_of_copick(content["pickable_objects"])}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error

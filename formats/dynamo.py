@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from data.files import atomic_path
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, box_size, scores_of
 from formats.next_command import Command
-from formats.point_groups import PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name
 
 # Columns counted from 0.

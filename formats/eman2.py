@@ -13,10 +13,11 @@ import numpy as np
 
 from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_json_object
 from errors import InputError
 from formats.export import Export, PickedTomogram, box_size, scores_of
 from formats.next_command import Command, shell_command
-from formats.point_groups import CENTRED_PIXELS, PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import CENTRED_PIXELS, PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name
 
 BOXES, CLASSES, PIXEL_SIZE = "boxes_3d", "class_list", "apix_unbin"
@@ -32,7 +33,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path) -> list[PointGroup]:
     """The tomogram's name is that of the file without ``_info.json``; classes have the names of class_list."""
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         boxes = content.get(BOXES, [])
         points = np.array([box[:3] for box in boxes], dtype=np.float64).reshape(-1, 3)
         classes = {int(number): one[NAME] for number, one in content.get(CLASSES, {}).items()}
@@ -77,7 +78,7 @@ def _existing(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         [int(box[CLASS_OF_BOX]) for box in content.get(BOXES, [])]
         [(int(number), one[NAME]) for number, one in content.get(CLASSES, {}).items()]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:

@@ -15,10 +15,11 @@ import numpy as np
 
 from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, PickedTomogram, colour_fractions
 from formats.next_command import Command, shell_command
-from formats.point_groups import PIXELS, PointGroup, read_text
+from formats.point_groups import PIXELS, PointGroup
 from formats.tomogram_names import safe_name
 from particle_config import Particle
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.files import files_below
+from data.text_files import read_text
 from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 from formats import PICKS_SUFFIXES
-from formats.point_groups import read_text
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 # A folder of picks may hold texts and projects' tables that are no picks.

@@ -143,11 +143,3 @@ def split_groups(
         )
         for (tomogram, particle, pixel), chosen in rows.items()
     ]
-
-
-def read_text(path: Path) -> str:
-    """The text of a file without byte order mark, every line end a newline; InputError where it is no text."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error}); export it again") from error

@@ -25,10 +25,11 @@ from scipy.spatial.transform import Rotation
 
 from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
 from formats.next_command import ARTIAX, Command, quoted, shell_command
-from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, read_text, split_groups
+from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, split_groups
 from formats.tomogram_names import safe_name, series_name
 from particle_config import Particle
 

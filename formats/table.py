@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from data.picks import picks_table, write_submission
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export
 from formats.next_command import Command, shell_command
-from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, read_text, split_groups
+from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, split_groups
 
 TOMOGRAM_COLUMNS = (
     "experiment",

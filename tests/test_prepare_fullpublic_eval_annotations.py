@@ -142,7 +142,7 @@ def test_a_corrupt_line_is_named_and_nothing_is_written(tmp_path):
 def test_corrupt_metadata_is_named(tmp_path):
     annotate(tmp_path).with_name("ribosome-1.0.json").write_text("{")
     annotate(tmp_path, number="101")
-    with pytest.raises(InputError, match=r"ribosome-1\.0\.json: not readable JSON"):
+    with pytest.raises(InputError, match=r"ribosome-1\.0\.json: not a readable JSON file"):
         convert(tmp_path)
 
 

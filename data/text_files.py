@@ -1,0 +1,34 @@
+"""Text and JSON files read whole; whatever is wrong with one is one line."""
+
+import json
+from pathlib import Path
+
+from data.files import check_regular
+from errors import InputError
+
+
+def read_text(path: Path, *, what: str = "text file", advice: str = "export it again") -> str:
+    """The text of a file without byte order mark, every line end a newline; InputError where it is no text."""
+    try:
+        check_regular(path)
+        # Programs on Windows begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable {what} ({error}); {advice}") from error
+
+
+def read_json(path: Path, *, what: str = "JSON file", advice: str = "restore it") -> object:
+    """What a JSON file holds; InputError where it is none."""
+    text = read_text(path, what=what, advice=advice)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, numbers of thousands of digits, or too deep
+        raise InputError(f"{path}: not a readable {what} ({error}); {advice}") from error
+
+
+def read_json_object(path: Path, *, what: str = "JSON file", advice: str = "restore it") -> dict:
+    """The names and values of a JSON file; InputError where it holds something else."""
+    content = read_json(path, what=what, advice=advice)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a readable {what} (no names and values inside); {advice}")
+    return content
