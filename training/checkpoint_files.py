@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.files import atomic_path
 from errors import InputError
+from inference.checkpoint_files import read_checkpoint_file
 from training.module import SMOOTHED
 
 
@@ -120,4 +121,7 @@ def newest_state(experiment_dir: Path, fold: int) -> Path | None:
 
 def steps_done(path: Path) -> int:
     """Optimizer steps behind a checkpoint."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    steps = read_checkpoint_file(path, mmap=True).get("global_step")
+    if not isinstance(steps, int):
+        raise InputError(f"{path} is not a state of a training; remove it, or restore it")
+    return steps

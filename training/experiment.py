@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -17,6 +16,7 @@ from data.files import atomic_path
 from data.thresholds import write_thresholds
 from data.training_volume import check_same_content
 from errors import InputError
+from inference.checkpoint_files import read_checkpoint_file
 from inference.checkpoints import read_description
 from particle_config import TABLE_SOURCE, Particle
 from training.settings import TrainingSettings
@@ -198,8 +198,8 @@ def check_resumable(
     if saved.training_runs is not None and set(saved.training_runs) != others:
         changed = ", ".join(sorted(set(saved.training_runs) ^ others))
         raise InputError(f"{this} was trained on other runs: {changed}; give the same --data_root and --mask_dir")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if "optimizer_states" not in checkpoint:
+    checkpoint = read_checkpoint_file(path, mmap=True)
+    if not {"optimizer_states", "global_step"} <= checkpoint.keys():
         raise InputError(f"{this} holds the weights alone; resume from {path.parent / f'fold_{saved.fold}-last.ckpt'}")
     steps = checkpoint["global_step"]
     if steps >= settings.total_steps and saved.fold in finished_folds(experiment_of(path)):
