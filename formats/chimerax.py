@@ -5,14 +5,13 @@ map_data/src/mrc/mrc_format.py). Attributes of a marker that ChimeraX does not k
 the score and the confidence are written as such.
 """
 
-import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 
 from data.files import atomic_path
+from data.mrc_header import read_header
 from data.picks import Picks
 from data.text_files import read_text
 from data.tomogram import MRC_SUFFIXES
@@ -50,11 +49,10 @@ def map_origin_xyz_angstrom(path: Path) -> tuple[float, float, float]:
     """Where ChimeraX puts the first voxel of a map, x y z in angstrom; files that are no MRC have no origin."""
     if not path.name.lower().endswith(MRC_SUFFIXES):
         return 0.0, 0.0, 0.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            origin = tuple(float(mrc.header.origin[axis]) for axis in AXES)
-            start = tuple(int(mrc.header[f"n{axis}start"]) * float(mrc.voxel_size[axis]) for axis in AXES)
+    header = read_header(path)
+    origin = tuple(float(header.fields.origin[axis]) for axis in AXES)
+    spacing_xyz = header.spacing_zyx[::-1]
+    start = tuple(int(header.fields[f"n{axis}start"]) * s for axis, s in zip(AXES, spacing_xyz, strict=True))
     return origin if any(origin) else start
 
 
