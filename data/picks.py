@@ -129,7 +129,7 @@ def write_picks(
     session_id: str = "0",
     trust_orientation: bool = False,
 ) -> None:
-    """Write one copick picks file (atomically).
+    """Write one copick picks file (atomically), unless it is there with the same content.
 
     Parameters
     ----------
@@ -163,8 +163,11 @@ def write_picks(
         "points": points,
         "trust_orientation": trust_orientation,
     }
+    text = json.dumps(content, allow_nan=False).encode()
+    if Path(path).is_file() and Path(path).read_bytes() == text:
+        return
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        temporary.write_bytes(text)
 
 
 def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTICLES) -> dict[str, np.ndarray]:

@@ -603,7 +603,7 @@ MUTANTS = (
     Mutant(
         "a finished tomogram is not marked",
         "evaluation/finished.py",
-        "        mark_finished(temporary, key, **notes)\n",
+        "        mark_finished(temporary, key, files, **notes)\n",
         "",
         "test_campaign_folder.py",
     ),

@@ -66,7 +66,8 @@ def test_finished_as_a_whole_and_from_the_same(tmp_path):
     assert finished_notes(tmp_path / "item", "key")["picks"] == 3
     assert finished_notes(tmp_path / "item", "other") is None
     (tmp_path / "item" / FINISHED).write_text("{")
-    assert finished_notes(tmp_path / "item", "key") is None  # damaged
+    with pytest.warns(UserWarning, match="item: its results are damaged and made again"):
+        assert finished_notes(tmp_path / "item", "key") is None
     mark_finished(tmp_path / "item", "other")
     assert finished_notes(tmp_path / "item", "key") is None and finished_notes(tmp_path / "item", "other")
 

@@ -231,7 +231,13 @@ def _descriptions(paths: Sequence[Path], particles: Sequence[Particle]) -> tuple
 
 
 def _arguments(folder: Path) -> dict[str, Any]:
-    arguments = read_json_object(folder / "args.json", advice="train.py writes it beside the checkpoints")
-    if not isinstance(arguments.get("data_root"), str):
-        raise InputError(f"{folder / 'args.json'}: no data_root inside; restore the file that train.py wrote")
+    """The flags that train.py wrote down; InputError where those that are used are missing or wrong."""
+    path = folder / "args.json"
+    arguments = read_json_object(path, advice="train.py writes it beside the checkpoints")
+    kinds = {"data_root": str, "voxel_spacing": float | int | None, "rescale": float | int | str | None}
+    if "runs" in arguments:  # earlier versions do not name them
+        kinds |= {"runs": dict, "training_tomo_types": list}
+    for name, kind in kinds.items():
+        if not isinstance(arguments.get(name), kind):
+            raise InputError(f"{path}: {name} is {arguments.get(name)!r}; restore the file that train.py wrote")
     return arguments

@@ -1,6 +1,7 @@
 """How long each piece of work took, written down when it was done: one JSON object a line."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +17,22 @@ class Timings:
     def write(self, *, seconds: float, **what: str) -> None:
         """Add a line: what was done, and the seconds that it took."""
         with self.path.open("a", encoding="utf-8") as file:
+            if file.tell() and not self.path.read_bytes().endswith(b"\n"):  # a killed process wrote half a line
+                file.write("\n")
             file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")
 
     def read(self) -> pd.DataFrame:
-        """One row a piece of work; a line that a killed process left unfinished is passed over."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        """One row a piece of work; a line that a killed process left unfinished, or that is damaged, is passed over."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
         columns = ["work", "key", "configuration", "detector", "tomogram", "seconds"]
         return pd.DataFrame([row for line in lines if (row := _parsed(line)) is not None], columns=columns)
 
 
 def _parsed(line: str) -> dict | None:
     try:
-        return json.loads(line)
-    except ValueError:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(row, dict) or type(row.get("seconds")) not in (int, float) or not 0 <= row["seconds"] < math.inf:
+        return None
+    return row if all(isinstance(value, str) for name, value in row.items() if name != "seconds") else None
