@@ -22,7 +22,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
-from data.files import path_argument
+from data.challenge_layout import training_folders
+from data.files import complete_group, path_argument
 from data.picks import picks_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
@@ -253,9 +254,10 @@ def main(argv: list[str] | None = None) -> None:
     how = {"tomo_type": args.tomo_type, "mode": TO_ZARR if args.to_zarr else COPY if args.copy else LINK}
     for run, by in points.items():
         check_run(root, run, tomograms[run], by, **how)
-    for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
-        write_run(root, run, tomograms[run], by, **how)
-    write_table(table, particles)
+    with complete_group(training_folders(root, "any")[0].parent):
+        for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
+            write_run(root, run, tomograms[run], by, **how)
+        write_table(table, particles)
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_unmatched(assigned.unmatched, sorted(set(tomograms) - set(points)))
     # The table may have a name of an earlier import, in other capitals.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
+from data.files import check_complete
 from data.text_files import read_json_object
 from errors import InputError
 from formats import copick
@@ -93,6 +94,7 @@ def _picks(root: Path, objects: Collection[str], *, user: str | None, session: s
             or (session is not None and words[1:2] != [session])
         ):
             continue
+        check_complete(file.parent)
         for group in copick.read(file):
             name = words[2] if len(words) == 3 and words[2] in objects else group.particle_name
             yield replace(group, tomogram_name=file.parents[1].name, particle_name=name)
