@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path, check_complete
-from data.text_files import read_json, read_text
+from data.text_files import is_finite_number, read_json, read_text
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
@@ -56,7 +56,7 @@ def _as_coordinates(values: object) -> np.ndarray:
 def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
     location = point.get("location") if isinstance(point, dict) else None
     values = [location.get(axis) for axis in "zyx"] if isinstance(location, dict) else [None]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in values):
+    if not all(map(is_finite_number, values)):
         raise InputError(f"{where}: needs a location with finite numbers x, y, z; mend or remove the point")
     return tuple(float(v) for v in values)
 
@@ -95,19 +95,22 @@ def read_picks(path: str | Path) -> Picks:
     if not isinstance(points, list):
         raise InputError(f"{path}: points is not a list; restore the file")
     coordinates = [_centre_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
-    scores = [point.get("score") for point in points]
-    has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
 
     def known(field: str) -> np.ndarray | None:
         """Values of a field that some points may not have: NaN."""
         values = [point.get(field) for point in points]
-        return np.asarray(values, dtype=np.float64) if any(isinstance(v, int | float) for v in values) else None
+        for index, value in enumerate(values):
+            if value is not None and not is_finite_number(value):
+                raise InputError(f"{path}, point {index}: {field} is no finite number; mend it or leave it out")
+        return np.array(values, dtype=np.float64) if any(v is not None for v in values) else None
+
+    scores = known("score")
 
     return Picks(
         particle_name=content["pickable_object_name"],
         run_name=str(content.get("run_name") or ""),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
-        scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
+        scores=None if scores is None or np.isnan(scores).any() else scores,
         uncertainties=known("uncertainty"),
         sizes_voxels=known("size_voxels"),
         confidences=known("confidence"),

@@ -1,9 +1,8 @@
 """What the CryoET Data Portal writes in JSON beside a tomogram or an annotation."""
 
-import math
 from pathlib import Path
 
-from data.text_files import read_json
+from data.text_files import is_finite_number, read_json
 
 TOMOGRAM_METADATA = "tomogram_metadata.json"
 
@@ -17,5 +16,4 @@ def read_metadata(path: Path) -> dict:
 def spacing_of_metadata(tomogram: Path) -> float | None:
     """The ``voxel_spacing`` in angstrom of the JSON beside a tomogram; None where it is not said."""
     value = read_metadata(tomogram.with_name(TOMOGRAM_METADATA)).get("voxel_spacing")
-    is_size = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    return float(value) if is_size else None
+    return float(value) if is_finite_number(value) and value > 0 else None

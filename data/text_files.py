@@ -1,6 +1,7 @@
 """Text and JSON files read whole; whatever is wrong with one is one line."""
 
 import json
+import math
 from pathlib import Path
 
 from data.files import check_regular
@@ -24,6 +25,14 @@ def read_json(path: Path, *, what: str = "JSON file", advice: str = "restore it"
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # no JSON, numbers of thousands of digits, or too deep
         raise InputError(f"{path}: not a readable {what} ({error}); {advice}") from error
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def read_json_object(path: Path, *, what: str = "JSON file", advice: str = "restore it") -> dict:

@@ -7,13 +7,12 @@ lengths are in radii of the particles, so an entry says which radii it was found
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path
-from data.text_files import read_json
+from data.text_files import is_finite_number, read_json
 from errors import InputError
 from particle_config import Particle
 
@@ -107,7 +106,6 @@ def _check_radii(where: str, radii: object, particles: Sequence[Particle]) -> No
 
 def _check_values(where: str, values: Mapping[str, object], optional: Sequence[str]) -> None:
     for keyword, value in values.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and (value >= 0 or keyword in optional)):
+        if not (is_finite_number(value) and (value >= 0 or keyword in optional)):
             from_0_up = "" if keyword in optional else " from 0 up"
             raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number{from_0_up}")

@@ -40,7 +40,7 @@ def read(path: Path) -> list[PointGroup]:
         particles = [classes.get(int(box[CLASS_OF_BOX])) if len(box) > CLASS_OF_BOX else None for box in boxes]
         scores = np.array([box[4] if len(box) > 4 else np.nan for box in boxes], dtype=np.float64)
         pixel = float(content[PIXEL_SIZE]) if content.get(PIXEL_SIZE) else None
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"{path}: not a readable EMAN2 info file ({error}); save the boxes again") from error
     return split_groups(
         path,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from data.text_files import is_finite_number
 from data.training_volume import SPACING_TOLERANCE
 from errors import InputError
 from inference.checkpoint_files import BEST_CHECKPOINT, best_checkpoints, first_line, read_checkpoint_file
@@ -24,7 +25,7 @@ NETWORK_PREFIX = "network."
 
 
 def _is_number(value: object, low: float = -math.inf) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= low
+    return is_finite_number(value) and value >= low
 
 
 def _is_whole(value: object, low: int = 0) -> bool:

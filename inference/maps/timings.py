@@ -1,11 +1,12 @@
 """How long each piece of work took, written down when it was done: one JSON object a line."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from data.text_files import is_finite_number
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,6 @@ def _parsed(line: str) -> dict | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or type(row.get("seconds")) not in (int, float) or not 0 <= row["seconds"] < math.inf:
+    if not isinstance(row, dict) or not is_finite_number(row.get("seconds")) or row["seconds"] < 0:
         return None
     return row if all(isinstance(value, str) for name, value in row.items() if name != "seconds") else None
