@@ -77,15 +77,15 @@ def _are_finite(values: object) -> bool:
 # --- Picks --------------------------------------------------------------------------------------------
 def _write_picks(folder: Path) -> Path:
     path = folder / "Picks" / "ribosome.json"
-    scores = np.array([0.5, 0.25, 1.0])
-    write_picks(path, particle_name="ribosome", run_name="R", coordinates_zyx_angstrom=POINTS, scores=scores)
+    more = {"scores": np.array([0.5, 0.25, 1.0]), "uncertainties": np.array([0.1, np.nan, 0.3])}
+    write_picks(path, particle_name="ribosome", run_name="R", coordinates_zyx_angstrom=POINTS, **more)
     return path
 
 
 def _picks(path: Path) -> object:
     found = read_picks(path)
     scores = None if found.scores is None else found.scores.tolist()
-    return found.particle_name, found.coordinates_zyx_angstrom.tolist(), scores
+    return found.particle_name, found.coordinates_zyx_angstrom.tolist(), scores, str(found.uncertainties)
 
 
 def _json_points(path: Path, value: tuple) -> bool:
@@ -450,7 +450,7 @@ def _write_metrics(folder: Path) -> Path:
 
 def _metrics(path: Path) -> object:
     table = read_metrics(path)
-    return table[table["epoch"] < 5].to_csv()
+    return table[table["epoch"] < 5].to_csv() if len(table) else AGAIN
 
 
 def _write_particles(folder: Path) -> Path:
