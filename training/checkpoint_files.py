@@ -70,9 +70,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Of equals the later: a particle not found yet would keep the network of the first epoch for ever."""
         return super().check_monitor_top_k(trainer, current) or current == self.best_model_score
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def remove_others(self) -> None:
         """What a killed run left behind would otherwise be taken for a network of the ensemble."""
-        if trainer.is_global_zero and self.best_model_path:
+        if self.best_model_path:
             for path in Path(self.dirpath).glob(self.pattern):
                 if path != Path(self.best_model_path):
                     path.unlink()

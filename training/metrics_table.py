@@ -61,15 +61,13 @@ class MetricsTable(Callback):
         with atomic_path(self.path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
-            self._draw(pl_module)
+            self.draw(pl_module.description.particles)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and self.rows:
-            self._draw(pl_module)
-
-    def _draw(self, pl_module: LightningModule) -> None:
+    def draw(self, particles: Iterable[Particle]) -> None:
+        """The learning curves of what is in the table, if there is one."""
         self.last_picture = time.monotonic()
-        save_learning_curves(self.path, self.folder / "learning_curves.png", pl_module.description.particles)
+        if self.path.is_file():
+            save_learning_curves(self.path, self.folder / "learning_curves.png", particles)
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
