@@ -29,7 +29,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -192,7 +192,8 @@ BY_SUFFIX = {
 def damage(random: Random, file: Path) -> tuple[str, bool]:
     """Damage a file; what was done, and whether it was forged: done so that its checksums are right."""
     if file.suffix in (".zip", ".ckpt") and random.random() < 0.4:
-        return _damage_member(random, file), True
+        with suppress(Exception):  # an archive that is damaged already
+            return _damage_member(random, file), True
     content, name = file.read_bytes(), file.suffix or file.name
     ways = ANYWHERE + tuple(way for suffixes, ways in BY_SUFFIX.items() if name in suffixes for way in ways)
     way = random.choice(ways) if content else insert
@@ -296,10 +297,13 @@ def _one(
     copy = folder / f"mutant_{number}"
     shutil.copytree(sample, copy)
     files = sorted(file for file in copy.rglob(DAMAGED.get(name, "*")) if file.is_file() and file.suffix != ".lock")
-    done, forged = damage(random, random.choice([file for file in files if file.name != ".lock"]))
+    done, forged = [], False
+    for _ in range(random.choice((1, 1, 1, 2, 3))):
+        words, by_force = damage(random, random.choice([file for file in files if file.name != ".lock"]))
+        done, forged = [*done, words], forged or by_force
     try:
         outcome, words = outcome_of(KINDS[name], copy / path, original, forged=forged)
-        return outcome, f"{done}: {words}"
+        return outcome, f"{', '.join(done)}: {words}"
     finally:
         shutil.rmtree(copy)
 

@@ -8,6 +8,7 @@ import csv
 import gzip
 import json
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -32,7 +33,11 @@ from evaluation.exports import read_curves, read_run_table, write_curves, write_
 from evaluation.finished import finished_notes, finishing
 from evaluation.ownership import Command, owned
 from formats import read_points
+from formats.copick_project import read_project
+from formats.imod import HEADER, NANOMETRE, OBJECT
 from formats.point_groups import coordinates_zyx_angstrom
+from formats.star import read_tilt_series
+from formats.table import read_name_map
 from inference.checkpoints import KEY, NETWORK_PREFIX, Description, load_checkpoint
 from inference.maps.map_store import MapStore
 from inference.maps.timings import Timings
@@ -74,6 +79,11 @@ def _are_finite(values: object) -> bool:
     return bool(np.isfinite(np.asarray(values, dtype=np.float64)).all())
 
 
+def _are_close(expected: object, found: object) -> bool:
+    first, second = (np.asarray(one, dtype=np.float64).reshape(-1, 3) for one in (expected, found))
+    return first.shape == second.shape and np.allclose(first, second, rtol=1e-6, atol=1e-4)
+
+
 # --- Picks --------------------------------------------------------------------------------------------
 def _write_picks(folder: Path) -> Path:
     path = folder / "Picks" / "ribosome.json"
@@ -92,7 +102,7 @@ def _json_points(path: Path, value: tuple) -> bool:
     points = json.loads(path.read_text(encoding="utf-8-sig")).get("points") or []
     shifts = [[row[3] for row in point.get("transformation_", np.eye(4).tolist())[:3]] for point in points]
     expected = [[p["location"][a] + s["xyz".index(a)] for a in "zyx"] for p, s in zip(points, shifts, strict=True)]
-    return _are_finite(value[1]) and np.array_equal(np.reshape(expected, (-1, 3)), np.reshape(value[1], (-1, 3)))
+    return _are_finite(value[1]) and _are_close(expected, value[1])
 
 
 def _write_ndjson(folder: Path) -> Path:
@@ -104,7 +114,7 @@ def _write_ndjson(folder: Path) -> Path:
 def _ndjson_points(path: Path, value: list) -> bool:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     expected = [[row["location"][axis] for axis in "zyx"] for row in rows if row.get("type", "point") in POINT_TYPES]
-    return len(rows) == len(value) and np.array_equal(np.reshape(expected, (-1, 3)), np.reshape(value, (-1, 3)))
+    return len(rows) == len(value) and _are_close(expected, value)
 
 
 def _write_csv(folder: Path) -> Path:
@@ -119,7 +129,7 @@ def _csv_points(path: Path, value: dict) -> bool:
         rows = [row for row in csv.DictReader(file) if any(row.values())]
     points = np.array([value[axis] for axis in "xyz"]).T
     expected = [[float(row[axis]) for axis in "xyz"] for row in rows]
-    return _are_finite(points) and np.allclose(points.reshape(-1, 3), np.reshape(expected, (-1, 3)), rtol=1e-12, atol=0)
+    return _are_finite(points) and _are_close(expected, points)
 
 
 def _points(path: Path) -> list:
@@ -149,6 +159,29 @@ def _binary(name: str, content: Callable[[], bytes]) -> Callable[[Path], Path]:
         return folder / name
 
     return write
+
+
+def _star_rows(path: Path, value: list) -> bool:
+    """As many points as there are rows in loops that have coordinates."""
+    count, columns, has_points = 0, 0, False
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
+        if line.startswith("data_"):
+            columns, has_points = 0, False
+        elif line.startswith("_"):
+            columns, has_points = columns + 1, has_points or "Coordinate" in line
+        elif has_points and columns and line.strip() and not line.startswith(("loop_", "#")):
+            count += 1
+    return _finite_points(path, value) and count == sum(len(points) for _, _, points in value)
+
+
+def _dynamo_points(path: Path, value: list) -> bool:
+    lines = [line.split("#")[0].split() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    rows = np.array([[float(word) for word in words] for words in lines if words])
+    if not rows.size:
+        return not value
+    expected = np.sort((rows[:, 23:26] + np.nan_to_num(rows[:, 3:6]) - 1) * SPACING, axis=0)[:, ::-1]
+    found = np.concatenate([points for _, _, points in value])
+    return _are_finite(found) and _are_close(expected, np.sort(found, axis=0))
 
 
 STAR = """data_optics
@@ -184,6 +217,19 @@ _rlnTomoTiltSeriesPixelSize #8
 TS_1 10.0 20.0 30.0 0.5 0 0 2.5
 TS_2 4.0 5.0 6.0 0 0 -1 2.5
 """
+TOMOGRAMS = """data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoSizeX #3
+_rlnTomoSizeY #4
+_rlnTomoSizeZ #5
+TS_1 2.5 4000 4000 2000
+TS_2 2.5 4000 4000 2000
+"""
+NAMED = "tomogram\tparticle\tx_voxels\ty_voxels\tz_voxels\tscore\nTS_1\tspike\t1\t2.5\t3\t0.5\nTS_2\tncp\t4\t5\t6\t1\n"
+NAPARI = "index,axis-0,axis-1,axis-2\n0,1.0,2.0,3.0\n1,4.5,5.5,6.5\n"
 MARKERS = """<marker_set name="ribosome">
 <marker id="1" x="10.0" y="20.0" z="30.0" r="1" g="0" b="0" radius="75"/>
 <marker id="2" x="1.5" y="2.5" z="3.5" r="1" g="0" b="0" radius="75"/>
@@ -200,10 +246,6 @@ TABLE = "\n".join(" ".join(str(column % 7 + row) for column in range(35)) for ro
 
 
 def _imod() -> bytes:
-    import struct
-
-    from formats.imod import HEADER, NANOMETRE, OBJECT
-
     head = struct.pack(
         HEADER, *(b"IMODV1.2", b"model", 12, 10, 8, 1, 0, 1, 1, 0, 255, 0, 0, 0, 1, 1, 1, 0, 0, 0, 3, 128),
         *(1.0, NANOMETRE, 0, 0, 0, 0),
@@ -214,11 +256,25 @@ def _imod() -> bytes:
 
 
 def _motl() -> bytes:
-    import struct
-
     header = bytes([6, 0, 0, 5]) + struct.pack("<3i", 20, 2, 1)
     rows = np.arange(40, dtype="<f4").reshape(2, 20)
     return header.ljust(512, b"\0") + rows.tobytes()
+
+
+def _write_copick(folder: Path) -> Path:
+    """Only the config is damaged."""
+    run = folder / "project" / "ExperimentRuns" / "R"
+    _write_zarr(2)(run / "VoxelSpacing10.000").rename(run / "VoxelSpacing10.000" / "wbp.zarr")
+    write_picks(run / "Picks" / "me_0_spike.json", particle_name="spike", run_name="R", coordinates_zyx_angstrom=POINTS)
+    objects = [{"name": "spike", "is_particle": True, "label": 1, "radius": 75, "color": [1, 2, 3, 255]}]
+    content = {
+        "config_type": "filesystem",
+        "pickable_objects": objects,
+        "static_root": "project",
+        "overlay_root": "project",
+    }
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder / "config.json"
 
 
 # --- Tomograms ----------------------------------------------------------------------------------------
@@ -265,6 +321,19 @@ def _is_tomogram(path: Path, value: tuple) -> bool:
         and 0 < spacing < math.inf
         and len(content) == 4 * math.prod(shape)
     )
+
+
+def _mrc_voxels(path: Path, value: tuple) -> bool:
+    """The shape and, of floats, the voxels that the header's numbers give."""
+    content = path.read_bytes()
+    order = ">" if content[212] == 0x11 else "<"
+    x, y, z, mode = struct.unpack_from(f"{order}4i", content)
+    (extended,) = struct.unpack_from(f"{order}i", content, 92)
+    if mode != 2 or content[212] not in (0x11, 0x44):
+        return _is_tomogram(path, value)
+    found = np.frombuffer(value[2], np.float32)
+    expected = np.frombuffer(content, f"{order}f4", x * y * z, 1024 + extended)
+    return _is_tomogram(path, value) and value[0] == (z, y, x) and np.array_equal(found, expected)
 
 
 def _write_metadata(folder: Path) -> Path:
@@ -463,17 +532,23 @@ KINDS: dict[str, Kind] = {
     "picks JSON": Kind(_write_picks, _picks, right=_json_points),
     "ndjson": Kind(_write_ndjson, lambda path: read_ndjson(path).tolist(), right=_ndjson_points),
     "CSV": Kind(_write_csv, lambda path: read_picks_table(path).to_dict("list"), right=_csv_points),
-    "STAR of RELION 5": Kind(_text("a.star", STAR), _points, right=_finite_points),
-    "STAR of RELION 4": Kind(_text("a.star", RELION4), _points, right=_finite_points),
+    "STAR of RELION 5": Kind(_text("a.star", STAR), _points, right=_star_rows),
+    "STAR of RELION 4": Kind(_text("a.star", RELION4), _points, right=_star_rows),
+    "tomograms.star": Kind(_text("tomograms.star", TOMOGRAMS), lambda path: repr(read_tilt_series(path))),
+    "table": Kind(_text("a.tsv", NAMED), _points, right=_finite_points),
+    "napari": Kind(_text("a.csv", NAPARI), _points, right=_finite_points),
+    "name map": Kind(_text("a.csv", "picks,meant\nTS_1,TS_01\nTS_2,TS_02\n"), read_name_map),
+    "IMOD text": Kind(_text("a.coords", "1 1 10.5 20.5 3\n1 1 1.5 2.5 4\n"), _points, right=_finite_points),
+    "copick config": Kind(_write_copick, lambda path: repr(read_project(path, tomo_type="wbp").groups)),
     "EMAN2": Kind(_text("a_info.json", EMAN), _points, right=_finite_points),
     "ChimeraX": Kind(_text("a.cmm", MARKERS), _points, right=_finite_points),
-    "Dynamo": Kind(_text("a.tbl", TABLE), _points, right=_finite_points),
+    "Dynamo": Kind(_text("a.tbl", TABLE), _points, right=_dynamo_points),
     "IMOD": Kind(_binary("a.mod", _imod), _points, right=_finite_points),
     "motive list": Kind(_binary("a.em", _motl), _points, right=_finite_points),
     "particle table": Kind(_write_particles, lambda path: repr(read_table(path))),
     "zarr v2": Kind(_write_zarr(2), _tomogram, right=_is_tomogram),
     "zarr v3": Kind(_write_zarr(3), _tomogram, right=_is_tomogram),
-    "MRC": Kind(_write_mrc, _tomogram, right=_is_tomogram),
+    "MRC": Kind(_write_mrc, _tomogram, right=_mrc_voxels),
     "packed MRC": Kind(_write_packed_mrc, _tomogram, right=_is_tomogram),
     "portal metadata": Kind(_write_metadata, spacing_of_metadata),
     "mask": Kind(_write_masked_run, _mask, has_checksum=True),
@@ -490,4 +565,4 @@ KINDS: dict[str, Kind] = {
 }
 # What of a sample is damaged, where that is not all of its files.
 DAMAGED = {"mask": "segmentations_*/*", "tomogram cache": "cache/*/*.npy", "probability map": "*.zip"}
-DAMAGED |= {"run_parameters.json": "run_parameters.json"}
+DAMAGED |= {"run_parameters.json": "run_parameters.json", "copick config": "config.json"}

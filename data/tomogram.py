@@ -326,11 +326,11 @@ def _image_of(node: zarr.Array | zarr.Group) -> tuple[zarr.Array | zarr.Group, s
 
 
 def _check_size(path: Path, array: zarr.Array) -> None:
-    """InputError for an array, or a chunk, of a size that no tomogram has."""
+    """InputError for an array, or a chunk, of no size or one that no tomogram has."""
     chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
-    if math.prod(array.shape) > LARGEST_VOXELS or chunk_bytes > LARGEST_CHUNK_BYTES:
+    if math.prod(array.shape) > LARGEST_VOXELS or not 0 < chunk_bytes <= LARGEST_CHUNK_BYTES:
         shape, chunks = (" x ".join(map(str, sides)) for sides in (array.shape, array.chunks))
-        raise InputError(f"{path}: {shape} voxels in chunks of {chunks} are too large to be read; rewrite the tomogram")
+        raise InputError(f"{path}: {shape} voxels in chunks of {chunks} cannot be read; rewrite the tomogram")
 
 
 def _count_chunk_files(array: zarr.Array, folder: Path) -> tuple[int, int, int]:
@@ -360,7 +360,10 @@ def _multiscale(attributes: dict) -> dict:
 def _check_axes(path: Path, array: zarr.Array, multiscale: dict) -> None:
     """Axes, where named, must be z, y, x behind channel or time axes; those must have length 1."""
     axes = multiscale.get("axes") or getattr(array.metadata, "dimension_names", None) or ()
-    names = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes if axis]
+    try:
+        names = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes if axis]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: the names of its axes are unreadable ({error!r}); copy it again") from error
     if names and (names[-3:] != ["z", "y", "x"] or len(names) != array.ndim):
         raise InputError(f"{path}: the axes are {', '.join(names)}; rewrite the tomogram as z, y, x")
     if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):

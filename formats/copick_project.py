@@ -76,7 +76,9 @@ def _roots(path: Path, content: Mapping) -> list[Path]:
     return list({root.resolve(): root for root in roots}.values())
 
 
-def _local(config: Path, root: str) -> Path:
+def _local(config: Path, root: object) -> Path:
+    if not isinstance(root, str):
+        raise InputError(f"{config}: static_root and overlay_root must be paths, not {root!r}; mend the config")
     scheme = next((scheme for scheme in LOCAL if root.startswith(scheme)), "")
     if "://" in root and not scheme:
         raise InputError(f"{config}: {root} is not on this machine; fetch it with `copick sync` and give that project")

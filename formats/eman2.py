@@ -37,6 +37,8 @@ def read(path: Path) -> list[PointGroup]:
         boxes = content.get(BOXES, [])
         points = np.array([box[:3] for box in boxes], dtype=np.float64).reshape(-1, 3)
         classes = {int(number): one[NAME] for number, one in content.get(CLASSES, {}).items()}
+        if wrong := [name for name in classes.values() if not isinstance(name, str)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a class")
         particles = [classes.get(int(box[CLASS_OF_BOX])) if len(box) > CLASS_OF_BOX else None for box in boxes]
         scores = np.array([box[4] if len(box) > 4 else np.nan for box in boxes], dtype=np.float64)
         pixel = float(content[PIXEL_SIZE]) if content.get(PIXEL_SIZE) else None

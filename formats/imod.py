@@ -98,12 +98,16 @@ def _objects(content: bytes) -> list[tuple[str, list[np.ndarray]]]:
             objects[-1][1].append(points.astype(np.float64))
         elif chunk == b"MESH":
             vertices, indices = struct.unpack_from(">ii", content, start)
+            if min(vertices, indices) < 0:
+                raise ValueError("a mesh has no size")
             place = start + MESH_BYTES + 12 * vertices + 4 * indices
         else:
             (size,) = struct.unpack_from(">i", content, start)
             if size < 0:
                 raise ValueError("a chunk has no size")
             place = start + 4 + size
+    if content[place : place + 4] != b"IEOF":
+        raise ValueError("its end is cut off")
     return objects
 
 

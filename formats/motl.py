@@ -56,6 +56,8 @@ def _values(path: Path) -> np.ndarray:
         if content[3] != FLOAT or sizes[0] != VALUES or min(sizes) < 0:
             raise ValueError(f"{sizes[0]} values of type {content[3]} a particle, not {VALUES} floats")
         count = sizes[1] * sizes[2]
+        if len(content) > HEADER_BYTES + 4 * VALUES * count:
+            raise ValueError(f"more than the {count} particles that its header promises")
         values = np.frombuffer(content, f"{order}f4", VALUES * count, HEADER_BYTES)
     except (OSError, IndexError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a readable motive list ({error}); export it again") from error

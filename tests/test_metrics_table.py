@@ -1,6 +1,5 @@
 """The learning curves of a fold: every particle has the colour of the network's table."""
 
-
 import pandas as pd
 from matplotlib.figure import Figure
 
