@@ -215,7 +215,8 @@ def _read(path: Path) -> tuple[dict, Description]:
     try:
         return checkpoint, Description.from_plain(checkpoint[KEY])
     except (InputError, KeyError, TypeError, OverflowError) as error:
-        problem = f"{first_line(error)}; {_writer(checkpoint[KEY])}"
+        words = str(error) if isinstance(error, InputError) else first_line(error)
+        problem = f"{words}; {_writer(checkpoint[KEY])}"
         raise InputError(f"{path} does not describe its network whole ({problem})") from None
 
 

@@ -407,3 +407,39 @@ def test_tomograms_star_is_found_by_the_name_of_the_tilt_series(tmp_path):
         path = star_file(tmp_path / "p.star", {"rlnTomoName": ["rec_TS_1.mrc"], **columns(names, [[0.0, 0.0, 0.0]])})
         (group,) = read_points(path)
         np.testing.assert_allclose(zyx(group), [wanted])
+
+
+# --- What damaged files showed ------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, 0]], "class_list": {"0": {"name": [1]}}}, "no name of a class"),
+        ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, float("inf")]]}, "not a readable EMAN2 info file"),
+        ("a.json", {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 10**400)}]}, "finite"),
+        (
+            "a.json",
+            {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 1), "score": "high"}]},
+            "point 0: score is no finite number",
+        ),
+    ],
+)
+def test_damaged_json_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read_points(tmp_path / name)
+
+
+def test_a_number_of_a_tomogram_that_is_none(tmp_path):
+    row = ["0"] * 35
+    row[19] = "nan"
+    (tmp_path / "a.tbl").write_text(" ".join(row) + "\n")
+    with pytest.raises(InputError, match=r"a\.tbl, row 1: nan is no number of a tomogram or class"):
+        read_points(tmp_path / "a.tbl")
+
+
+def test_an_imod_model_that_is_cut_off_or_leads_back(tmp_path):
+    head = b"IMODV1.2".ljust(240, b"\0")
+    for rest in (b"", b"MESH" + struct.pack(">2i", -100, 0).ljust(16, b"\0"), b"IMAT" + struct.pack(">i", 4)):
+        (tmp_path / "a.mod").write_bytes(head + rest)
+        with pytest.raises(InputError, match=r"not a readable IMOD model \((its end is cut off|a mesh has no size)"):
+            read_points(tmp_path / "a.mod")
