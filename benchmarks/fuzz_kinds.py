@@ -27,6 +27,7 @@ from data.portal_metadata import TOMOGRAM_METADATA, spacing_of_metadata
 from data.thresholds import read_thresholds, write_thresholds
 from data.tomogram import open_tomogram
 from data.tomogram_cache import TomogramCache
+from data.tomogram_cache import _open as open_entry
 from data.training_volume import VolumeSource
 from evaluation.campaign.experiments import _arguments
 from evaluation.exports import read_curves, read_run_table, write_curves, write_run_table
@@ -167,7 +168,7 @@ def _star_rows(path: Path, value: list) -> bool:
     for line in path.read_text(encoding="utf-8-sig").split("\n"):
         if line.startswith("data_"):
             columns, has_points = 0, False
-        elif line.startswith("_"):
+        elif line.startswith("_rln"):
             columns, has_points = columns + 1, has_points or "Coordinate" in line
         elif has_points and columns and line.strip() and not line.startswith(("loop_", "#")):
             count += 1
@@ -363,16 +364,15 @@ def _mask(folder: Path) -> object:
 
 
 def _write_cached(folder: Path) -> Path:
-    _mrc_cache(folder, _write_mrc(folder))
-    return folder
+    tomogram = open_tomogram(_write_mrc(folder))
+    TomogramCache(folder / "cache").load(tomogram, None, run_name="R", tomo_type="raw")
+    [path] = folder.glob("cache/R/*.npy")
+    return path
 
 
-def _mrc_cache(folder: Path, path: Path) -> np.ndarray:
-    return TomogramCache(folder / "cache").load(open_tomogram(path), None, run_name="R", tomo_type="raw")
-
-
-def _cached(folder: Path) -> object:
-    return np.asarray(_mrc_cache(folder, folder / "a.mrc")).tobytes()
+def _cached(path: Path) -> object:
+    entry = open_entry(path, SHAPE)
+    return AGAIN if entry is None else np.asarray(entry).tobytes()
 
 
 def prediction() -> Prediction:

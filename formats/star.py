@@ -113,6 +113,10 @@ def _of_block(
 
 def _blocks(path: Path) -> dict[str, pd.DataFrame]:
     text = read_text(path)
+    names = re.findall(r"^[ \t]*data_(\S*)", text, flags=re.MULTILINE)
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        # Of which the reader would take the last without a word.
+        raise InputError(f"{path}: several blocks are named data_{repeated[0]}; make them one, or rename them")
     # starfile reads files alone and stumbles over a byte order mark: it is given a clean copy.
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder) / "clean.star"

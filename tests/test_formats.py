@@ -437,6 +437,22 @@ def test_a_number_of_a_tomogram_that_is_none(tmp_path):
         read_points(tmp_path / "a.tbl")
 
 
+def test_two_star_files_behind_each_other(tmp_path):
+    table = "data_particles\n\nloop_\n_rlnTomoName #1\n" + "".join(
+        f"_rlnCenteredCoordinate{axis}Angst #{n}\n" for n, axis in enumerate("XYZ", start=2)
+    )
+    (tmp_path / "a.star").write_text(f"{table}TS_1 1 2 3\n\n{table}TS_2 4 5 6\n")
+    with pytest.raises(InputError, match=r"a\.star: several blocks are named data_particles; make them one"):
+        read_points(tmp_path / "a.star")
+
+
+def test_lines_of_model2point_that_are_no_numbers(tmp_path):
+    (tmp_path / "a.coords").write_text("1e400 2 3\n")
+    [group] = read_points(tmp_path / "a.coords")
+    with pytest.raises(InputError, match="no finite number"):
+        coordinates_zyx_angstrom(group, shape_zyx=(4, 4, 4), voxel_spacing_angstrom=10.0)
+
+
 def test_an_imod_model_that_is_cut_off_or_leads_back(tmp_path):
     head = b"IMODV1.2".ljust(240, b"\0")
     for rest in (b"", b"MESH" + struct.pack(">2i", -100, 0).ljust(16, b"\0"), b"IMAT" + struct.pack(">i", 4)):
