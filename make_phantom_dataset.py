@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     molecules = load_molecules(PARTICLES, args.density_dir)
     with ExitStack() as groups:
         # Who reads the data set in between is told that it is not whole.
-        for parent in sorted({folder.parent for name in todo for folder in folders[name][:1]}):
+        for parent in sorted({of[0].parent for of in folders.values()}):
             groups.enter_context(complete_group(parent))
         for name in (bar := tqdm(todo, desc="tomograms", unit="tomogram", disable=None)):
             tomograms, truth = make_tomogram(

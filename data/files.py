@@ -57,6 +57,7 @@ def complete_group(folder: Path) -> Iterator[None]:
     marker = folder / INCOMPLETE
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _tidy(folder.absolute())
         with marker.open("w") as file:
             os.fsync(file.fileno())
     except OSError as error:

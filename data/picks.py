@@ -3,6 +3,7 @@
 Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i * spacing.
 """
 
+import csv
 import io
 import json
 import math
@@ -322,6 +323,11 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
         table = pd.read_csv(text, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
+    names = next(csv.reader(text.getvalue().splitlines()[:1]), [])
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: several columns are named {repeated[0]!r}; remove or rename all but one")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for names of the rows
+        raise InputError(f"{path}: lines have more values than the header has names; write decimals with a point")
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {', '.join(TABLE_COLUMNS)}")

@@ -126,7 +126,20 @@ def _blocks(path: Path) -> dict[str, pd.DataFrame]:
         except Exception as error:  # it has no exceptions of its own
             raise InputError(f"{path}: not a readable STAR file ({error}); export it again") from error
     # A block of one row may come as plain values.
-    return {name: b if isinstance(b, pd.DataFrame) else pd.DataFrame([b]) for name, b in found.items()}
+    blocks = {name: b if isinstance(b, pd.DataFrame) else pd.DataFrame([b]) for name, b in found.items()}
+    for block in blocks.values():
+        _check_columns(path, list(block.columns))
+    return blocks
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """InputError for a column that is there twice, or columns of which others are missing: they would not count."""
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise InputError(f"{path}: column {repeated[0]} is there twice; export the file again")
+    for group in (CENTRED, COORDINATES, ORIGINS_ANGSTROM, ORIGINS_PIXELS, SUBTOMOGRAM_ANGLES, SIZES):
+        missing = [name for name in group if name not in columns]
+        if missing and len(missing) < len(group):
+            raise InputError(f"{path}: column {missing[0]} is missing; export the file again")
 
 
 def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:

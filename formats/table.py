@@ -92,6 +92,8 @@ def _table(path: Path) -> pd.DataFrame:
             table = pd.read_csv(io.StringIO(text), **words, index_col=False, usecols=range(table.shape[1]))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable table ({str(error).strip()}); export it again") from error
+    if isinstance(table.index, pd.MultiIndex):  # pandas takes the first values for names of the rows
+        raise InputError(f"{path}: lines have more values than the header has names; write decimals with a point")
     table.columns = [str(name).strip().lower() for name in table.columns]
     if table.columns.has_duplicates:
         twice = table.columns[table.columns.duplicated()][0]

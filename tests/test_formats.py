@@ -446,6 +446,22 @@ def test_two_star_files_behind_each_other(tmp_path):
         read_points(tmp_path / "a.star")
 
 
+def test_a_star_column_that_others_need_or_that_is_there_twice(tmp_path):
+    names = ["rlnTomoName", *(f"rlnCoordinate{a}" for a in "XYZ"), *(f"rlnOrigin{a}Angst" for a in "XYZ")]
+    for wrong, message in (("rlnOriginX", "column rlnOriginXAngst is missing"), ("rlnOriginYAngst", "is there twice")):
+        columns = [wrong if name == "rlnOriginXAngst" else name for name in names]
+        lines = ["data_", "loop_", *(f"_{name}" for name in columns), "TS_1 1 2 3 4 5 6", ""]
+        (tmp_path / "a.star").write_text("\n".join(lines))
+        with pytest.raises(InputError, match=message):
+            read_points(tmp_path / "a.star")
+
+
+def test_decimal_commas_in_a_table_of_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("tomogram,x_nm,y_nm,z_nm\nTS_1,30,5,20,5,10,5\n")
+    with pytest.raises(InputError, match="more values than the header has names; write decimals with a point"):
+        read_points(tmp_path / "a.csv")
+
+
 def test_lines_of_model2point_that_are_no_numbers(tmp_path):
     (tmp_path / "a.coords").write_text("1e400 2 3\n")
     [group] = read_points(tmp_path / "a.coords")

@@ -1,6 +1,7 @@
 """The phantom data set as written by its script: determinism, both layouts, given positions, wrong values."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,12 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(tmp_path, monkeypat
     monkeypatch.setattr(make_phantom_dataset, "write_training_run", lambda *args: (calls.append(args[1]), write(*args)))
     make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
     assert calls == ["TS_1_1", "TS_2_1", "TS_2_1"]
+    # Killed at the first of the other tree: the marker of this one goes, too.
+    shutil.rmtree(tmp_path / "broken" / "public" / "TS_201_1")
+    (tmp_path / "broken" / "train" / "static" / RUNS / ".incomplete").touch()
+    (tmp_path / "broken" / "public" / ".TS_201_1.x.partial").mkdir()
+    make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
+    (tmp_path / "broken" / "public" / ".TS_201_1.x.partial").rmdir()
     assert contents(tmp_path / "broken") == contents(whole)
     make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
     assert len(calls) == 3

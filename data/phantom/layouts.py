@@ -42,7 +42,8 @@ def nominal_spacing_folder(voxel_spacing_angstrom: float) -> str:
 def other_runs(root: Path, run_names: Iterable[str]) -> list[str]:
     """Names of runs in the data set that are none of these."""
     folders = [*training_folders(root, "x")[0].parent.glob("*"), *portal_folder(root, "x").parent.glob("*")]
-    return sorted({folder.name for folder in folders if folder.is_dir()} - set(run_names))
+    names = {folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".")}
+    return sorted(names - set(run_names))
 
 
 def runs_to_make(folders: Mapping[str, Sequence[Path]], key: str) -> list[str]:
