@@ -2,6 +2,7 @@
 # make test   the whole test suite
 # make lint   ruff
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
+# make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 10 minutes)
 # make docs   docs/flags.md, the page of all flags, from the parsers
 # Each makes .venv first when it is missing.
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 DEMO := demo
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test lint bench fuzz docs
 
 .venv/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -42,6 +43,9 @@ bench: .venv/installed
 	$(RUN) make_phantom_dataset.py --output_dir bench/data --num_train 4 --num_eval 2 --shape 96 192 192
 	$(RUN) -m benchmarks.accuracy --data_root bench/data --public_root bench/data/public --output_dir bench/results \
 		--epochs 8
+
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.fuzz
 
 docs: .venv/installed
 	$(RUN) -m docs.flags

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import config
 from data.challenge_layout import training_folders
-from data.files import path_argument
+from data.files import complete_group, path_argument
 from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
 from errors import InputError
@@ -291,9 +291,10 @@ def main(argv: list[str] | None = None) -> None:
         for run, by in tqdm(assigned.by_file.items(), desc="grey values", unit="run", disable=None)
         for one in look_at(run, tomograms[run], by, all_radii, bright=args.invert)
     ]
-    for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
-        write_run(root, run, tomograms[run], by, **how)
-    write_table(table, particles)
+    with complete_group(training_folders(root, "any")[0].parent):
+        for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
+            write_run(root, run, tomograms[run], by, **how)
+        write_table(table, particles)
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_names(assigned, sorted(set(tomograms) - set(points)))
     report_rivals(rival_files(assigned, all_radii))

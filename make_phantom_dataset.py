@@ -5,6 +5,7 @@
     python make_phantom_dataset.py --density_dir maps --picks_csv train_ground_truth.csv --output_dir realistic
 
 Writes both layouts: ``{output_dir}/train/...`` with picks, and ``{output_dir}/public/...`` as the data portal.
+Interrupted? The same command makes what is missing.
 """
 
 from command_line import run_script
@@ -12,6 +13,8 @@ from command_line import run_script
 import argparse
 import warnings
 from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +22,13 @@ from tqdm import tqdm
 
 import config
 from data.challenge_layout import training_folders
-from data.files import path_argument
+from data.content_hash import content_hash, hash_of
+from data.files import complete_group, path_argument
 from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
 from data.phantom.layouts import (
     other_runs,
     portal_folder,
-    refuse_existing,
+    runs_to_make,
     write_portal_run,
     write_training_run,
 )
@@ -91,11 +95,12 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(args.device)
     given = read_given_positions(args.picks_csv, settings) if args.picks_csv is not None else None
     train_names, eval_names = run_names(args.num_train, args.num_eval, args.seed, given)
-    refuse_existing(
-        [f for name in train_names for f in training_folders(args.output_dir, name)]
-        + [portal_folder(args.output_dir, name) for name in eval_names],
-        args.overwrite,
-    )
+    key = key_of_runs(args, settings)
+    folders = {name: training_folders(args.output_dir, name) for name in train_names}
+    folders |= {name: (portal_folder(args.output_dir, name),) for name in eval_names}
+    todo = list(folders) if args.overwrite else runs_to_make(folders, key)
+    if len(todo) < len(folders):
+        print(f"{len(folders) - len(todo)} of {len(folders)} tomograms were made before")
     if others := other_runs(args.output_dir, [*train_names, *eval_names]):
         warnings.warn(
             f"{args.output_dir} also holds {', '.join(others)}, which stay as they are; "
@@ -103,25 +108,41 @@ def main(argv: list[str] | None = None) -> None:
             stacklevel=2,
         )
     molecules = load_molecules(PARTICLES, args.density_dir)
-    bar = tqdm([*train_names, *eval_names], desc="tomograms", unit="tomogram", disable=None)
-    for name in bar:
-        tomograms, truth = make_tomogram(
-            random_generator(args.seed, name),
-            settings=settings,
-            particles=PARTICLES,
-            molecules=molecules,
-            tomo_types=tuple(dict.fromkeys(args.tomo_types)),
-            device=device,
-            given_zyx_angstrom=given[name] if given is not None and name in train_names else None,
-            progress=step_bar,
-        )
-        if name in train_names:
-            write_training_run(args.output_dir, name, tomograms, truth, args.voxel_spacing)
-        else:
-            write_portal_run(args.output_dir, name, tomograms, truth, args.voxel_spacing, PARTICLES)
-        counts = ", ".join(f"{len(p.coordinates_zyx_angstrom)} {kind}" for kind, p in truth.items())
-        bar.write(f"{name}: {counts}")
+    with ExitStack() as groups:
+        # Who reads the data set in between is told that it is not whole.
+        for parent in sorted({of[0].parent for of in folders.values()}):
+            groups.enter_context(complete_group(parent))
+        for name in (bar := tqdm(todo, desc="tomograms", unit="tomogram", disable=None)):
+            tomograms, truth = make_tomogram(
+                random_generator(args.seed, name),
+                settings=settings,
+                particles=PARTICLES,
+                molecules=molecules,
+                tomo_types=tuple(dict.fromkeys(args.tomo_types)),
+                device=device,
+                given_zyx_angstrom=given[name] if given is not None and name in train_names else None,
+                progress=step_bar,
+            )
+            if name in train_names:
+                write_training_run(args.output_dir, name, tomograms, truth, args.voxel_spacing, key)
+            else:
+                write_portal_run(args.output_dir, name, tomograms, truth, args.voxel_spacing, PARTICLES, key)
+            counts = ", ".join(f"{len(p.coordinates_zyx_angstrom)} {kind}" for kind, p in truth.items())
+            bar.write(f"{name}: {counts}")
     print(f"wrote {len(train_names)} training and {len(eval_names)} portal tomograms to {args.output_dir}")
+
+
+def key_of_runs(args: argparse.Namespace, settings: PhantomSettings) -> str:
+    """A key of all that a run is made from, beside its name."""
+    given = {name: getattr(args, name) for name in ("density_dir", "picks_csv")}
+    ingredients = {
+        "settings": asdict(settings),
+        "seed": args.seed,
+        "tomo_types": list(dict.fromkeys(args.tomo_types)),
+        "particles": [[p.name, p.radius_angstrom, p.label] for p in PARTICLES],
+        **{name: None if path is None or not path.exists() else content_hash(path) for name, path in given.items()},
+    }
+    return hash_of(ingredients)
 
 
 def run_names(num_train: int, num_eval: int, seed: int, given: dict[str, dict] | None) -> tuple[list[str], list[str]]:

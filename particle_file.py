@@ -36,10 +36,12 @@ def read_particle_rows(path: Path) -> list[dict[str, Any]]:
     InputError : no such file, no JSON, or rows as :func:`checked_rows` refuses them.
     """
     try:
+        if not path.is_file():
+            raise FileNotFoundError
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except FileNotFoundError:  # also for a pipe or a device
         raise InputError(f"{path}: no such file of particles; mend the path or unset the variable") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); mend the file") from None
     return checked_rows(content, str(path))
 
@@ -134,7 +136,10 @@ def _arguments(row: Mapping[str, Any], label: int) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _hex(colour: object) -> str | None:

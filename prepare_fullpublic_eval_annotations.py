@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import config
 from data.czi import Run, find_runs
-from data.files import path_argument
+from data.files import complete_group, path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.portal_metadata import read_metadata
 from data.tomogram import open_tomogram
@@ -119,6 +119,14 @@ def convert_run(run: Run, voxel_spacing_angstrom: float | None) -> Conversion:
     return Conversion(picks, tuple(unknown), tuple(choices), points_outside(run, picks))
 
 
+def write_run(run: Run, picks: dict[str, np.ndarray]) -> None:
+    """The picks of one run, of which nobody reads a part."""
+    with complete_group(run.picks_dir):
+        for name, points in picks.items():
+            path = run.picks_dir / f"{name}.json"
+            write_picks(path, particle_name=name, run_name=run.name, coordinates_zyx_angstrom=points)
+
+
 def report(conversions: dict[str, Conversion], data_dir: Path) -> None:
     """The table of points per run and particle, and one line for each thing to know."""
     rows = [
@@ -168,9 +176,8 @@ def main(argv: list[str] | None = None) -> None:
                 "remove it if it is of an earlier conversion",
                 stacklevel=2,
             )
-        for name, points in conversions[run.name].picks.items():
-            path = run.picks_dir / f"{name}.json"
-            write_picks(path, particle_name=name, run_name=run.name, coordinates_zyx_angstrom=points)
+        if conversions[run.name].picks:
+            write_run(run, conversions[run.name].picks)
     report(conversions, args.data_dir)
 
 

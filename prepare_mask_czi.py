@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 import config
 from data.czi import Run, find_runs
-from data.files import path_argument
+from data.files import complete_group, path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
 from data.picks import read_run_picks
-from data.tomogram import open_tomogram
+from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
 from particle_config import PARTICLES
 
@@ -62,21 +62,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def prepare_run(
     run: Run,
+    tomogram: Tomogram,
     picks: dict[str, np.ndarray],
     *,
-    tomo_type: str,
-    voxel_spacing_angstrom: float | None,
-    rescale_to_angstrom: float | None,
     radius_fraction: float,
     target: Path,
     save_plot: bool,
 ) -> dict[str, int | str]:
     """Write the mask of one run (and its picture); return its row of the summary."""
-    tomogram = open_tomogram(
-        run.tomogram_path(tomo_type),
-        voxel_spacing_angstrom=voxel_spacing_angstrom,
-        rescale_to_angstrom=rescale_to_angstrom,
-    )
     spacing = tomogram.voxel_spacing_angstrom
     made_from = {"voxel_spacing_angstrom": spacing, "radius_fraction": radius_fraction}
     mask = make_mask(tomogram.shape_zyx, picks, **made_from)
@@ -115,21 +108,22 @@ def main(argv: list[str] | None = None) -> None:
     without = sorted({run.name for run in find_runs(args.data_root, split="train")} - {run.name for run in runs})
     if without:
         print(f"left out, without a {args.tomo_type} tomogram: {', '.join(without)}")
-    # All picks first: a mistake in the last run must not cost the work on the others.
+    # All picks and headers first: a mistake in the last run must not cost the work on the others.
     picks = {run.name: read_run_picks(run.picks_dir) for run in runs}
-    rows = [
-        prepare_run(
-            run,
-            picks[run.name],
-            tomo_type=args.tomo_type,
-            voxel_spacing_angstrom=args.voxel_spacing,
-            rescale_to_angstrom=args.rescale,
-            radius_fraction=radius_fraction,
-            target=mask_path(mask_root, run.name, radius_fraction),
-            save_plot=args.save_plots,
-        )
-        for run in tqdm(runs, desc="masks", unit="run", disable=None)
-    ]
+    options = {"voxel_spacing_angstrom": args.voxel_spacing, "rescale_to_angstrom": args.rescale}
+    tomograms = {run.name: open_tomogram(run.tomogram_path(args.tomo_type), **options) for run in runs}
+    with complete_group(mask_folder(mask_root, radius_fraction)):
+        rows = [
+            prepare_run(
+                run,
+                tomograms[run.name],
+                picks[run.name],
+                radius_fraction=radius_fraction,
+                target=mask_path(mask_root, run.name, radius_fraction),
+                save_plot=args.save_plots,
+            )
+            for run in tqdm(runs, desc="masks", unit="run", disable=None)
+        ]
     summary = pd.DataFrame(rows)
     print(summary.to_string(index=False))
     if summary["not painted"].any():

@@ -49,6 +49,7 @@ from training.experiment import (
     check_resumable,
     check_same_arguments,
     check_same_runs,
+    complete_thresholds,
     experiment_of,
     finished_folds,
     forget_result,
@@ -111,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
                 forget_result(experiment_dir, index)
             elif index in finished_folds(experiment_dir):
                 say(f"fold {index}: finished before")
+                complete_thresholds(experiment_dir, PARTICLES)
                 continue
             fold = folds[index]
             names = some_names([volume.run_name for volume in fold.validation])

@@ -14,7 +14,7 @@ import pandas as pd
 from data.files import atomic_path, files_below
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
-KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32})\n")
+KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32}) (?P<check>[0-9a-f]{32})\n")
 
 
 def file_states(path: Path) -> FileStates:
@@ -45,11 +45,11 @@ class ContentHashes:
             found = KEPT.fullmatch(kept.read_text(encoding="ascii"))
         except (OSError, UnicodeDecodeError):  # none, or one that cannot be read: made again
             found = None
-        if found and found["states"] == states:
+        if found and found["states"] == states and found["check"] == hash_of([states, found["content"]]):
             return found["content"]
         content = content_hash(path)
         with atomic_path(kept) as temporary:
-            temporary.write_text(f"{states} {content}\n", encoding="ascii")
+            temporary.write_text(f"{states} {content} {hash_of([states, content])}\n", encoding="ascii")
         return content
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.files import files_below
+from data.files import check_complete, files_below
 from data.portal_metadata import TOMOGRAM_METADATA, read_metadata
 from data.tomogram import TOMOGRAM_SUFFIXES
 from data.voxel_spacing import spacing_of_folder
@@ -74,7 +74,8 @@ def find_runs(
 
     Raises
     ------
-    InputError : no such folder, no runs in it, unknown names, or no run with the type; it names what exists.
+    InputError : no such folder, no runs in it, unknown names, no run with the type (it names what exists), or a folder
+        that a stopped command left incomplete.
     """
     root = Path(data_root)
     if not root.is_dir():
@@ -178,6 +179,7 @@ def _training_roots(root: Path) -> Iterator[tuple[str, Path, Path]]:
 
 def _training_runs(root: Path) -> Iterator[Run]:
     for split, static, overlay in _training_roots(root):
+        check_complete(static)
         for folder in _folders(static):
             spacing_folders = _by_preference(_folders(folder, "VoxelSpacing*"))
             if spacing_folders:
@@ -194,6 +196,7 @@ def _training_runs(root: Path) -> Iterator[Run]:
 # --- Portal layout ------------------------------------------------------------------------------------
 def _portal_runs(root: Path) -> Iterator[Run]:
     ambiguous: dict[str, list[str]] = {}
+    check_complete(root)
     for folder in _folders(root):
         reconstructions = folder / "Reconstructions"
         if reconstructions.is_dir():

@@ -1,16 +1,24 @@
 """Files of people: their paths and texts; and writing without leaving anything half-written."""
 
 import argparse
-import codecs
 import errno
 import os
 import shutil
+import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from errors import InputError
+
+# In a temporary folder: which process writes there.
+WRITER = ".writer"
+# In a folder whose files belong together: some of them are missing.
+INCOMPLETE = ".incomplete"
+# Folders that this process has freed of what killed ones left.
+_tidied: set[Path] = set()
 
 
 def path_argument(text: str) -> Path:
@@ -19,22 +27,6 @@ def path_argument(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as Excel writes; every line end is a newline.
-
-    InputError where it is neither.
-    """
-    try:
-        content = path.read_bytes()
-        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def files_below(folder: Path, *, leave_out: tuple[str, ...] = ()) -> list[Path]:
@@ -52,6 +44,37 @@ def files_below(folder: Path, *, leave_out: tuple[str, ...] = ()) -> list[Path]:
     return sorted(found)
 
 
+def check_regular(path: Path) -> None:
+    """InputError for a pipe, a device or a folder, which would be read without end or not at all."""
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path}: not a regular file; give one")
+
+
+# --- Groups of files ----------------------------------------------------------------------------------
+@contextmanager
+def complete_group(folder: Path) -> Iterator[None]:
+    """Files in a folder that belong together: until the block ends well, :func:`check_complete` refuses the folder."""
+    marker = folder / INCOMPLETE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _tidy(folder.absolute())
+        with marker.open("w") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
+    yield
+    marker.unlink(missing_ok=True)
+
+
+def check_complete(folder: Path) -> None:
+    """InputError where files of a group are missing, since the command that writes them was stopped."""
+    if (folder / INCOMPLETE).exists():
+        raise InputError(
+            f"{folder} is incomplete: the command that writes it was stopped, or is still at work; run it again"
+        )
+
+
+# --- One file or folder -------------------------------------------------------------------------------
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes ``path`` only when the block ends well.
@@ -59,7 +82,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The yielded path has the final name (so that suffix-sensitive writers behave) but lies in a hidden
     folder beside it, on the same file system. The block may make it a file or a folder; an older ``path``
     is replaced, a folder as a whole. When the block raises, all of it is removed and an older ``path`` stays. The
-    content is on the disk before its name is: a power failure leaves no empty file under a final name.
+    content is on the disk before its name is: a power failure leaves no empty file under a final name. What killed
+    processes left in the folder is removed; where one was killed between the two renames that replace a folder, the new
+    one takes its place.
 
     Raises
     ------
@@ -69,7 +94,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path).absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent)
         workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
     try:
@@ -84,9 +111,46 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(workplace, ignore_errors=True)
 
 
+def _machine() -> str:
+    """Where the numbers of processes mean the same processes."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the temporary folders of killed processes, once in the life of this one."""
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    for left in folder.glob(".*.partial"):
+        if _writer_is_gone(left):
+            for aside in left.glob("old-*"):
+                final = folder / aside.name.removeprefix("old-")
+                new = left / final.name
+                if not final.exists():
+                    (new if new.exists() else aside).replace(final)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _writer_is_gone(workplace: Path) -> bool:
+    """False where it is not known, as for a process on another machine."""
+    try:
+        number, _, machine = (workplace / WRITER).read_text(encoding="utf-8").partition(" ")
+        if machine != _machine():
+            return False
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _flush(folder: Path) -> None:
     for file in folder.rglob("*"):
-        if file.is_file():
+        if file.is_file() and not file.is_symlink() and file.name != WRITER:
             with file.open("r+b") as opened:
                 os.fsync(opened.fileno())
 

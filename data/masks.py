@@ -1,6 +1,7 @@
 """Label masks: what the network is trained to paint."""
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import numpy as np
 from data.content_hash import points_hash
 from data.files import atomic_path
 from data.lazy_array import Region
+from data.npy_files import open_npy
+from data.text_files import read_json_object
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, Particle
 
@@ -139,6 +142,8 @@ def pool_labels(label: "Tensor", stride: int, *, single_voxels: bool = False) ->
 # --- Files --------------------------------------------------------------------------------------------
 # Part of every record: count up when the same points would be painted otherwise.
 FORMAT = 1
+# In a record: the checksum of the mask's voxels.
+CHECKSUM = "crc32"
 # What a mask is made from, in words.
 INGREDIENTS = {
     "picks": "other picks",
@@ -174,20 +179,28 @@ def save_mask(path: Path, mask: np.ndarray, record: Mapping) -> None:
     with atomic_path(path) as temporary:
         np.save(temporary, mask)
     with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        content = {**record, CHECKSUM: zlib.crc32(mask)}
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def is_damaged(path: Path, mask: np.ndarray) -> bool | None:
+    """Whether the voxels of a mask file are not those that were written; None where its record does not say."""
+    try:
+        checksum = read_json_object(path.with_suffix(".json")).get(CHECKSUM)
+    except InputError:
+        return None
+    return None if checksum is None else checksum != zlib.crc32(mask)
 
 
 def difference(path: Path, record: Mapping) -> str | None:
     """In words, what a mask file was made from instead of the ingredients in ``record``; None when from them."""
     try:
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json_object(path.with_suffix(".json"))
+    except InputError:
         return "nobody knows what"  # of an earlier version, which kept no record
-    if not isinstance(found, dict):
-        return "nobody knows what"
-    if found == record:
+    if {name: value for name, value in found.items() if name != CHECKSUM} == record:
         return None
-    words = [word for name, word in INGREDIENTS.items() if found.get(name) != record[name]]
+    words = [word for name, word in INGREDIENTS.items() if found.get(name) != record.get(name)]
     return " and ".join(words) or "the same by an earlier version"
 
 
@@ -210,10 +223,10 @@ def read_mask(path: str | Path, shape_zyx: tuple[int, int, int], region: Region 
     """
     path = Path(path)
     try:
-        mask = np.load(path, mmap_mode="c", allow_pickle=False)
+        mask = open_npy(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such mask; make it with prepare_mask_czi.py") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable mask ({error}); run prepare_mask_czi.py again") from error
     if mask.shape != tuple(shape_zyx) or mask.dtype != np.uint8:
         raise InputError(

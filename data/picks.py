@@ -3,6 +3,7 @@
 Everything is in angstrom unless a name ends in ``_voxels``. Voxel i lies at i * spacing.
 """
 
+import csv
 import io
 import json
 import math
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path, check_complete
+from data.text_files import is_finite_number, read_json, read_text
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
@@ -55,7 +57,7 @@ def _as_coordinates(values: object) -> np.ndarray:
 def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
     location = point.get("location") if isinstance(point, dict) else None
     values = [location.get(axis) for axis in "zyx"] if isinstance(location, dict) else [None]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in values):
+    if not all(map(is_finite_number, values)):
         raise InputError(f"{where}: needs a location with finite numbers x, y, z; mend or remove the point")
     return tuple(float(v) for v in values)
 
@@ -85,10 +87,7 @@ def read_picks(path: str | Path) -> Picks:
     is missing or not finite.
     """
     path = Path(path)
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not a readable picks file ({error}); restore it or remove it") from error
+    content = read_json(path, what="picks file", advice="restore it or remove it")
     if not isinstance(content, dict) or not isinstance(content.get("pickable_object_name"), str):
         raise InputError(f"{path}: no pickable_object_name inside, so it is not a picks file; remove it")
     if content.get("unit", "angstrom") != "angstrom":
@@ -97,19 +96,22 @@ def read_picks(path: str | Path) -> Picks:
     if not isinstance(points, list):
         raise InputError(f"{path}: points is not a list; restore the file")
     coordinates = [_centre_zyx(point, f"{path}, point {i}") for i, point in enumerate(points)]
-    scores = [point.get("score") for point in points]
-    has_scores = bool(points) and all(isinstance(s, int | float) for s in scores)
 
     def known(field: str) -> np.ndarray | None:
         """Values of a field that some points may not have: NaN."""
         values = [point.get(field) for point in points]
-        return np.asarray(values, dtype=np.float64) if any(isinstance(v, int | float) for v in values) else None
+        for index, value in enumerate(values):
+            if value is not None and not is_finite_number(value):
+                raise InputError(f"{path}, point {index}: {field} is no finite number; mend it or leave it out")
+        return np.array(values, dtype=np.float64) if any(v is not None for v in values) else None
+
+    scores = known("score")
 
     return Picks(
         particle_name=content["pickable_object_name"],
         run_name=str(content.get("run_name") or ""),
         coordinates_zyx_angstrom=_as_coordinates(coordinates),
-        scores=np.asarray(scores, dtype=np.float64) if has_scores else None,
+        scores=None if scores is None or np.isnan(scores).any() else scores,
         uncertainties=known("uncertainty"),
         sizes_voxels=known("size_voxels"),
         confidences=known("confidence"),
@@ -131,7 +133,7 @@ def write_picks(
     session_id: str = "0",
     trust_orientation: bool = False,
 ) -> None:
-    """Write one copick picks file (atomically).
+    """Write one copick picks file (atomically), unless it is there with the same content.
 
     Parameters
     ----------
@@ -165,8 +167,11 @@ def write_picks(
         "points": points,
         "trust_orientation": trust_orientation,
     }
+    text = json.dumps(content, allow_nan=False).encode()
+    if Path(path).is_file() and Path(path).read_bytes() == text:
+        return
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        temporary.write_bytes(text)
 
 
 def read_run_picks(picks_dir: str | Path, particles: Iterable[Particle] = PARTICLES) -> dict[str, np.ndarray]:
@@ -195,6 +200,7 @@ def read_known_picks(
 ) -> tuple[dict[str, np.ndarray], dict[Path, str]]:
     """As :func:`read_run_picks`, but files of particles that the table does not know are given back: file -> name."""
     picks_dir, particles = Path(picks_dir), tuple(particles)
+    check_complete(picks_dir)
     files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
     if not files:
         run_name = picks_dir.parent.name
@@ -233,15 +239,16 @@ def read_ndjson(path: str | Path) -> np.ndarray:
     line number for a corrupt line, a type other than a point, or a location that is not finite.
     """
     path = Path(path)
+    text = read_text(path, what="annotation file", advice="fetch it again")
     coordinates = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not at other line ends, which texts in JSON may hold
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
             point = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not valid JSON ({error.msg}); mend the line or fetch again") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not valid JSON ({error}); mend the line or fetch again") from error
         if isinstance(point, dict) and point.get("type", "point") not in POINT_TYPES:
             raise InputError(f"{where}: type {point['type']!r} is none of {', '.join(POINT_TYPES)}")
         coordinates.append(_location_zyx(point, where))
@@ -312,10 +319,16 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
     text_columns = {"experiment": str, "particle_type": str}
     try:
         # Names such as "NA" or "007" are names: only the numeric columns are converted, below.
-        table = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False, skipinitialspace=True)
+        text = io.StringIO(read_text(path, what="CSV table"))
+        table = pd.read_csv(text, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     table.columns = table.columns.str.strip()
+    names = next(csv.reader(text.getvalue().splitlines()[:1]), [])
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: several columns are named {repeated[0]!r}; remove or rename all but one")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for names of the rows
+        raise InputError(f"{path}: lines have more values than the header has names; write decimals with a point")
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {', '.join(TABLE_COLUMNS)}")

@@ -7,12 +7,12 @@ lengths are in radii of the particles, so an entry says which radii it was found
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
+from data.text_files import is_finite_number, read_json
 from errors import InputError
 from particle_config import Particle
 
@@ -53,10 +53,7 @@ def read_thresholds(
         Not such a file, no entry for the method, a particle or keyword too few or unknown, a radius that is not the
         particle's, or a value that is not a finite number, or not from 0 up.
     """
-    try:
-        entries = json.loads(read_text(path))
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); give a thresholds.json") from None
+    entries = read_json(path, advice="give a thresholds.json")
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path} holds no hyperparameters; give a thresholds.json as a search or training writes it")
     tables = {name: _table(path, name, entry) for name, entry in entries.items()}
@@ -109,7 +106,6 @@ def _check_radii(where: str, radii: object, particles: Sequence[Particle]) -> No
 
 def _check_values(where: str, values: Mapping[str, object], optional: Sequence[str]) -> None:
     for keyword, value in values.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and (value >= 0 or keyword in optional)):
+        if not (is_finite_number(value) and (value >= 0 or keyword in optional)):
             from_0_up = "" if keyword in optional else " from 0 up"
             raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number{from_0_up}")

@@ -2,16 +2,20 @@
 
 import itertools
 import math
+import operator
+import re
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import mrcfile
 import numpy as np
 import zarr
 
+from data.files import files_below
 from data.lazy_array import Region
+from data.mrc_header import LARGEST_VOXELS, MrcHeader, is_compressed, read_header, read_planes
 from data.ngff import ANGSTROM_PER_UNIT, image_of, multiscale_of
 from data.other_tomograms import how_to_convert
 from data.portal_metadata import spacing_of_metadata
@@ -29,6 +33,11 @@ TOMOGRAM_SUFFIXES = (".zarr", *MRC_SUFFIXES)
 LEAST_WITHOUT_UNIT = 2.0
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
+# A chunk is decompressed at once.
+LARGEST_CHUNK_BYTES = 2**32
+# Empty chunks may be left out of a zarr, but not nearly all.
+LEAST_CHUNKS_SHARE = 0.01
+CHUNK_NAME = re.compile(r"(?:c[./])?(\d{1,9}(?:[./]\d{1,9})*)")
 
 
 class _Volume(Protocol):
@@ -183,49 +192,42 @@ def _open(
 @dataclass(frozen=True)
 class _MrcVolume:
     path: Path
-    shape_zyx: tuple[int, ...]
+    header: MrcHeader
     spacing_zyx: tuple[float, ...] | None
     dtype: np.dtype
-    offset: int | None  # of the voxels in the file; None for a compressed file
+
+    @property
+    def shape_zyx(self) -> tuple[int, ...]:
+        return self.header.shape
 
     def read(self, region: Region) -> np.ndarray:
-        if self.offset is not None:
-            return np.memmap(self.path, self.dtype, "r", self.offset, self.shape_zyx)[region]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with mrcfile.open(self.path, permissive=True) as mrc:
-                return mrc.data.view(self.dtype)[region]
+        try:
+            if not is_compressed(self.path):
+                return np.memmap(self.path, self.dtype, "r", self.header.offset, self.header.shape)[region]
+            planes = read_planes(self.path, self.header, region[0].start, region[0].stop)
+            return planes.view(self.dtype)[(slice(None), *region[1:])]
+        except (ValueError, OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{self.path}: not a readable MRC file ({error}); copy or export it again") from error
 
 
 def _open_mrc(path: Path, level: int) -> _MrcVolume:
     if level != 0:
         raise InputError(f"{path}: an MRC file has no level {level}; use level 0")
-    is_compressed = path.suffix.lower() in (".gz", ".bz2")
-    try:
-        # Permissive, since many programs write slightly wrong headers; what matters is checked here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with (mrcfile.open if is_compressed else mrcfile.mmap)(path, permissive=True) as mrc:
-                header, data = mrc.header.copy(), mrc.data
-                if data is None:
-                    raise ValueError("the file is shorter than its header says")
-                spacing = tuple(float(mrc.voxel_size[axis]) for axis in "zyx")
-                dtype = (
-                    np.dtype(np.uint8) if data.dtype == np.int8 and _bytes_are_unsigned(path, header) else data.dtype
-                )
-                volume = _MrcVolume(path, data.shape, spacing, dtype, None if is_compressed else data.offset)
-                del data
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a readable MRC file ({error}); copy or export it again") from error
-    order = tuple(int(header[axis]) for axis in ("mapc", "mapr", "maps"))
+    header = read_header(path)
+    unsigned = header.dtype == np.int8 and _bytes_are_unsigned(path, header.fields)
+    dtype, spacing = np.dtype(np.uint8) if unsigned else header.dtype, header.spacing_zyx
+    order = tuple(int(header.fields[axis]) for axis in ("mapc", "mapr", "maps"))
     if order not in ((1, 2, 3), (0, 0, 0)):
         raise InputError(f"{path}: axis order {order} in the header; rewrite the file in the order x, y, z")
-    _check_dtype(path, volume.dtype)
+    _check_dtype(path, dtype)
     # A volume written as a stack of one section each does not know its size along z; nor is what differs by a little.
     unequal = max(spacing) > min(spacing) * (1 + ROUNDING)
-    is_stack = int(header.mz) == 1 and volume.shape_zyx[0] > 1
+    is_stack = int(header.fields.mz) == 1 and header.shape[0] > 1
     known = None if is_stack or (unequal and max(spacing) <= min(spacing) * (1 + CONTRADICTION)) else spacing
-    return _MrcVolume(path, volume.shape_zyx, known, volume.dtype, volume.offset)
+    volume = _MrcVolume(path, header, known, dtype)
+    if is_compressed(path) and len(header.shape) == 3:
+        volume.read((slice(0, 0),) * 3)  # a damaged archive is told now
+    return volume
 
 
 def _bytes_are_unsigned(path: Path, header: np.recarray) -> bool:
@@ -291,7 +293,6 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         node, series = image_of(zarr.open(path, mode="r"))
         multiscale = multiscale_of(dict(node.attrs))
         array, key = _array_of_level(node, multiscale, level)
-        chunks_there, chunks_wanted = _files_of(array) if array is not None else (0, 0)
     except Exception as error:  # broken metadata fails in as many ways as there are keys
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the zarr metadata is unreadable ({reason}); copy it again") from error
@@ -300,8 +301,14 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     folder = path / series / key
     _check_dtype(path, array.dtype)
     _check_axes(path, array, multiscale)
+    _check_size(path, array)
+    chunks_there, chunks_wanted, strays = _count_chunk_files(array, folder)
+    if strays:
+        raise InputError(f"{folder}: has {strays} chunk files outside of the shape in its metadata; copy it again")
     if chunks_there == 0 and 0 not in array.shape:
         raise InputError(f"{folder}: all of its {chunks_wanted} chunk files are missing; copy it again")
+    if chunks_there < LEAST_CHUNKS_SHARE * chunks_wanted:
+        raise InputError(f"{folder}: only {chunks_there} of {chunks_wanted} chunk files are there; copy it again")
     if chunks_there < chunks_wanted:
         missing = chunks_wanted - chunks_there
         text = f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
@@ -309,11 +316,21 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
 
 
-def _files_of(array: zarr.Array) -> tuple[int, int]:
-    """How many files of chunks (or shards, which hold many) there are, and how many make up the whole."""
-    wanted = math.prod(-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
-    per_file = 1 if array.shards is None else math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
-    return array.nchunks_initialized // per_file, wanted
+def _check_size(path: Path, array: zarr.Array) -> None:
+    """InputError for an array, or a chunk, of no size or one that no tomogram has."""
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if math.prod(array.shape) > LARGEST_VOXELS or not 0 < chunk_bytes <= LARGEST_CHUNK_BYTES:
+        shape, chunks = (" x ".join(map(str, sides)) for sides in (array.shape, array.chunks))
+        raise InputError(f"{path}: {shape} voxels in chunks of {chunks} cannot be read; rewrite the tomogram")
+
+
+def _count_chunk_files(array: zarr.Array, folder: Path) -> tuple[int, int, int]:
+    """How many files of chunks (or shards, which hold many) there are, make up the whole, and lie outside of it."""
+    grid = [-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
+    names = (CHUNK_NAME.fullmatch(file.relative_to(folder).as_posix()) for file in files_below(folder))
+    places = [[int(number) for number in re.split("[./]", name[1])] for name in names if name]
+    there = sum(len(place) == len(grid) and all(map(operator.lt, place, grid)) for place in places)
+    return there, math.prod(grid), len(places) - there
 
 
 def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int) -> tuple[zarr.Array | None, str]:
@@ -328,7 +345,10 @@ def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int)
 def _check_axes(path: Path, array: zarr.Array, multiscale: dict) -> None:
     """Axes, where named, must be z, y, x behind channel or time axes; those must have length 1."""
     axes = multiscale.get("axes") or getattr(array.metadata, "dimension_names", None) or ()
-    names = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes if axis]
+    try:
+        names = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes if axis]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: the names of its axes are unreadable ({error!r}); copy it again") from error
     if names and (names[-3:] != ["z", "y", "x"] or len(names) != array.ndim):
         raise InputError(f"{path}: the axes are {', '.join(names)}; rewrite the tomogram as z, y, x")
     if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):

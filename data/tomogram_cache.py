@@ -21,6 +21,7 @@ from data.content_hash import file_states, hash_of
 from data.files import atomic_path
 from data.lazy_array import LazyArray, Region
 from data.normalization import clip_to_percentiles
+from data.npy_files import open_npy
 from data.tomogram import Tomogram
 from errors import InputError
 
@@ -105,15 +106,14 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _open(path: Path, shape_zyx: tuple[int, int, int], *, quiet: bool = False) -> np.ndarray | None:
     """The entry; None when there is none, or it is not whole, which is said unless ``quiet``."""
     try:
-        image = np.load(path, mmap_mode="c", allow_pickle=False)
-        whole = path.stat().st_size == image.offset + image.nbytes
-        if whole and image.shape == shape_zyx and image.dtype == np.float32:
+        image = open_npy(path)
+        if image.shape == shape_zyx and image.dtype == np.float32:
             return image
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); choose another --cache_dir") from error
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         pass
     if not quiet:
         warnings.warn(f"{path} is damaged and made again", stacklevel=4)

@@ -10,9 +10,11 @@ import numpy as np
 
 from data.content_hash import hash_of, points_hash
 from data.czi import Run, find_runs
+from data.files import check_complete
 from data.lazy_array import LazyArray
 from data.masks import (
     difference,
+    is_damaged,
     make_mask,
     mask_folder,
     mask_path,
@@ -130,6 +132,7 @@ class VolumeSource:
         runs = training_runs(self.data_root, self.tomo_types)
         if self.masks_given:
             folder = mask_folder(self.mask_root, self.radius_fraction)
+            check_complete(folder)
             runs = [run for run in runs if self._mask_path(run).is_file()]
             if not runs:
                 problem = f"holds no mask of a run of {self.data_root}" if folder.is_dir() else "does not exist"
@@ -213,13 +216,14 @@ class VolumeSource:
             return painted, "is missing" if path.parent.is_dir() else ""
         try:
             mask = read_mask(path, tomogram.shape_zyx)
-            other = difference(path, mask_record(**made_from))
+            other, damaged = difference(path, mask_record(**made_from)), is_damaged(path, mask)
             # The same mask may be made of a voxel size that is rounded otherwise, or by an earlier version.
-            if other is None or np.array_equal(mask, make_mask(**made_from)):
+            if (other is None and damaged is False) or np.array_equal(mask, make_mask(**made_from)):
                 return LazyArray(mask.shape, partial(read_mask, path, mask.shape)), ""
+            problem = "is damaged" if damaged else f"was made from {other}, and differs from what these picks give"
             raise InputError(
-                f"{path} was made from {other}, and differs from what these picks give; run prepare_mask_czi.py again "
-                f"with --output_dir {self.mask_root}, or train without --mask_dir"
+                f"{path} {problem}; run prepare_mask_czi.py again with --output_dir {self.mask_root}, "
+                "or train without --mask_dir"
             )
         except InputError:
             if self.masks_given:

@@ -43,10 +43,8 @@ def read_run_table(folder: Path) -> pd.DataFrame:
 
 
 def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles: Sequence[Particle]) -> None:
-    """One picks JSON per particle, also for a particle that was not found; those that are there stay."""
+    """One picks JSON per particle, also for a particle that was not found; those that are right stay as they are."""
     for particle in particles:
-        if (folder / f"{particle.name}.json").is_file():
-            continue
         rows = table[table["particle_type"] == particle.name]
         write_picks(
             folder / f"{particle.name}.json",

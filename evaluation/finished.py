@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from data.content_hash import hash_of, table_hash
-from data.files import atomic_path
+from data.content_hash import content_hash, hash_of, table_hash
+from data.files import atomic_path, files_below
+from data.text_files import read_json_object
 from errors import InputError
 from inference.ensembles import Ensemble
 from inference.maps.network_maps import NetworkMaps
@@ -21,8 +23,8 @@ from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other results.
-FORMAT = 4
-# In a folder that is finished: the key, and what its maker wrote down.
+FORMAT = 5
+# In a folder that is finished: the key, what its maker wrote down, and hashes of this and of the files.
 FINISHED = ".finished.json"
 
 
@@ -103,20 +105,33 @@ def finishing(folder: Path, key: str, **notes: object) -> Iterator[Path]:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         yield temporary
-        mark_finished(temporary, key, **notes)
+        files = [str(file.relative_to(temporary)) for file in files_below(temporary)]
+        mark_finished(temporary, key, files, **notes)
 
 
-def mark_finished(folder: Path, key: str, **notes: object) -> None:
-    """Say that the folder's results are complete; ``notes`` are plain values to be read back."""
+def mark_finished(folder: Path, key: str, files: Iterable[str] = (), **notes: object) -> None:
+    """Say that the folder's results are complete.
+
+    ``files`` are those that the results consist of, ``notes`` plain values to be read back.
+    """
+    content = {"key": key, **notes, "files": {name: content_hash(folder / name) for name in files}}
     with atomic_path(folder / FINISHED) as temporary:
-        temporary.write_text(json.dumps({"key": key, **notes}) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**content, "hash": hash_of(content)}) + "\n", encoding="utf-8")
 
 
 def finished_notes(folder: Path, key: str) -> dict | None:
-    """What was written down when the folder was finished with that key; None where it was not."""
+    """What was written down when the folder was finished with that key; None where it was not, or is damaged."""
     path = folder / FINISHED
-    try:
-        notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:  # damaged: the results are made again
+    if not path.is_file():
         return None
-    return notes if isinstance(notes, dict) and notes.get("key") == key else None
+    try:
+        notes = read_json_object(path)
+        if notes.get("key") != key:
+            return None
+        expected = notes.pop("hash", None)
+        if expected == hash_of(notes) and all(content_hash(folder / n) == h for n, h in notes["files"].items()):
+            return notes
+    except (InputError, OSError):
+        pass
+    warnings.warn(f"{folder}: its results are damaged and made again", stacklevel=2)
+    return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path
+from data.text_files import read_json_object
 from errors import InputError
 from evaluation.finished import holding
 
@@ -63,9 +64,11 @@ def owned(
 def _check(root: Path, command: Command, anew: bool) -> None:
     """InputError unless what lies in the folder is of the command, or may be removed for it."""
     try:
-        before = json.loads((root / PARAMETERS).read_text(encoding="utf-8"))
+        before = read_json_object(root / PARAMETERS)
         script, parameters, networks = _script(before["command"]), before["parameters"], before.get("networks")
-    except (OSError, ValueError, KeyError, IndexError):
+        if not isinstance(parameters, dict) or not isinstance(networks, dict | None):
+            raise ValueError("no tables")
+    except (InputError, ValueError, TypeError, AttributeError, KeyError, IndexError):
         raise InputError(
             f"{root} holds results, and no {PARAMETERS} that says of which command; give another --output_dir"
         ) from None

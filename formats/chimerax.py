@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
 from data.map_origin import map_origin_xyz_angstrom
 from data.picks import Picks
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, colour_fractions
 from formats.next_command import Command, quoted, shell_command

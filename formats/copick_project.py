@@ -1,13 +1,13 @@
 """A copick project on this machine: runs, picks and objects of its config JSON, read by the layout alone."""
 
-import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.czi import find_runs
-from data.files import read_text
+from data.files import check_complete
+from data.text_files import read_json_object
 from errors import InputError
 from formats import copick
 from formats.point_groups import PointGroup
@@ -75,7 +75,7 @@ def _tomograms(path: Path, roots: Sequence[Path], tomo_type: str) -> dict[str, P
 def _config(path: Path) -> tuple[dict, dict[str, dict]]:
     """The content of the config JSON, and the rows of its particles by name."""
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         rows = {row["name"]: row for row in rows_of_copick(content["pickable_objects"])}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a copick config ({error}); give the JSON of the project") from error
@@ -93,7 +93,9 @@ def _roots(path: Path, content: Mapping) -> list[Path]:
     return list({root.resolve(): root for root in roots}.values())
 
 
-def _local(config: Path, root: str) -> Path:
+def _local(config: Path, root: object) -> Path:
+    if not isinstance(root, str):
+        raise InputError(f"{config}: static_root and overlay_root must be paths, not {root!r}; mend the config")
     scheme = next((scheme for scheme in LOCAL if root.startswith(scheme)), "")
     if "://" in root and not scheme:
         raise InputError(f"{config}: {root} is not on this machine; fetch it with `copick sync` and give that project")
@@ -111,6 +113,7 @@ def _picks(root: Path, objects: Collection[str], *, user: str | None, session: s
             or (session is not None and words[1:2] != [session])
         ):
             continue
+        check_complete(file.parent)
         for group in copick.read(file):
             name = words[2] if len(words) == 3 and words[2] in objects else group.particle_name
             yield replace(group, tomogram_name=file.parents[1].name, particle_name=name)

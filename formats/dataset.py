@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
-from data.files import atomic_path
+from data.files import atomic_path, complete_group
 from data.map_origin import map_origin_xyz_angstrom
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
@@ -227,10 +227,13 @@ def write_run(
             other.unlink()
     if not target.exists():
         _write_tomogram(target, source, mode)
-    for name, coordinates in points.items():
-        path = training_folders(root, run)[1] / "Picks" / f"{name}.json"
-        if not path.exists():
-            write_picks(path, particle_name=name, run_name=run, coordinates_zyx_angstrom=coordinates)
+    picks = training_folders(root, run)[1] / "Picks"
+    with complete_group(picks):
+        for name, coordinates in points.items():
+            if not (picks / f"{name}.json").exists():
+                write_picks(
+                    picks / f"{name}.json", particle_name=name, run_name=run, coordinates_zyx_angstrom=coordinates
+                )
 
 
 def _write_tomogram(target: Path, source: Tomogram, mode: str) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, box_size, scores_of
 from formats.next_command import Command
@@ -45,12 +46,22 @@ def read(path: Path) -> list[PointGroup]:
         raise InputError(f"{path}: {rows.shape[1]} columns, a Dynamo table has 26 or more; export it again")
     shifts = np.nan_to_num(rows[:, SHIFTS])
     names = tomogram_names(path)
-    numbers, classes = rows[:, TOMOGRAM].astype(int).tolist(), rows[:, CLASS].astype(int).tolist()
+    numbers, classes = whole_numbers(path, rows[:, TOMOGRAM]), whole_numbers(path, rows[:, CLASS])
     # Number 0 stands for no tomogram at all.
     tomograms = [names.get(number, str(number) if number else None) for number in numbers]
     particles = [str(one) for one in classes] if len(set(classes)) > 1 else [None] * len(rows)
     points = rows[:, POSITIONS] + shifts - FIRST_PIXEL
     return split_groups(path, points, PIXELS, tomogram_names=tomograms, particle_names=particles, scores=rows[:, SCORE])
+
+
+def whole_numbers(path: Path, column: np.ndarray) -> list[int]:
+    """A column of numbers of tomograms or classes; InputError for one that is none."""
+    wrong = np.flatnonzero(~(np.abs(column) < 2**53) | (column != np.rint(column)))
+    if len(wrong):
+        raise InputError(
+            f"{path}, row {wrong[0] + 1}: {column[wrong[0]]:g} is no number of a tomogram or class; mend or remove it"
+        )
+    return column.astype(int).tolist()
 
 
 def tomogram_names(table: Path) -> dict[int, str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_json_object
 from errors import InputError
 from formats.export import Export, PickedTomogram, box_size, scores_of
 from formats.next_command import Command, shell_command
@@ -32,14 +33,16 @@ def recognises(path: Path) -> bool:
 def read(path: Path) -> list[PointGroup]:
     """The tomogram's name is that of the file without ``_info.json``; classes have the names of class_list."""
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         boxes = content.get(BOXES, [])
         points = np.array([box[:3] for box in boxes], dtype=np.float64).reshape(-1, 3)
         classes = {int(number): one[NAME] for number, one in content.get(CLASSES, {}).items()}
+        if wrong := [name for name in classes.values() if not isinstance(name, str)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a class")
         particles = [classes.get(int(box[CLASS_OF_BOX])) if len(box) > CLASS_OF_BOX else None for box in boxes]
         scores = np.array([box[4] if len(box) > 4 else np.nan for box in boxes], dtype=np.float64)
         pixel = float(content[PIXEL_SIZE]) if content.get(PIXEL_SIZE) else None
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"{path}: not a readable EMAN2 info file ({error}); save the boxes again") from error
     return split_groups(
         path,
@@ -77,7 +80,7 @@ def _existing(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(read_text(path))
+        content = read_json_object(path)
         [int(box[CLASS_OF_BOX]) for box in content.get(BOXES, [])]
         [(int(number), one[NAME]) for number, one in content.get(CLASSES, {}).items()]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, PickedTomogram, colour_fractions
 from formats.next_command import Command, shell_command
@@ -97,12 +98,16 @@ def _objects(content: bytes) -> list[tuple[str, list[np.ndarray]]]:
             objects[-1][1].append(points.astype(np.float64))
         elif chunk == b"MESH":
             vertices, indices = struct.unpack_from(">ii", content, start)
+            if min(vertices, indices) < 0:
+                raise ValueError("a mesh has no size")
             place = start + MESH_BYTES + 12 * vertices + 4 * indices
         else:
             (size,) = struct.unpack_from(">i", content, start)
             if size < 0:
                 raise ValueError("a chunk has no size")
             place = start + 4 + size
+    if content[place : place + 4] != b"IEOF":
+        raise ValueError("its end is cut off")
     return objects
 
 
@@ -110,7 +115,7 @@ def _text_points(path: Path) -> np.ndarray:
     """x y z of each line; model2point may write object and contour, whole numbers, before, others a score behind."""
     try:
         rows = [[float(word) for word in line.split()] for line in read_text(path).splitlines() if line.strip()]
-        numbered = all(row[0] == int(row[0]) for row in rows)
+        numbered = all(row[0].is_integer() for row in rows)
         first = {5: 2, 4: 1} if numbered else {}
         points = np.array([row[first.get(len(row), 0) :][:3] for row in rows])
         return points.astype(np.float64).reshape(-1, 3)

@@ -7,8 +7,9 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.files import files_below, read_text
+from data.files import files_below
 from data.other_tomograms import ADVICE, how_to_convert
+from data.text_files import read_text
 from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 from formats import PICKS_SUFFIXES

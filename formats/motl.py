@@ -13,7 +13,7 @@ import numpy as np
 
 from data.files import atomic_path
 from errors import InputError
-from formats.dynamo import FIRST_PIXEL, numbers_of, tomogram_names, write_numbers
+from formats.dynamo import FIRST_PIXEL, numbers_of, tomogram_names, whole_numbers, write_numbers
 from formats.export import Export, scores_of
 from formats.next_command import Command
 from formats.point_groups import PIXELS, PointGroup, split_groups
@@ -34,7 +34,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path) -> list[PointGroup]:
     """A list of one class alone gives no particle name, else the class numbers are the names."""
     rows = _values(path)
-    numbers, classes = rows[:, TOMOGRAM].astype(int).tolist(), rows[:, CLASS].astype(int).tolist()
+    numbers, classes = whole_numbers(path, rows[:, TOMOGRAM]), whole_numbers(path, rows[:, CLASS])
     names = tomogram_names(path)
     return split_groups(
         path,
@@ -56,6 +56,8 @@ def _values(path: Path) -> np.ndarray:
         if content[3] != FLOAT or sizes[0] != VALUES or min(sizes) < 0:
             raise ValueError(f"{sizes[0]} values of type {content[3]} a particle, not {VALUES} floats")
         count = sizes[1] * sizes[2]
+        if len(content) > HEADER_BYTES + 4 * VALUES * count:
+            raise ValueError(f"more than the {count} particles that its header promises")
         values = np.frombuffer(content, f"{order}f4", VALUES * count, HEADER_BYTES)
     except (OSError, IndexError, ValueError, struct.error) as error:
         raise InputError(f"{path}: not a readable motive list ({error}); export it again") from error

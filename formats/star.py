@@ -24,8 +24,9 @@ import pandas as pd
 import starfile
 from scipy.spatial.transform import Rotation
 
-from data.files import atomic_path, read_text
+from data.files import atomic_path
 from data.picks import Picks
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
 from formats.next_command import ARTIAX, Command, quoted, shell_command
@@ -129,6 +130,10 @@ def _of_block(
 
 def _blocks(path: Path) -> dict[str, pd.DataFrame]:
     text = read_text(path)
+    names = re.findall(r"^[ \t]*data_(\S*)", text, flags=re.MULTILINE)
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        # Of which the reader would take the last without a word.
+        raise InputError(f"{path}: several blocks are named data_{repeated[0]}; make them one, or rename them")
     # starfile reads files alone and stumbles over a byte order mark: it is given a clean copy.
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder) / "clean.star"
@@ -138,7 +143,20 @@ def _blocks(path: Path) -> dict[str, pd.DataFrame]:
         except Exception as error:  # it has no exceptions of its own
             raise InputError(f"{path}: not a readable STAR file ({error}); export it again") from error
     # A block of one row may come as plain values.
-    return {name: b if isinstance(b, pd.DataFrame) else pd.DataFrame([b]) for name, b in found.items()}
+    blocks = {name: b if isinstance(b, pd.DataFrame) else pd.DataFrame([b]) for name, b in found.items()}
+    for block in blocks.values():
+        _check_columns(path, list(block.columns))
+    return blocks
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """InputError for a column that is there twice, or columns of which others are missing: they would not count."""
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise InputError(f"{path}: column {repeated[0]} is there twice; export the file again")
+    for group in (CENTRED, COORDINATES, ORIGINS_ANGSTROM, ORIGINS_PIXELS, SUBTOMOGRAM_ANGLES, SIZES):
+        missing = [name for name in group if name not in columns]
+        if missing and len(missing) < len(group):
+            raise InputError(f"{path}: column {missing[0]} is missing; export the file again")
 
 
 def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.files import read_text
 from data.picks import picks_table, write_submission
+from data.text_files import read_text
 from errors import InputError
 from formats.export import Export
 from formats.next_command import Command
@@ -100,6 +100,8 @@ def _table(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         mend = "it is a STAR file: give --picks_format star" if "\nloop_" in text else "export it again"
         raise InputError(f"{path}: not a readable table ({str(error).strip()}); {mend}") from error
+    if isinstance(table.index, pd.MultiIndex):  # pandas takes the first values for names of the rows
+        raise InputError(f"{path}: lines have more values than the header has names; write decimals with a point")
     written = [str(name).strip() for name in table.columns]
     table.columns = [_plain_name(name) for name in written]
     if table.columns.has_duplicates:

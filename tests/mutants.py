@@ -240,7 +240,7 @@ MUTANTS = (
     Mutant(
         "outdated masks taken as they are",
         "data/training_volume.py",
-        "if other is None or np.array_equal(mask, make_mask(**made_from)):",
+        "if (other is None and damaged is False) or np.array_equal(mask, make_mask(**made_from)):",
         "if True:",
         "test_training_volume.py",
     ),
@@ -638,7 +638,7 @@ MUTANTS = (
     Mutant(
         "a finished tomogram is not marked",
         "evaluation/finished.py",
-        "        mark_finished(temporary, key, **notes)\n",
+        "        mark_finished(temporary, key, files, **notes)\n",
         "",
         "test_campaign_folder.py",
     ),

@@ -66,7 +66,8 @@ def test_finished_as_a_whole_and_from_the_same(tmp_path):
     assert finished_notes(tmp_path / "item", "key")["picks"] == 3
     assert finished_notes(tmp_path / "item", "other") is None
     (tmp_path / "item" / FINISHED).write_text("{")
-    assert finished_notes(tmp_path / "item", "key") is None  # damaged
+    with pytest.warns(UserWarning, match="item: its results are damaged and made again"):
+        assert finished_notes(tmp_path / "item", "key") is None
     mark_finished(tmp_path / "item", "other")
     assert finished_notes(tmp_path / "item", "key") is None and finished_notes(tmp_path / "item", "other")
 
@@ -109,3 +110,22 @@ def test_timings_pass_over_a_line_that_was_not_finished(tmp_path):
     with timings.path.open("a") as file:
         file.write('{"work": "net')
     assert timings.read()["key"].tolist() == ["a"] and timings.read()["seconds"].tolist() == [1.2346]
+
+
+@pytest.mark.parametrize("file", ["table", FINISHED])
+def test_results_of_which_a_byte_has_changed_are_made_again(tmp_path, file):
+    with finishing(tmp_path / "item", "key", picks=3) as item:
+        (item / "table").write_text("1.5,2.5")
+    assert finished_notes(tmp_path / "item", "key")["picks"] == 3
+    path = tmp_path / "item" / file
+    path.write_text(path.read_text().replace("3" if file == FINISHED else "2.5", "4", 1))
+    if "key" in path.read_text() or file == "table":
+        with pytest.warns(UserWarning, match="item: its results are damaged and made again"):
+            assert finished_notes(tmp_path / "item", "key") is None
+
+
+def test_timings_pass_over_lines_that_are_no_timings(tmp_path):
+    timings = Timings(tmp_path / "timings.jsonl")
+    timings.path.write_bytes(b'[1]\n3\n\xff\n{"work": "a", "seconds": "x"}\n{"work": 1, "seconds": 1}\n{"work": "cut')
+    timings.write(work="network", key="a", seconds=1.5)
+    assert timings.read()["seconds"].tolist() == [1.5]

@@ -1,5 +1,6 @@
 """Checkpoints describe themselves, and refuse what does not fit."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,3 +184,86 @@ def test_an_older_checkpoint_held_out_one_run():
     plain = DESCRIPTION.as_plain()
     plain["validation_run"] = plain.pop("validation_runs")[0]
     assert Description.from_plain(plain) == DESCRIPTION
+
+
+# --- Damage -------------------------------------------------------------------------------------------
+def test_every_damaged_part_is_told(tmp_path):
+    path = tmp_path / "a.ckpt"
+    save(path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    for part in (max(parts, key=lambda one: one.file_size), *parts[:3]):
+        damaged = bytearray(whole)
+        damaged[part.header_offset + 30 + len(part.filename) + part.file_size // 2 + 64] ^= 16
+        path.write_bytes(damaged)
+        if part.file_size > 1000:
+            with pytest.raises(InputError, match=r"a\.ckpt cannot be read as a checkpoint \(.* in it is damaged"):
+                load_checkpoint(path)
+    path.write_bytes(whole)
+    load_checkpoint(path)
+
+
+def test_an_archive_that_grows_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(2**24))
+    with pytest.raises(InputError, match="its parts are compressed"):
+        read_description(tmp_path / "a.ckpt")
+
+
+ARCHITECTURE = DESCRIPTION.architecture
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("f4", None, "f4 is 'None', not a number"),
+        ("patch_size_zyx", "abc", "patch_size_zyx is 'abc', not three sides in voxels"),
+        ("norm_percentiles", (99.5, 0.5), "norm_percentiles is .* not two percentiles or nothing"),
+        ("voxel_spacing_angstrom", float("nan"), "voxel_spacing_angstrom is 'nan', not a number above 0"),
+        ("tomo_types", (), "tomo_types is .* not names"),
+        ("tilt_axis", "w", "tilt_axis is 'w', not one of"),
+        ("particles", [{"name": "a"}], "does not describe its network whole"),
+        ("hyperparameters", {"a": {"b": {"c": "high"}}}, "not numbers by method, particle and name"),
+        (
+            "architecture",
+            {**ARCHITECTURE, "encoder_name": "vit"},
+            "not the arguments .* encoders deepfinder2, resnet18",
+        ),
+        ("architecture", {**ARCHITECTURE, "num_classes": 10**9}, "the network has 1000000000 classes, .* 6 rows"),
+        ("architecture", [1], "not the arguments of a network"),
+    ],
+)
+def test_a_wrong_field_is_named_with_the_version_that_wrote_it(tmp_path, field, value, message):
+    save(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    checkpoint[KEY][field] = value
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=message) as error:
+        load_checkpoint(tmp_path / "a.ckpt")
+    assert f"written in format 1 with torch {torch.__version__}" in str(error.value)
+    del checkpoint[KEY][field]
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    if field != "tilt_axis":  # older checkpoints do not have it
+        with pytest.raises(InputError, match=f"{field} is missing"):
+            load_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda w: w.pop(next(iter(w))), lambda w: w.update({"network.new": torch.zeros(1)})]
+)
+def test_weights_that_are_missing_or_unexpected_are_named(tmp_path, change):
+    save(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    change(checkpoint["state_dict"])
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"do not fit .* \((Missing|Unexpected) key.*; use the version that wrote it"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_of_two_best_ones_that_a_killed_run_left_the_better_counts(tmp_path):
+    for name in ("epoch=3-f4=0.500", "epoch=7-f4=0.700"):
+        save(tmp_path / f"fold_0-best-fscore-{name}.ckpt")
+    save(tmp_path / "fold_1-best-fscore-epoch=1-f4=0.100.ckpt")
+    found = [path.name for path in find_checkpoints(tmp_path)]
+    assert found == ["fold_0-best-fscore-epoch=7-f4=0.700.ckpt", "fold_1-best-fscore-epoch=1-f4=0.100.ckpt"]

@@ -119,7 +119,7 @@ def test_the_nearest_spacing_then_the_portals_default_then_the_lowest_id(tmp_pat
 def test_corrupt_metadata_is_named(tmp_path):
     path = portal_run(tmp_path, "TS_1").with_name("tomogram_metadata.json")
     path.write_text("{")
-    with pytest.raises(InputError, match=r"tomogram_metadata\.json: not readable JSON"):
+    with pytest.raises(InputError, match=r"tomogram_metadata\.json: not a readable JSON file"):
         find_runs(tmp_path)
 
 

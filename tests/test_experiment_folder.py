@@ -219,3 +219,27 @@ def test_a_fold_is_trained_by_one_process_at_a_time(tmp_path, trained):
             other.kill()
     start(tmp_path, "--experiment_name", "one", "--fold", 0)
     assert trained == [(0, "TS_1"), (1, "TS_2"), (2, "TS_3"), (0, "TS_1")]
+
+
+def test_a_damaged_result_is_made_again_and_thresholds_completed(tmp_path, trained):
+    start(tmp_path, "--experiment_name", "one")
+    folder = tmp_path / "out" / "one"
+    whole = (folder / "thresholds.json").read_bytes()
+    for content in (b"", b"[1]", b"{}", b"[" * 10**5, b"\xff", b'{"fold": "x"}'):
+        (folder / "fold_1" / "result.json").write_bytes(content)
+        trained.clear()
+        with pytest.warns(UserWarning, match=r"fold_1.result\.json is damaged and made again"):
+            start(tmp_path, "--experiment_name", "one")
+        assert [fold for fold, *_ in trained] == [1]
+        assert (folder / "thresholds.json").read_bytes() == whole
+    (folder / "thresholds.json").unlink()  # killed before it was written
+    start(tmp_path, "--experiment_name", "one")
+    assert (folder / "thresholds.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"[" * 10**5, b"\xff", b'{"runs": [1]}', b'{"data_root": 5}'])
+def test_damaged_arguments_are_one_line(tmp_path, trained, content):
+    start(tmp_path, "--experiment_name", "one", "--fold", 0)
+    (tmp_path / "out" / "one" / "args.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"args\.json|is of a run with"):
+        start(tmp_path, "--experiment_name", "one", "--fold", 1)

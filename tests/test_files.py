@@ -3,11 +3,14 @@
 import argparse
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from data.files import atomic_path, files_below, path_argument
+from data.files import atomic_path, check_complete, check_regular, complete_group, files_below, path_argument
 from errors import InputError
 
 
@@ -117,3 +120,69 @@ def test_every_path_of_the_command_line_takes_a_tilde():
     root = Path(__file__).parents[1]
     files = [*root.glob("*.py"), *root.glob("*/arguments.py"), root / "metrics" / "fbeta.py"]
     assert [path.name for path in files if "type=Path" in path.read_text()] == []
+
+
+# --- Groups, and what killed processes leave ----------------------------------------------------------
+def test_a_group_is_incomplete_until_its_block_ends_well(tmp_path):
+    folder = tmp_path / "Picks"
+    with complete_group(folder):
+        (folder / "a").touch()
+        with pytest.raises(InputError, match=r"Picks is incomplete: the command .* was stopped.*; run it again"):
+            check_complete(folder)
+    check_complete(folder)
+    assert names(folder) == ["a"]
+    with pytest.raises(KeyboardInterrupt), complete_group(folder):
+        raise KeyboardInterrupt
+    with pytest.raises(InputError, match="incomplete"):
+        check_complete(folder)
+
+
+KILLED = """
+import os, signal, sys
+from data import files
+def stop(*_): os.kill(os.getpid(), signal.SIGKILL)
+when, target = sys.argv[1:]
+if when == "between the renames":
+    replace = files.Path.replace
+    files.Path.replace = lambda path, to: stop() if path.name == "run" and to.name == "run" else replace(path, to)
+with files.atomic_path(target) as temporary:
+    temporary.mkdir()
+    (temporary / "new").touch()
+    if when == "while it is filled":
+        stop()
+"""
+
+
+@pytest.mark.parametrize(("when", "left"), [("while it is filled", ["old"]), ("between the renames", ["new"])])
+def test_what_a_killed_process_left_is_removed_or_finished_by_the_next(tmp_path, when, left):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "old").touch()
+    words = [sys.executable, "-c", KILLED, when, str(target)]
+    assert subprocess.run(words, cwd=Path(__file__).parents[1]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".run.*.partial"))) == 1
+    with atomic_path(tmp_path / "other") as temporary:
+        temporary.touch()
+    assert names(tmp_path) == ["other", "run"] and names(target) == left
+
+
+def test_temporary_files_of_a_process_at_work_stay(tmp_path, monkeypatch):
+    with atomic_path(tmp_path / "a") as temporary:
+        monkeypatch.setattr("data.files._tidied", set())  # as another process
+        with atomic_path(tmp_path / "b") as other:
+            other.touch()
+        temporary.touch()
+    (tmp_path / ".c.x.partial").mkdir()  # nobody knows whose
+    monkeypatch.setattr("data.files._tidied", set())
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.touch()
+    assert names(tmp_path) == [".c.x.partial", "a", "b"]
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    check_regular(tmp_path / "file")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(InputError, match="not a regular file"):
+            check_regular(path)

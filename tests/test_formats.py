@@ -407,3 +407,71 @@ def test_tomograms_star_is_found_by_the_name_of_the_tilt_series(tmp_path):
         path = star_file(tmp_path / "p.star", {"rlnTomoName": ["rec_TS_1.mrc"], **columns(names, [[0.0, 0.0, 0.0]])})
         (group,) = read_points(path)
         np.testing.assert_allclose(zyx(group), [wanted])
+
+
+# --- What damaged files showed ------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, 0]], "class_list": {"0": {"name": [1]}}}, "no name of a class"),
+        ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, float("inf")]]}, "not a readable EMAN2 info file"),
+        ("a.json", {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 10**400)}]}, "finite"),
+        (
+            "a.json",
+            {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 1), "score": "high"}]},
+            "point 0: score is no finite number",
+        ),
+    ],
+)
+def test_damaged_json_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read_points(tmp_path / name)
+
+
+def test_a_number_of_a_tomogram_that_is_none(tmp_path):
+    row = ["0"] * 35
+    row[19] = "nan"
+    (tmp_path / "a.tbl").write_text(" ".join(row) + "\n")
+    with pytest.raises(InputError, match=r"a\.tbl, row 1: nan is no number of a tomogram or class"):
+        read_points(tmp_path / "a.tbl")
+
+
+def test_two_star_files_behind_each_other(tmp_path):
+    table = "data_particles\n\nloop_\n_rlnTomoName #1\n" + "".join(
+        f"_rlnCenteredCoordinate{axis}Angst #{n}\n" for n, axis in enumerate("XYZ", start=2)
+    )
+    (tmp_path / "a.star").write_text(f"{table}TS_1 1 2 3\n\n{table}TS_2 4 5 6\n")
+    with pytest.raises(InputError, match=r"a\.star: several blocks are named data_particles; make them one"):
+        read_points(tmp_path / "a.star")
+
+
+def test_a_star_column_that_others_need_or_that_is_there_twice(tmp_path):
+    names = ["rlnTomoName", *(f"rlnCoordinate{a}" for a in "XYZ"), *(f"rlnOrigin{a}Angst" for a in "XYZ")]
+    for wrong, message in (("rlnOriginX", "column rlnOriginXAngst is missing"), ("rlnOriginYAngst", "is there twice")):
+        columns = [wrong if name == "rlnOriginXAngst" else name for name in names]
+        lines = ["data_", "loop_", *(f"_{name}" for name in columns), "TS_1 1 2 3 4 5 6", ""]
+        (tmp_path / "a.star").write_text("\n".join(lines))
+        with pytest.raises(InputError, match=message):
+            read_points(tmp_path / "a.star")
+
+
+def test_decimal_commas_in_a_table_of_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("tomogram,x_nm,y_nm,z_nm\nTS_1,30,5,20,5,10,5\n")
+    with pytest.raises(InputError, match="more values than the header has names; write decimals with a point"):
+        read_points(tmp_path / "a.csv")
+
+
+def test_lines_of_model2point_that_are_no_numbers(tmp_path):
+    (tmp_path / "a.coords").write_text("1e400 2 3\n")
+    [group] = read_points(tmp_path / "a.coords")
+    with pytest.raises(InputError, match="no finite number"):
+        coordinates_zyx_angstrom(group, shape_zyx=(4, 4, 4), voxel_spacing_angstrom=10.0)
+
+
+def test_an_imod_model_that_is_cut_off_or_leads_back(tmp_path):
+    head = b"IMODV1.2".ljust(240, b"\0")
+    for rest in (b"", b"MESH" + struct.pack(">2i", -100, 0).ljust(16, b"\0"), b"IMAT" + struct.pack(">i", 4)):
+        (tmp_path / "a.mod").write_bytes(head + rest)
+        with pytest.raises(InputError, match=r"not a readable IMOD model \((its end is cut off|a mesh has no size)"):
+            read_points(tmp_path / "a.mod")

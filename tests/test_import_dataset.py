@@ -442,3 +442,21 @@ def test_chimerax_markers_of_a_map_that_begins_elsewhere(project, with_origin):
         (project / "picks" / f"{run}.cmm").write_text(f'<marker_set name="spike">{marks}</marker_set>')
     run_import(project, "--radius", "spike=40", picks="picks", name=None, radius=False)
     np.testing.assert_allclose(positions(project / "out")["TS_02"], CENTRES["TS_02"], atol=1e-4)
+
+
+def test_an_import_that_was_stopped_is_refused_until_it_is_run_again(project, monkeypatch):
+    write_run, calls = import_dataset.write_run, []
+
+    def killed_at_the_second(*args, **options):
+        calls.append(args[1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write_run(*args, **options)
+
+    monkeypatch.setattr(import_dataset, "write_run", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run_import(project)
+    with pytest.raises(InputError, match=r"ExperimentRuns is incomplete: .*; run it again"):
+        find_runs(project / "out")
+    run_import(project)
+    assert [run.name for run in find_runs(project / "out")] == ["001", "TS_02"]

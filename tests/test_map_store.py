@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,46 @@ def test_killed_while_writing(store):
         waiting.join(30)
     assert entries(store) == ["TS_1-key"]
     assert torch.equal(made[0].probability, load(store, "TS_1", "key").probability)
+
+
+# --- Entries that another program, or nobody, wrote ---------------------------------------------------
+def repack(path, change):
+    """The archive with each file as ``change(name, content)`` gives it; None leaves it out."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            if (changed := change(name, content)) is not None:
+                archive.writestr(name, changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, content: None if name == "probability/c/0/0/0/0" else content,
+        lambda name, content: None if name.startswith("deviation") else content,
+        lambda name, content: content.replace(b"[3, 5" if b"[3, 5" in content else b"5,", b"500000,"),
+        lambda name, content: b"[1]" if name == "zarr.json" else content,
+    ],
+    ids=["a chunk is missing", "the deviation is missing", "a huge shape", "a list for the attributes"],
+)
+def test_an_entry_that_is_not_whole_is_made_again(store, change):
+    save(store, "TS_1", "key", prediction())
+    repack(store.folder / f"TS_1-key{SUFFIX}", change)
+    with pytest.warns(UserWarning, match="is damaged and made again"):
+        assert load(store, "TS_1", "key") is None
+
+
+def test_the_map_of_another_tomogram_is_made_again(store):
+    save(store, "TS_1", "key", prediction())
+    options = {"device": CPU, "shape": (SHAPE[0] - 1, 9, 9, 9)}
+    with pytest.warns(UserWarning, match="is damaged and made again"), pytest.raises(ZeroDivisionError):
+        store.load_or_make("TS_1", "key", lambda: 1 / 0, **options)
+    store.load_or_make("TS_1", "key", lambda: 1 / 0, device=CPU, shape=(SHAPE[0] - 1, *SHAPE[1:]))
+
+
+def test_a_map_of_nothing_has_all_its_chunks(store):
+    empty = torch.zeros(SHAPE)
+    empty[0] = 1
+    save(store, "TS_1", "key", Prediction(empty, None, 1))
+    assert torch.equal(load(store, "TS_1", "key").probability, empty)

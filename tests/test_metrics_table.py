@@ -1,7 +1,5 @@
 """The learning curves of a fold: every particle has the colour of the network's table."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,7 +16,6 @@ def test_colours_are_those_of_the_networks_particles(tmp_path, monkeypatch):
     table = MetricsTable(tmp_path)
     table.rows = [{"epoch": 0, "step": 5, "f4": 0.5, "f4_spike": 0.4, "f4_ribosome": 0.6, "train_loss": 1.0}]
     pd.DataFrame(table.rows).to_csv(table.path, index=False)
-    module = SimpleNamespace(description=SimpleNamespace(particles=particles))
-    table.on_train_end(SimpleNamespace(is_global_zero=True), module)
+    table.draw(particles)
     lines = {line.get_label(): line.get_color() for line in drawn[0].axes[1].lines}
     assert lines == {"spike": "#102030", "ribosome": "#405060", "weighted F4": "black"}

@@ -1,6 +1,7 @@
 """The phantom data set as written by its script: determinism, both layouts, given positions, wrong values."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import zarr
 
 import make_phantom_dataset
+from data.czi import find_runs
 from data.phantom.layouts import nominal_spacing_folder, write_portal_run
 from data.phantom.scene import Placement
 from data.picks import read_ndjson, read_run_picks
@@ -102,7 +104,7 @@ def test_portal_points_are_voxels_and_rotations_turn_xyz_vectors(tmp_path):
     rotation = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     placement = Placement(np.array([[40.0, 50.0, 60.0]]), rotation[None])
     truth = {p.name: placement for p in PARTICLES}
-    write_portal_run(tmp_path, "R", {"wbp": np.zeros((8, 8, 8), np.float32)}, truth, 5.0, PARTICLES)
+    write_portal_run(tmp_path, "R", {"wbp": np.zeros((8, 8, 8), np.float32)}, truth, 5.0, PARTICLES, "key")
     (path,) = tmp_path.rglob("cytosolic_ribosome*.ndjson")
     assert path.parents[2].name == "VoxelSpacing5.000"
     np.testing.assert_allclose(read_ndjson(path), [[8.0, 10.0, 12.0]])
@@ -188,3 +190,34 @@ def test_existing_run_is_kept_unless_overwrite(tmp_path):
     with pytest.warns(UserWarning, match="also holds TS_1_1, which stay as they are"):
         make(root, "--num_train", "0", "--num_eval", "1")
     assert not [p for p in root.rglob("*") if p.name.startswith(".TS")]
+
+
+def test_an_interrupted_command_goes_on_with_what_is_missing(tmp_path, monkeypatch):
+    whole = make(tmp_path / "whole", "--num_train", "2", "--num_eval", "1")
+    write, calls = make_phantom_dataset.write_training_run, []
+
+    def killed_at_the_second(*args):
+        calls.append(args[1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(make_phantom_dataset, "write_training_run", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
+    with pytest.raises(InputError, match=r"ExperimentRuns is incomplete: .*; run it again"):
+        find_runs(tmp_path / "broken")
+    monkeypatch.setattr(make_phantom_dataset, "write_training_run", lambda *args: (calls.append(args[1]), write(*args)))
+    make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
+    assert calls == ["TS_1_1", "TS_2_1", "TS_2_1"]
+    # Killed at the first of the other tree: the marker of this one goes, too.
+    shutil.rmtree(tmp_path / "broken" / "public" / "TS_201_1")
+    (tmp_path / "broken" / "train" / "static" / RUNS / ".incomplete").touch()
+    (tmp_path / "broken" / "public" / ".TS_201_1.x.partial").mkdir()
+    make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
+    (tmp_path / "broken" / "public" / ".TS_201_1.x.partial").rmdir()
+    assert contents(tmp_path / "broken") == contents(whole)
+    make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1")
+    assert len(calls) == 3
+    with pytest.raises(InputError, match="made with other flags"):
+        make(tmp_path / "broken", "--num_train", "2", "--num_eval", "1", "--noise", "0.5")

@@ -348,3 +348,16 @@ def test_a_transformation_that_is_none_is_named(tmp_path, wrong):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="point 1: transformation_ is not a matrix"):
         read_picks(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("experiment,particle_type,x,y,z\nR,ribosome,30,5,20,10\n", "more values than the header has names"),
+        ("experiment,particle_type,x,y,z,x\nR,ribosome,30,20,10,5\n", "several columns are named 'x'"),
+    ],
+)
+def test_a_table_whose_columns_are_not_clear(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_picks_table(tmp_path / "a.csv")

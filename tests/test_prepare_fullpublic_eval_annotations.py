@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+import prepare_fullpublic_eval_annotations as script
 from data.picks import read_run_picks
 from errors import InputError
 from prepare_fullpublic_eval_annotations import main
@@ -142,7 +143,7 @@ def test_a_corrupt_line_is_named_and_nothing_is_written(tmp_path):
 def test_corrupt_metadata_is_named(tmp_path):
     annotate(tmp_path).with_name("ribosome-1.0.json").write_text("{")
     annotate(tmp_path, number="101")
-    with pytest.raises(InputError, match=r"ribosome-1\.0\.json: not readable JSON"):
+    with pytest.raises(InputError, match=r"ribosome-1\.0\.json: not a readable JSON file"):
         convert(tmp_path)
 
 
@@ -178,3 +179,23 @@ def test_the_simulated_public_set(tmp_path):
         assert ((points >= 0) & (points <= extent)).all()
         # The points fill the volume in every run, TS_201_4 with its finer annotation voxels included.
         assert (points.max(axis=0) > 0.85 * np.array(extent)).all()
+
+
+def test_picks_of_a_run_that_are_not_all_there_are_not_scored_by(tmp_path, monkeypatch):
+    annotate(tmp_path)
+    annotate(tmp_path, file="thyroglobulin-1.0_point.ndjson", number="101")
+    write_picks, calls = script.write_picks, []
+
+    def killed_at_the_second(path, **content):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write_picks(path, **content)
+
+    monkeypatch.setattr(script, "write_picks", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path)
+    with pytest.raises(InputError, match=r"TS_1/Picks is incomplete: .*; run it again"):
+        picks(tmp_path)
+    convert(tmp_path)
+    assert list(picks(tmp_path)) == ["ribosome", "thyroglobulin"]

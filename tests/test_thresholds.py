@@ -44,7 +44,7 @@ def test_a_calibration_may_be_there_for_some_and_of_any_sign(tmp_path):
 
 def test_what_training_writes_is_read(tmp_path):
     for fold, peak in ((0, 0.2), (1, 0.6)):
-        write_result(tmp_path, FoldResult(fold, f"TS_{fold}", "a.ckpt", 0.5, {METHOD: values(peak)}), PARTICLES)
+        write_result(tmp_path, FoldResult(fold, (f"TS_{fold}",), "a.ckpt", 0.5, {METHOD: values(peak)}), PARTICLES)
     assert read(tmp_path / "thresholds.json") == [{METHOD: values(0.2)}, {METHOD: values(0.6)}]
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -470,3 +471,35 @@ def test_real_files():
         open_tomogram(REAL / "boxmanager_3d.mrc")
     assert open_tomogram(REAL / "boxmanager_3d.mrc", voxel_spacing_angstrom=8).shape_zyx == (100, 100, 100)
     assert open_tomogram(REAL / "EMD-3197.map").voxel_spacing_angstrom == pytest.approx(11.4)
+
+
+# --- sizes and places that no tomogram has ------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [10**6] * 3}, "1000000 x 1000000 x 1000000 voxels in chunks of 3 x 3 x 4 cannot be read"),
+        ({"shape": [3000] * 3, "chunks": [3000] * 3}, "in chunks of 3000 x 3000 x 3000 cannot be read"),
+        ({"shape": [2000] * 3, "chunks": [1] * 3}, "only 8 of 8000000000 chunk files are there"),
+        ({"chunks": [0, 3, 4]}, "copy it again|cannot be read"),
+        ({"shape": [3, 6, 7]}, "has 4 chunk files outside of the shape"),
+    ],
+)
+def test_sizes_of_a_zarr_are_refused_at_once(tmp_path, changes, message):
+    path = as_group_v2(tmp_path) / "0" / ".zarray"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=message):
+        open_tomogram(tmp_path / "a.zarr")
+
+
+def test_axes_without_names(tmp_path):
+    axes = [{key: value for key, value in axis.items() if key != "name"} for axis in AXES]
+    path = write_group(tmp_path / "a.zarr", scales=multiscales(axes=axes))
+    with pytest.raises(InputError, match="names of its axes are unreadable"):
+        open_tomogram(path)
+
+
+@pytest.mark.parametrize("suffix", [".mrc", ".mrc.gz", ".zarr"])
+def test_a_pipe_is_no_tomogram(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(InputError, match=r"not a regular file|unreadable"):
+        open_tomogram(tmp_path / f"a{suffix}")

@@ -555,3 +555,24 @@ def test_results_of_a_version_with_one_held_out_run_are_read(experiment, tmp_pat
     (tmp_path / "fold_0").mkdir()
     (tmp_path / "fold_0" / "result.json").write_text(json.dumps(content))
     assert finished_folds(tmp_path) == {0: result}
+
+
+def test_a_run_killed_after_its_last_checkpoint_is_finished_by_the_next(tmp_path):
+    """Its picture is drawn, leftovers of best checkpoints go, and the result is the same."""
+    whole = train(tmp_path)
+    (tmp_path / "fold_0" / "learning_curves.png").unlink()
+    best = tmp_path / whole.checkpoint
+    left = best.with_name("fold_0-best-fscore-epoch=0-f4=0.001.ckpt")
+    left.write_bytes(best.read_bytes())
+    assert train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt") == whole
+    assert (tmp_path / "fold_0" / "learning_curves.png").is_file()
+    assert not left.exists() and best.is_file()
+
+
+def test_a_damaged_table_of_metrics_begins_anew(tmp_path):
+    train(tmp_path)
+    table = tmp_path / "fold_0" / "metrics.csv"
+    table.write_bytes(b"epoch,f4\n\xff,x\n")
+    with pytest.warns(UserWarning, match=r"metrics\.csv is damaged; its rows begin anew"):
+        train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt", epochs=3)
+    assert list(pd.read_csv(table)["epoch"]) == [2]

@@ -246,3 +246,36 @@ def test_resampling_to_a_first_run_whose_voxels_are_no_cubes(tmp_path):
     thick((14.9, 15.1))
     with pytest.raises(InputError, match=r"30 x 14\.9 x 15\.1 angstrom .* --rescale \(angstrom\)"):
         drawn_data.source_of(tmp_path, rescale="first").rescale_to_angstrom  # noqa: B018
+
+
+def test_a_damaged_mask_is_painted_anew_or_refused(source):
+    source, _ = prepared(source)
+    run = source.runs()[0]
+    path = source.mask_root / "segmentations_0.5" / f"{run.name}.npy"
+    content, whole = bytearray(path.read_bytes()), np.array(source.labels(run).mask[:, :, :])
+    content[500] = 200  # a label that no table has
+    path.write_bytes(content)
+    labels = source.labels(run)
+    assert labels.painted_since == "is not that of the picks"
+    np.testing.assert_array_equal(labels.mask[:, :, :], whole)
+    with pytest.raises(InputError, match=rf"{run.name}\.npy is damaged; run prepare_mask_czi\.py again"):
+        replace(source, masks_given=True).labels(run)
+
+
+def test_masks_that_a_stopped_command_left_incomplete_are_refused(source, monkeypatch):
+    save_mask, calls = prepare_mask_czi.save_mask, []
+
+    def killed_at_the_second(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        save_mask(*args)
+
+    monkeypatch.setattr(prepare_mask_czi, "save_mask", killed_at_the_second)
+    words = ["--data_root", str(source.data_root), "--output_dir", str(source.mask_root)]
+    with pytest.raises(KeyboardInterrupt):
+        prepare_mask_czi.main(words)
+    with pytest.raises(InputError, match=r"segmentations_0\.5 is incomplete: .*; run it again"):
+        replace(source, masks_given=True).runs()
+    prepare_mask_czi.main(words)
+    assert len(replace(source, masks_given=True).runs()) == 2

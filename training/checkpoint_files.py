@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.files import atomic_path
 from errors import InputError
+from inference.checkpoint_files import read_checkpoint_file
 from training.module import SMOOTHED
 
 
@@ -69,9 +70,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Of equals the later: a particle not found yet would keep the network of the first epoch for ever."""
         return super().check_monitor_top_k(trainer, current) or current == self.best_model_score
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def remove_others(self) -> None:
         """What a killed run left behind would otherwise be taken for a network of the ensemble."""
-        if trainer.is_global_zero and self.best_model_path:
+        if self.best_model_path:
             for path in Path(self.dirpath).glob(self.pattern):
                 if path != Path(self.best_model_path):
                     path.unlink()
@@ -120,4 +121,7 @@ def newest_state(experiment_dir: Path, fold: int) -> Path | None:
 
 def steps_done(path: Path) -> int:
     """Optimizer steps behind a checkpoint."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    steps = read_checkpoint_file(path, mmap=True).get("global_step")
+    if not isinstance(steps, int):
+        raise InputError(f"{path} is not a state of a training; remove it, or restore it")
+    return steps

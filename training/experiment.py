@@ -3,20 +3,22 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_only
 
 from data.files import atomic_path
+from data.text_files import read_json_object
 from data.thresholds import write_thresholds
 from data.training_volume import check_same_content
 from errors import InputError
+from inference.checkpoint_files import read_checkpoint_file
 from inference.checkpoints import read_description
 from particle_config import TABLE_SOURCE, Particle
 from training.settings import TrainingSettings
@@ -26,6 +28,8 @@ from training.slurm import started_by_slurm
 RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
 # Processes that cut patches outlive a training that was killed by five seconds, and its lock with them.
 LOCK_SECONDS = 10
+# Where args.json is damaged.
+RESTORE = "restore it, or start another experiment"
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,15 @@ class FoldResult:
 
     @classmethod
     def read(cls, path: Path) -> "FoldResult":
-        """Of a result.json, also of a version that held out one run by fold."""
-        values = json.loads(path.read_text(encoding="utf-8"))
-        runs = values.pop("validation_runs", None) or [values.pop("validation_run")]
-        return cls(**values, validation_runs=tuple(runs))
+        """Of a result.json, also of a version that held out one run by fold; InputError where it is damaged."""
+        values = read_json_object(path)
+        if "validation_runs" not in values:
+            values["validation_runs"] = [values.pop("validation_run", None)]
+        kinds = {"fold": int, "checkpoint": str, "f4": int | float, "hyperparameters": dict, "validation_runs": list}
+        if not all(isinstance(values.get(name), kind) for name, kind in kinds.items()):
+            raise InputError(f"{path} is damaged; remove it, and the fold is finished again")
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**{**known, "validation_runs": tuple(values["validation_runs"])})
 
 
 def fold_dir(experiment_dir: Path, fold: int) -> Path:
@@ -81,7 +90,11 @@ def check_same_arguments(
     path = folder / "args.json"
     if not path.is_file():
         return
-    before, now = _as_json(complete(json.loads(path.read_text(encoding="utf-8")))), _as_json(arguments)
+    saved, now = read_json_object(path, advice=RESTORE), _as_json(arguments)
+    try:
+        before = _as_json(complete(saved))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error}); {RESTORE}") from error
     for name in sorted({*now, *before} - set(ignored)):
         if now.get(name) != before.get(name):
             what = f"{name} in config.py or {TABLE_SOURCE}:" if name in constants else f"--{name}"
@@ -94,8 +107,10 @@ def check_same_runs(folder: Path, runs: Mapping[str, str], data_root: Path) -> N
     Experiments of earlier versions do not say on which.
     """
     path = folder / "args.json"
-    before = json.loads(path.read_text(encoding="utf-8")).get("runs") if path.is_file() else None
+    before = read_json_object(path, advice=RESTORE).get("runs") if path.is_file() else None
     if before is not None:
+        if not isinstance(before, dict):
+            raise InputError(f"{path}: damaged (runs is no table); {RESTORE}")
         advice = "give the --data_root that it was started on, or start another experiment"
         check_same_content(before, runs, f"{data_root} is not what {folder} was trained on", advice)
 
@@ -138,21 +153,36 @@ def share_run_id() -> None:
 
 
 def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
-    """The results that the experiment holds, by fold."""
-    found = map(FoldResult.read, sorted(experiment_dir.glob("fold_*/result.json")))
-    return {result.fold: result for result in found}
+    """The results that the experiment holds, by fold; a damaged one counts as none, and is made again."""
+    found = {}
+    for path in sorted(experiment_dir.glob("fold_*/result.json")):
+        try:
+            result = FoldResult.read(path)
+            found[result.fold] = result
+        except InputError:
+            warnings.warn(f"{path} is damaged and made again", stacklevel=2)
+    return found
 
 
 def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
     """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on the held-out runs of each."""
     with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
         _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
-        results = finished_folds(experiment_dir)
-        content = {
-            f"fold_{fold}": {name: value for name, value in asdict(one).items() if name != "fold"}
-            for fold, one in sorted(results.items())
-        }
-        write_thresholds(experiment_dir / "thresholds.json", content, particles)
+        _write_thresholds(experiment_dir, particles)
+
+
+def complete_thresholds(experiment_dir: Path, particles: Sequence[Particle]) -> None:
+    """Write thresholds.json where a run was killed between a fold's result.json and it, or where it is damaged."""
+    with FileLock(experiment_dir / ".lock"):
+        _write_thresholds(experiment_dir, particles)
+
+
+def _write_thresholds(experiment_dir: Path, particles: Sequence[Particle]) -> None:
+    content = {
+        f"fold_{fold}": {name: value for name, value in asdict(one).items() if name != "fold"}
+        for fold, one in sorted(finished_folds(experiment_dir).items())
+    }
+    write_thresholds(experiment_dir / "thresholds.json", content, particles)
 
 
 def experiment_of(checkpoint: Path) -> Path:
@@ -198,8 +228,8 @@ def check_resumable(
     if saved.training_runs is not None and set(saved.training_runs) != others:
         changed = ", ".join(sorted(set(saved.training_runs) ^ others))
         raise InputError(f"{this} was trained on other runs: {changed}; give the same --data_root and --mask_dir")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if "optimizer_states" not in checkpoint:
+    checkpoint = read_checkpoint_file(path, mmap=True)
+    if not {"optimizer_states", "global_step"} <= checkpoint.keys():
         raise InputError(f"{this} holds the weights alone; resume from {path.parent / f'fold_{saved.fold}-last.ckpt'}")
     steps = checkpoint["global_step"]
     if steps >= settings.total_steps and saved.fold in finished_folds(experiment_of(path)):

@@ -1,6 +1,7 @@
 """The metrics of a fold: a CSV with one row per validation, and the learning curves as a picture."""
 
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class MetricsTable(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch > 0 and self.path.is_file():
-            before = pd.read_csv(self.path)
+            before = read_metrics(self.path)
             self.rows = before[before["epoch"] < trainer.current_epoch].to_dict("records")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,15 +61,25 @@ class MetricsTable(Callback):
         with atomic_path(self.path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
-            self._draw(pl_module)
+            self.draw(pl_module.description.particles)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and self.rows:
-            self._draw(pl_module)
-
-    def _draw(self, pl_module: LightningModule) -> None:
+    def draw(self, particles: Iterable[Particle]) -> None:
+        """The learning curves of what is in the table, if there is one."""
         self.last_picture = time.monotonic()
-        save_learning_curves(self.path, self.folder / "learning_curves.png", pl_module.description.particles)
+        if self.path.is_file():
+            save_learning_curves(self.path, self.folder / "learning_curves.png", particles)
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """The table of an earlier run; with a warning, an empty one where it is damaged."""
+    try:
+        table = pd.read_csv(path)
+        if all(pd.api.types.is_numeric_dtype(table[name]) for name in table) and {"epoch", "step", "f4"} <= set(table):
+            return table
+    except (OSError, ValueError):
+        pass
+    warnings.warn(f"{path} is damaged; its rows begin anew", stacklevel=2)
+    return pd.DataFrame({"epoch": []})
 
 
 def save_learning_curves(table: Path, picture: Path, particles: Iterable[Particle]) -> None:

@@ -26,7 +26,7 @@ from models import build_model
 from particle_config import Particle
 from training.averaging import AveragedWeights, ema_weight, swa_weight
 from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
-from training.checkpoint_files import AtomicCheckpoints, checkpoint_callbacks
+from training.checkpoint_files import AtomicCheckpoints, BestCheckpoint, checkpoint_callbacks
 from training.experiment import FoldResult, fold_dir, write_result
 from training.fold_data import FoldData
 from training.metrics_table import MetricsTable
@@ -62,6 +62,7 @@ def train_fold(
     folder = fold_dir(experiment_dir, fold.index)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = checkpoint_callbacks(experiment_dir, fold.index, [particle.name for particle in particles])
+    metrics = MetricsTable(folder)
     module = _build_module(fold, source, particles, settings)
     data = FoldData(fold, settings, num_workers=hardware.num_workers, pin_memory=hardware.device == "cuda")
     with _wandb_logger(wandb_mode, experiment_dir, fold.index, settings) as logger:
@@ -80,7 +81,7 @@ def train_fold(
             callbacks=[
                 *_averaging(settings),
                 TrainingProgress(fold.index),
-                MetricsTable(folder),
+                metrics,
                 LossGuard(fold.index),
                 SignalsBetweenSteps(),
                 *checkpoints,
@@ -99,6 +100,11 @@ def train_fold(
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
+        # Not at the end of the training, which a run that was killed between it and its result does not come by again.
+        metrics.draw(particles)
+        for one in checkpoints:
+            if isinstance(one, BestCheckpoint):
+                one.remove_others()
         write_result(experiment_dir, result, particles)
     return result
 

@@ -7,6 +7,7 @@ import mrcfile
 import numpy as np
 from scipy import ndimage
 
+from data.mrc_header import read_header
 from data.phantom.densities import PointDensity
 from errors import InputError
 from particle_config import Particle, normalised_name
@@ -52,6 +53,7 @@ def read_density_map(path: str | Path) -> PointDensity:
     no map, an unknown voxel size (0 or unequal), or a map without density above solvent.
     """
     path = Path(path)
+    read_header(path)  # refuses a file that is shorter than it says
     try:
         with mrcfile.open(path, permissive=True) as mrc:
             values = None if mrc.data is None else np.array(mrc.data, dtype=np.float32)

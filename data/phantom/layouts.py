@@ -1,7 +1,7 @@
 """The two folder layouts a phantom data set is written in: training tree and data portal."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from data.challenge_layout import training_folders, write_pyramid
 from data.files import atomic_path
 from data.phantom.scene import Placement
 from data.picks import write_ndjson, write_picks
+from data.text_files import read_text
 from errors import InputError
 from particle_config import Particle, normalised_name
 
@@ -20,6 +21,8 @@ PORTAL_OBJECT_NAMES = {
     "virus-like-particle": "virus_like_capsid",
 }
 FIRST_PORTAL_ID = 100
+# In the folders of a run: a key of all that it is made from.
+MADE_FROM = ".made_from"
 
 
 def portal_folder(root: Path, run_name: str) -> Path:
@@ -39,14 +42,33 @@ def nominal_spacing_folder(voxel_spacing_angstrom: float) -> str:
 def other_runs(root: Path, run_names: Iterable[str]) -> list[str]:
     """Names of runs in the data set that are none of these."""
     folders = [*training_folders(root, "x")[0].parent.glob("*"), *portal_folder(root, "x").parent.glob("*")]
-    return sorted({folder.name for folder in folders if folder.is_dir()} - set(run_names))
+    names = {folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".")}
+    return sorted(names - set(run_names))
 
 
-def refuse_existing(folders: Iterable[Path], overwrite: bool) -> None:
-    """InputError when one of the folders is there and may not be replaced."""
-    existing = [folder for folder in folders if folder.exists()]
-    if existing and not overwrite:
-        raise InputError(f"{existing[0]} exists; choose another --output_dir or give --overwrite")
+def runs_to_make(folders: Mapping[str, Sequence[Path]], key: str) -> list[str]:
+    """Names of the runs (run -> its folders) that are not there yet, made from what the key stands for.
+
+    InputError where a folder holds something else.
+    """
+    for folder in (folder for of in folders.values() for folder in of):
+        if folder.exists() and _key_of(folder) != key:
+            raise InputError(
+                f"{folder} exists, made with other flags or by an earlier version; choose another --output_dir "
+                "or give --overwrite"
+            )
+    return [name for name, of in folders.items() if not all(folder.exists() for folder in of)]
+
+
+def _key_of(folder: Path) -> str | None:
+    try:
+        return read_text(folder / MADE_FROM).strip()
+    except InputError:
+        return None
+
+
+def _write_key(folder: Path, key: str) -> None:
+    (folder / MADE_FROM).write_text(key + "\n", encoding="ascii")
 
 
 # --- Runs ---------------------------------------------------------------------------------------------
@@ -56,11 +78,13 @@ def write_training_run(
     tomograms: Mapping[str, np.ndarray],
     truth: Mapping[str, Placement],
     voxel_spacing_angstrom: float,
+    key: str,
 ) -> None:
-    """Tomograms by type and one picks JSON per particle; both folders appear only when complete."""
+    """Tomograms by type and one picks JSON per particle; both folders appear only when complete, with their key."""
     static, overlay = training_folders(root, run_name)
     with atomic_path(overlay) as folder:
         (folder / "Picks").mkdir(parents=True)
+        _write_key(folder, key)
         for name, placement in truth.items():
             write_picks(
                 folder / "Picks" / f"{name}.json",
@@ -73,6 +97,7 @@ def write_training_run(
     with atomic_path(static) as folder:
         spacing_folder = folder / nominal_spacing_folder(voxel_spacing_angstrom)
         spacing_folder.mkdir(parents=True)
+        _write_key(folder, key)
         for tomo_type, volume in tomograms.items():
             write_pyramid(spacing_folder / f"{tomo_type}.zarr", volume, voxel_spacing_angstrom)
 
@@ -84,6 +109,7 @@ def write_portal_run(
     truth: Mapping[str, Placement],
     voxel_spacing_angstrom: float,
     particles: Iterable[Particle],
+    key: str,
 ) -> None:
     """Tomograms 100, 101, ... with metadata and one annotation per particle, as the data portal has them."""
     with atomic_path(portal_folder(root, run_name)) as folder:
@@ -105,6 +131,7 @@ def write_portal_run(
             annotation_folder = spacing_folder / "Annotations" / str(number)
             annotation_folder.mkdir(parents=True)
             write_annotation(annotation_folder, particle, truth[particle.name], voxel_spacing_angstrom)
+        _write_key(folder, key)
 
 
 def write_annotation(folder: Path, particle: Particle, placement: Placement, voxel_spacing_angstrom: float) -> None:

@@ -5,8 +5,6 @@ combined, and on which training tomograms its hyperparameters may be searched: t
 trained on.
 """
 
-import json
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +13,19 @@ from typing import Any
 
 from data.czi import Run
 from data.picks import read_run_picks
+from data.text_files import read_json_object
 from data.thresholds import Hyperparameters
 from data.tomogram import open_tomogram
 from data.training_volume import check_same_content, run_content, training_runs, types_of
 from detection.conditions import Conditions, found_in_training
 from errors import InputError
 from evaluation.training_use import unseen_by
+from inference.checkpoint_files import best_checkpoints
 from inference.checkpoints import Description, check_agreement, check_particles, read_description
 from inference.ensembles import Ensemble, mean_of_maps, specialists_map
 from particle_config import Particle
 
 GENERALIST = "fscore"
-BEST_CHECKPOINT = re.compile(r"fold_(?P<fold>\d+)-best-(?P<what>.+)-epoch=(?P<epoch>\d+)-f4=(?P<f4>[\d.]+)\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def trained_table(experiments_dir: Path, name: str) -> tuple[Particle, ...]:
 
 
 def _checkpoints_of(experiments_dir: Path, name: str) -> dict[tuple[int, str], Path]:
-    found = _best_checkpoints(experiments_dir / name)
+    found = best_checkpoints(experiments_dir / name)
     if not any(what == GENERALIST for _, what in found):
         there = sorted({path.parent.name for path in experiments_dir.glob(f"*/fold_*-best-{GENERALIST}-*.ckpt")})
         raise InputError(
@@ -231,16 +230,14 @@ def _descriptions(paths: Sequence[Path], particles: Sequence[Particle]) -> tuple
     return descriptions
 
 
-def _best_checkpoints(folder: Path) -> dict[tuple[int, str], Path]:
-    """(fold, particle or fscore) -> checkpoint; the best of several that a killed run left."""
-    named = [(match, path) for path in folder.glob("*.ckpt") if (match := BEST_CHECKPOINT.fullmatch(path.name))]
-    named.sort(key=lambda pair: (float(pair[0]["f4"]), int(pair[0]["epoch"])))
-    return {(int(match["fold"]), match["what"]): path for match, path in named}
-
-
 def _arguments(folder: Path) -> dict[str, Any]:
+    """The flags that train.py wrote down; InputError where those that are used are missing or wrong."""
     path = folder / "args.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); train.py writes it beside the checkpoints") from None
+    arguments = read_json_object(path, advice="train.py writes it beside the checkpoints")
+    kinds = {"data_root": str, "voxel_spacing": float | int | None, "rescale": float | int | str | None}
+    if "runs" in arguments:  # earlier versions do not name them
+        kinds |= {"runs": dict, "training_tomo_types": list}
+    for name, kind in kinds.items():
+        if not isinstance(arguments.get(name), kind):
+            raise InputError(f"{path}: {name} is {arguments.get(name)!r}; restore the file that train.py wrote")
+    return arguments

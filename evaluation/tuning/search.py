@@ -32,6 +32,9 @@ from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import Score
 from particle_config import Particle
 
+# What a search writes.
+FILES = ("thresholds.json", "search_grid.csv", "search_curves.png")
+
 
 @dataclass(frozen=True)
 class SearchedTomogram:
@@ -117,7 +120,7 @@ def search_hyperparameters(
         seconds[folder] += time.perf_counter() - begin
         (folder / FINISHED).unlink(missing_ok=True)
         write_search(folder, result, score)
-        mark_finished(folder, key(folder))
+        mark_finished(folder, key(folder), FILES)
     return {
         folder: Found(_read(folder, settings.grid, particles), seconds.get(folder))
         for folder, settings in searches.items()

@@ -10,7 +10,6 @@ numbers of the one that made them.
 import glob
 import shutil
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from data.files import atomic_path
 from errors import InputError
-from inference.maps.map_files import read_map, write_map
+from inference.maps.map_files import Shape, read_map, write_map
+from inference.memory import is_out_of_memory
 from inference.predictor import Prediction
 
 SUFFIX = ".zarr.zip"
@@ -51,12 +51,14 @@ class MapStore:
         *,
         device: torch.device,
         remake: bool = False,
+        shape: Shape | None = None,
     ) -> tuple[str, Prediction]:
         """The stored map and its key; made first when there is none, or ``remake`` is set.
 
         A map is rounded in place to what the store will give. ``make`` also returns the key that the map turned out to
-        have, under which it is stored. Of several processes that want the same map one makes it and the others wait.
-        Killed at any moment, a process leaves either the whole entry or none.
+        have, under which it is stored. An entry whose map is not of ``shape`` (see read_map) is made again. Of several
+        processes that want the same map one makes it and the others wait. Killed at any moment, a process leaves either
+        the whole entry or none.
 
         Raises
         ------
@@ -64,7 +66,7 @@ class MapStore:
         """
         path = self._path(run_name, key)
         with self._locked(path):
-            prediction = None if remake else self._read(path, device)
+            prediction = None if remake else self._read(path, device, shape)
             if prediction is not None:
                 return key, prediction
             made_key, prediction = make()
@@ -94,15 +96,17 @@ class MapStore:
         finally:
             lock.release()
 
-    def _read(self, path: Path, device: torch.device) -> Prediction | None:
+    def _read(self, path: Path, device: torch.device, shape: Shape | None) -> Prediction | None:
         """The entry; None when there is none, or none that can be trusted."""
-        if not path.exists():
+        if not path.is_file():
             return None
         try:
-            prediction = read_map(path, device)
+            prediction = read_map(path, device, shape)
         except PermissionError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); choose another folder") from error
-        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
+        except Exception as error:  # damaged metadata fails in as many ways as there are keys
+            if is_out_of_memory(error):
+                raise
             warnings.warn(f"{path} is damaged and made again", stacklevel=4)
             return None
         path.touch()

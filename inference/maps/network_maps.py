@@ -142,7 +142,10 @@ class NetworkMaps:
             return self._make(checkpoint, source, inference, progress)
 
         key, prediction = self._store.load_or_make(
-            source.name, key, make, device=self.device, remake=self._must_make(key)
+            *(source.name, key, make),
+            device=self.device,
+            remake=self._must_make(key),
+            shape=(len(self._particles), *source.tomogram.shape_zyx),
         )
         self._made.add(key)
         return prediction

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.text_files import is_finite_number
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -16,17 +18,22 @@ class Timings:
     def write(self, *, seconds: float, **what: str) -> None:
         """Add a line: what was done, and the seconds that it took."""
         with self.path.open("a", encoding="utf-8") as file:
+            if file.tell() and not self.path.read_bytes().endswith(b"\n"):  # a killed process wrote half a line
+                file.write("\n")
             file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")
 
     def read(self) -> pd.DataFrame:
-        """One row a piece of work; a line that a killed process left unfinished is passed over."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        """One row a piece of work; a line that a killed process left unfinished, or that is damaged, is passed over."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
         columns = ["work", "key", "configuration", "detector", "tomogram", "seconds"]
         return pd.DataFrame([row for line in lines if (row := _parsed(line)) is not None], columns=columns)
 
 
 def _parsed(line: str) -> dict | None:
     try:
-        return json.loads(line)
-    except ValueError:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(row, dict) or not is_finite_number(row.get("seconds")) or row["seconds"] < 0:
+        return None
+    return row if all(isinstance(value, str) for name, value in row.items() if name != "seconds") else None
