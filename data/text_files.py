@@ -20,8 +20,10 @@ def read_text(path: Path, *, what: str = "text file", advice: str = "export it a
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         # Programs on Windows begin a file with a byte order mark.
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable {what} in UTF-8 or UTF-16 ({error}); {advice}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a {what} in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: not a readable {what} ({error}); {advice}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

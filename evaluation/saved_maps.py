@@ -175,4 +175,4 @@ def _notes(path: Path) -> dict:
             notes = json.loads((path / FINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: made again
         return {}
-    return notes if isinstance(notes, dict) else {}
+    return {name: notes.get(name) for name in ("key", "kind")} if isinstance(notes, dict) else {}

@@ -182,7 +182,7 @@ def reported(tmp_path_factory):
     words = ["--hp_search_strategy", "per_class", "--plm_gpu_peak_threshs", "0.1", "0.3", "0.6"]
     contents = []
     with (
-        mock.patch("evaluation.tuning.search.save_search_curves"),
+        mock.patch("evaluation.tuning.search.save_search_curves", lambda path, result: path.touch()),
         mock.patch("evaluation.report.campaign_report.write_report", lambda path, content: contents.append(content)),
         pytest.warns(UserWarning, match="no hit at any point"),
     ):

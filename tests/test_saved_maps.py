@@ -12,6 +12,7 @@ import pytest
 import tiny_campaign
 import torch
 import zarr
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -314,7 +315,7 @@ def evaluate(tmp_path, monkeypatch):
 
     def draw(path, *_, **__):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        Image.new("L", (2, 2)).save(path)
 
     monkeypatch.setattr("evaluation.runs.save_overlay", draw)
     for seed, name in enumerate(tiny_campaign.EVALUATED):

@@ -98,7 +98,7 @@ def run_without_pictures(words):
     import run_experiment_evaluation as script
 
     with (
-        mock.patch("evaluation.tuning.search.save_search_curves"),
+        mock.patch("evaluation.tuning.search.save_search_curves", lambda path, result: path.touch()),
         mock.patch.object(script, "write_campaign_report"),
     ):
         script.main(words)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from errors import InputError
 from evaluation.report.templates import embedded
 
 # Of the grey values of a sheet, what is black and what is white.
@@ -44,9 +45,12 @@ def grey_picture(slices: Sequence[np.ndarray], low: float, high: float) -> str:
 
 
 def small_overlay(path: Path) -> str:
-    """A picture file, not wider than OVERLAY_WIDTH pixels."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    """A picture file, not wider than OVERLAY_WIDTH pixels; InputError for one that is damaged."""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except OSError as error:
+        raise InputError(f"{path}: not a readable picture; delete it and run again, which draws it again") from error
     image.thumbnail((OVERLAY_WIDTH, 4 * OVERLAY_WIDTH), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     image.save(content, "JPEG", quality=OVERLAY_QUALITY, optimize=True)
