@@ -32,8 +32,8 @@ from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import Score
 from particle_config import Particle
 
-# What a search writes.
-FILES = ("thresholds.json", "search_grid.csv", "search_curves.png")
+# What is read again of what a search writes.
+FILES = ("thresholds.json", "search_grid.csv")
 
 
 @dataclass(frozen=True)
