@@ -2,7 +2,7 @@
 # make test   the whole test suite
 # make lint   ruff
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
-# make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 10 minutes)
+# make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 5 minutes)
 # make docs   docs/flags.md, the page of all flags, from the parsers
 # Each makes .venv first when it is missing.
 

@@ -20,6 +20,8 @@ from errors import InputError
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES, EXTENDED_BYTES_AT = 1024, 92
 READ_BYTES = 2**22
+# Some programs write a little behind the voxels.
+MOST_READS_BEHIND = 4
 # 4096 cubed: no microscope's tomogram is larger.
 LARGEST_VOXELS = 2**36
 # Grey values do not compress to less; what does holds nothing but one value. Of small files it does not matter.
@@ -104,8 +106,8 @@ def _parsed(raw: bytearray) -> MrcHeader:
 def read_planes(path: Path, header: MrcHeader, first: int, last: int) -> np.ndarray:
     """Planes ``first`` to below ``last`` (last-first, Y, X) of a compressed file in its own type.
 
-    The file is read to the end of its voxels, so that its checksum counts, and not beyond. ValueError where it ends
-    before, else what the archive raises when it is damaged.
+    The file is read to its end, so that its checksum counts. ValueError where it ends before the voxels or far behind
+    them, else what the archive raises when it is damaged.
     """
     planes = np.empty((last - first, *header.shape[1:]), header.dtype)
     plane_bytes = header.voxel_bytes // max(1, header.shape[0])
@@ -118,8 +120,11 @@ def read_planes(path: Path, header: MrcHeader, first: int, last: int) -> np.ndar
                 raise ValueError("the file is shorter than its header says")
             done += read
         _skip(file, header.voxel_bytes - last * plane_bytes)
-        file.read(1)  # the checksum follows the last byte
-    return planes
+        # The checksum stands behind the last byte: in a damaged archive that may be far behind the voxels.
+        for _ in range(MOST_READS_BEHIND):
+            if not file.read(READ_BYTES):
+                return planes
+    raise ValueError("the file is longer than its header says")
 
 
 def _skip(file: BinaryIO, count: int) -> None:

@@ -1,11 +1,9 @@
 """One tomogram on disk, zarr or MRC, read lazily: shape and voxel size first, voxels on demand."""
 
 import itertools
-import math
-import operator
-import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,14 +11,14 @@ from typing import Protocol
 import numpy as np
 import zarr
 
-from data.files import files_below
 from data.lazy_array import Region
-from data.mrc_header import LARGEST_VOXELS, MrcHeader, is_compressed, read_header, read_planes
+from data.mrc_header import MrcHeader, is_compressed, read_header, read_planes
 from data.ngff import ANGSTROM_PER_UNIT, image_of, multiscale_of
 from data.other_tomograms import how_to_convert
 from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
+from data.zarr_chunks import LEAST_CHUNKS_SHARE, check_size, check_whole, count_chunk_files
 from errors import InputError
 
 MRC_SUFFIXES = tuple(
@@ -33,11 +31,6 @@ TOMOGRAM_SUFFIXES = (".zarr", *MRC_SUFFIXES)
 LEAST_WITHOUT_UNIT = 2.0
 # IMOD stores bytes unsigned unless it says otherwise (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD_STAMP, IMOD_STAMP_AT, IMOD_FLAGS_AT, SIGNED_BYTES = 1146047817, 152, 156, 1
-# A chunk is decompressed at once.
-LARGEST_CHUNK_BYTES = 2**32
-# Empty chunks may be left out of a zarr, but not nearly all.
-LEAST_CHUNKS_SHARE = 0.01
-CHUNK_NAME = re.compile(r"(?:c[./])?(\d{1,9}(?:[./]\d{1,9})*)")
 
 
 class _Volume(Protocol):
@@ -267,6 +260,8 @@ class _ZarrVolume:
     def read(self, region: Region) -> np.ndarray:
         region = (*(0 for _ in self.array.shape[:-3]), *region)
         try:
+            for index in self._chunks_of(region):
+                check_whole(self.array, self._file_of(index))
             return np.asarray(self.array[region])
         except MemoryError:
             raise
@@ -274,17 +269,25 @@ class _ZarrVolume:
             file, reason = self._first_corrupt_chunk(region) or (self.folder, error)
             raise InputError(f"{file}: corrupt chunk ({reason}); copy the tomogram again") from error
 
-    def _first_corrupt_chunk(self, region: tuple) -> tuple[Path, Exception] | None:
-        chunk_shape = self.array.shards or self.array.chunks
+    def _chunks_of(self, region: tuple) -> Iterator[tuple[int, ...]]:
+        """Indices of the chunks, or shards, that a region touches."""
         spans = [
             range(s.start // c, -(-s.stop // c)) if isinstance(s, slice) else range(s // c, s // c + 1)
-            for s, c in zip(region, chunk_shape, strict=True)
+            for s, c in zip(region, self.array.shards or self.array.chunks, strict=True)
         ]
-        for index in itertools.product(*spans):
+        return itertools.product(*spans)
+
+    def _file_of(self, index: tuple[int, ...]) -> Path:
+        return self.folder / self.array.metadata.encode_chunk_key(index)
+
+    def _first_corrupt_chunk(self, region: tuple) -> tuple[Path, Exception] | None:
+        sides = self.array.shards or self.array.chunks
+        for index in self._chunks_of(region):
             try:
-                self.array[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk_shape, strict=True))]
+                check_whole(self.array, self._file_of(index))
+                self.array[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, sides, strict=True))]
             except Exception as error:
-                return self.folder / self.array.metadata.encode_chunk_key(index), error
+                return self._file_of(index), error
         return None
 
 
@@ -301,8 +304,8 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
     folder = path / series / key
     _check_dtype(path, array.dtype)
     _check_axes(path, array, multiscale)
-    _check_size(path, array)
-    chunks_there, chunks_wanted, strays = _count_chunk_files(array, folder)
+    check_size(path, array)
+    chunks_there, chunks_wanted, strays = count_chunk_files(array, folder)
     if strays:
         raise InputError(f"{folder}: has {strays} chunk files outside of the shape in its metadata; copy it again")
     if chunks_there == 0 and 0 not in array.shape:
@@ -314,23 +317,6 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         text = f"{folder}: {missing} of {chunks_wanted} chunk files are missing and read as {array.fill_value}"
         warnings.warn(text, stacklevel=4)
     return _ZarrVolume(array, folder, _ngff_spacing(path, multiscale, level))
-
-
-def _check_size(path: Path, array: zarr.Array) -> None:
-    """InputError for an array, or a chunk, of no size or one that no tomogram has."""
-    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
-    if math.prod(array.shape) > LARGEST_VOXELS or not 0 < chunk_bytes <= LARGEST_CHUNK_BYTES:
-        shape, chunks = (" x ".join(map(str, sides)) for sides in (array.shape, array.chunks))
-        raise InputError(f"{path}: {shape} voxels in chunks of {chunks} cannot be read; rewrite the tomogram")
-
-
-def _count_chunk_files(array: zarr.Array, folder: Path) -> tuple[int, int, int]:
-    """How many files of chunks (or shards, which hold many) there are, make up the whole, and lie outside of it."""
-    grid = [-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
-    names = (CHUNK_NAME.fullmatch(file.relative_to(folder).as_posix()) for file in files_below(folder))
-    places = [[int(number) for number in re.split("[./]", name[1])] for name in names if name]
-    there = sum(len(place) == len(grid) and all(map(operator.lt, place, grid)) for place in places)
-    return there, math.prod(grid), len(places) - there
 
 
 def _array_of_level(node: zarr.Array | zarr.Group, multiscale: dict, level: int) -> tuple[zarr.Array | None, str]:

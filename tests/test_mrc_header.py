@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data.mrc_header import read_header, read_planes
+from data.tomogram import open_tomogram
 from errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -66,12 +67,30 @@ def test_sizes_are_refused_before_anything_is_allocated(tmp_path):
         assert seconds < 1 and megabytes < 200, f"{path}: {seconds:.1f} s, {megabytes:.0f} MB"
 
 
-def test_a_packed_file_is_read_no_further_than_its_voxels(tmp_path):
+def test_a_packed_file_is_not_read_far_behind_its_voxels(tmp_path):
     path = tmp_path / "a.mrc.gz"
-    path.write_bytes(gzip.compress(mrc_bytes(tmp_path) + bytes(2**24)))
+    path.write_bytes(gzip.compress(mrc_bytes(tmp_path) + b"junk"))
     header = read_header(path)
     np.testing.assert_array_equal(read_planes(path, header, 1, 3), VOXELS[1:3])
     assert header.shape == (5, 6, 7) and header.spacing_zyx == pytest.approx((10, 10, 10))
+    path.write_bytes(gzip.compress(mrc_bytes(tmp_path) + bytes(2**25)))
+    with pytest.raises(ValueError, match="the file is longer than its header says"):
+        read_planes(path, header, 1, 3)
+
+
+def test_a_damaged_archive_that_gives_more_than_before_is_told(tmp_path):
+    """Its checksum does not stand right behind the voxels then."""
+    content = gzip.compress(mrc_bytes(tmp_path), mtime=0)
+    path, told = tmp_path / "a.mrc.gz", 0
+    for at in range(20, len(content) - 8, 7):
+        path.write_bytes(content[:at] + content[at - 10 :])
+        try:
+            found = open_tomogram(path).read()
+        except InputError:
+            told += 1
+        else:
+            np.testing.assert_array_equal(found, VOXELS)
+    assert told > 50
 
 
 def test_the_checksum_of_a_packed_file_counts(tmp_path):

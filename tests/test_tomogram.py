@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import mrcfile
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -503,3 +504,19 @@ def test_a_pipe_is_no_tomogram(tmp_path, suffix):
     os.mkfifo(tmp_path / f"a{suffix}")
     with pytest.raises(InputError, match=r"not a regular file|unreadable"):
         open_tomogram(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("lost", [1, 9, 200])
+def test_a_chunk_of_blosc_that_was_cut_off_is_corrupt(tmp_path, zarr_format, lost):
+    """The codec itself reads on behind the end of the chunk."""
+    codec = numcodecs.Blosc(cname="lz4") if zarr_format == 2 else zarr.codecs.BloscCodec(cname="lz4")
+    voxels = np.random.default_rng(0).normal(size=(8, 8, 16)).astype(np.float32)
+    path = write_array(tmp_path / "a.zarr", voxels, zarr_format, (8, 8, 8), compressors=codec)
+    np.testing.assert_array_equal(open_tomogram(path, voxel_spacing_angstrom=10).read(), voxels)
+    chunk = path / ("0.0.1" if zarr_format == 2 else "c/0/0/1")
+    chunk.write_bytes(chunk.read_bytes()[:-lost])
+    tomogram = open_tomogram(path, voxel_spacing_angstrom=10)
+    np.testing.assert_array_equal(tomogram.read((slice(0, 8), slice(0, 8), slice(0, 8))), voxels[:, :, :8])
+    with pytest.raises(InputError, match=rf"{chunk}: corrupt chunk \(\d+ bytes, \d+ when it was written\)"):
+        tomogram.read()
