@@ -582,8 +582,8 @@ MUTANTS = (
     Mutant(
         "result key without the truth",
         "evaluation/finished.py",
-        '"truth": one.truth_key,',
-        "",
+        ', "truth": one.truth_key}',
+        "}",
         EVALUATION,
     ),
     Mutant(
