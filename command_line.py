@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from errors import InputError
 
@@ -38,3 +38,11 @@ def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None 
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def end_with_failures(failures: Mapping[str, Exception]) -> None:
+    """Name what could not be done, and end with exit code 1; nothing where there is none."""
+    for name, error in failures.items():
+        print(f"failed    {name}: {error}", file=sys.stderr)
+    if failures:
+        sys.exit(1)

@@ -16,7 +16,7 @@ Probability maps are kept in --cache_dir: other thresholds or methods for the sa
 that cannot be read is named at the end, and the exit code is 1; the others are finished.
 """
 
-from command_line import run_script
+from command_line import end_with_failures, run_script
 
 import argparse
 import shlex
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
             print(note)
         options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
         evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, saved_maps=saved, **options)
-        if not (folder / GALLERY).is_file():
+        if evaluation.failures or not (folder / GALLERY).is_file():  # of those that were there before
             draw_gallery(folder, evaluation, sources, truths, particles, experiment, command.line)
     report(evaluation, uses, particles, folder, saved)
 
@@ -193,10 +193,7 @@ def report(
         print(f"picture   {picture}")
     if saved.format is not None:
         print(f"maps      {saved.folder}")
-    if evaluation.failures:
-        for name, error in evaluation.failures.items():
-            print(f"failed    {name}: {error}", file=sys.stderr)
-        sys.exit(1)
+    end_with_failures(evaluation.failures)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from data.challenge_layout import training_folders
 from data.files import complete_group, path_argument
 from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
-from errors import InputError
+from errors import InputError, some_names
 from formats import FORMATS, format_of, read_points
 from formats.copick_project import CopickProject, read_project
 from formats.dataset import (
@@ -200,12 +200,6 @@ def report(points: Mapping[str, Mapping[str, np.ndarray]], outside: Mapping[str,
         )
 
 
-def some(names) -> str:
-    """The first five names, in words."""
-    listed = sorted(set(names))
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
-
-
 def report_names(assigned: Assignment, without_picks: list[str]) -> None:
     if assigned.similar:
         pairs = ", ".join(f"{name} as {run}" for name, run in sorted(assigned.similar.items()))
@@ -218,8 +212,9 @@ def report_names(assigned: Assignment, without_picks: list[str]) -> None:
 
 def report_rivals(files: set[Path]) -> None:
     if files:
+        names = some_names(sorted(map(str, files)))
         warnings.warn(
-            f"the same particles are picked in several files: {some(map(str, files))}; give one of them in --picks",
+            f"the same particles are picked in several files: {names}; give one of them in --picks",
             stacklevel=2,
         )
 
@@ -249,8 +244,9 @@ def convert(
         spacing_is_given=args.voxel_spacing is not None,
     )
     if not assigned.points:
+        named, there = (some_names(sorted(names)) for names in (assigned.unmatched, tomograms))
         raise InputError(
-            f"no picks fit a tomogram: picks name {some(assigned.unmatched)}; tomograms are {some(tomograms)}; "
+            f"no picks fit a tomogram: picks name {named}; tomograms are {there}; "
             f"{'correct' if args.name_map else 'give'} --name_map"
         )
     joined_points = {run: np.concatenate(list(by.values())) for run, by in assigned.points.items()}
@@ -274,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     points = {run: by for run, (by, _) in kept.items()}
     names = [name for by in points.values() for name in by]
     if unused := sorted(set(radii) - set(names)):
-        raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some(names)}")
+        raise InputError(f"--radius {unused[0]}: no picks of it; there are: {some_names(sorted(set(names)))}")
     particles = particle_table(
         names,
         radii_angstrom=radii,

@@ -12,7 +12,7 @@ goes on where it stopped. Other --formats, --particles, --min_confidence and oth
 others are finished.
 """
 
-from command_line import run_script
+from command_line import end_with_failures, run_script
 
 import argparse
 import shlex
@@ -25,7 +25,7 @@ import pandas as pd
 from data.czi import Run
 from data.files import path_argument
 from data.picks import picks_of_table
-from errors import InputError
+from errors import InputError, some_names
 from evaluation.arguments import (
     add_found_hyperparameters_argument,
     add_postprocessing_arguments,
@@ -38,18 +38,15 @@ from evaluation.arguments import (
     saved_maps,
     without_search,
 )
-from evaluation.detector import Detector
 from evaluation.detector_arguments import origin_note, read_detector
-from evaluation.finished import TomogramInput
 from evaluation.ownership import Command, owned
 from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask, pick_tomograms
 from evaluation.picking_results import PickingResults, write_picking_results
 from evaluation.progress import ProgressBars
 from evaluation.report.gallery import write_gallery
 from evaluation.report.particle_sheets import GalleryTomogram
-from evaluation.runs import GALLERY, open_sources
+from evaluation.runs import GALLERY, open_sources, remove_summaries
 from evaluation.saved_maps import SavedMaps
-from evaluation.selection import Selection
 from evaluation.selection_arguments import FLAGS as SELECTION_FLAGS
 from evaluation.selection_arguments import add_selection_arguments, check_selection_arguments, selection_of
 from formats.arguments import FLAGS as FORMAT_FLAGS
@@ -57,9 +54,10 @@ from formats.arguments import add_format_arguments, check_format_arguments, tilt
 from formats.export import Export, PickedTomogram
 from formats.input_files import find_tomograms
 from formats.tomogram_inputs import masks_of, runs_of_copick, runs_of_words, with_names
-from formats.writers import bring_up_to_date, next_commands
+from formats.writers import bring_up_to_date, check_file_names, next_commands
 from inference.arguments import add_inference_arguments, check_merge
 from inference.tomograms import SourceTomogram
+from particle_config import Particle
 
 SUMMARIES = ("picks.csv", "summary.json", GALLERY)
 RESULTS = (*SUMMARIES, PICKS, OVERLAYS, FOUND, "maps")
@@ -85,7 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--limit_tomos_by_id", nargs="+", metavar="ID", help="these runs only")
     add_reading_arguments(data)
     results = parser.add_argument_group("results")
-    add_result_arguments(results, "results/picks_{experiment}_{hash of the flags}")
+    refused = "other flags or networks are refused, other choices among picks, formats and further tomograms are not"
+    add_result_arguments(results, "results/picks_{experiment}_{hash of the flags}", refused)
     add_saved_map_arguments(results)
     add_selection_arguments(parser.add_argument_group("selection"))
     add_format_arguments(parser.add_argument_group("formats"))
@@ -124,10 +123,9 @@ def find_masks(folder: Path | None, sources: Sequence[SourceTomogram]) -> dict[s
 def check_same_tomograms(folder: Path, names: Sequence[str]) -> None:
     """InputError where the folder holds picks of other tomograms."""
     if others := sorted({path.name for path in (folder / PICKS).glob("*")} - set(names)):
-        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise InputError(
-            f"{folder} holds picks of {listed}, which are not among the tomograms; give another --output_dir, or "
-            "--force_rerun to replace them"
+            f"{folder} holds picks of {some_names(others)}, which are not among the tomograms; give another "
+            "--output_dir, or --force_rerun to replace them"
         )
 
 
@@ -140,7 +138,10 @@ def main(argv: list[str] | None = None) -> None:
     runs = find_inputs(args, detector.tomograms.tomo_type)
     sources, failures = open_sources(runs, detector.tomograms)
     masks, maps = find_masks(args.mask_dir, sources), network_maps(args, detector.particles)
+    particles = [particle for particle in detector.particles if particle.name in selection.particles]
     # Before the work: what does not fit would be known only after it.
+    if args.formats:
+        check_file_names([source.name for source in sources], selection.particles)
     tilt_series(args, [PickedTomogram.of(source.name, source.tomogram, ()) for source in sources])
     experiment = detector.paths[0].resolve().parent.name
     folder = output_dir(args, "picks", experiment, leave_out=CHOICES)
@@ -155,50 +156,38 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(runs)} tomograms, {len(detector.paths)} network{several}, results in {folder}")
         if note := origin_note(args, detector):
             print(note)
-        tasks = [
-            PickingTask(
-                TomogramInput(source, detector.ensemble, None),
-                detector.inference,
-                detector.detection,
-                selection,
-                masks.get(source.name),
-                folder,
-                saved,
-            )
-            for source in sources
-        ]
+        tasks = [PickingTask(source, detector, selection, masks.get(source.name), folder, saved) for source in sources]
         records = []
-        for record in pick_tomograms(tasks, maps, detector.particles, ProgressBars(), force=args.force_rerun):
+        for record in pick_tomograms(tasks, maps, ProgressBars(), force=args.force_rerun):
             records.append(record)
-            if record.seconds is not None or record.error is not None:
-                remove_summaries(folder)
+            if record.seconds is not None:
+                remove_summaries(folder, SUMMARIES)
         results = PickingResults.read(folder, records, failures)
         write_picking_results(folder, results, detector, selection)
-        if not (folder / GALLERY).is_file():
-            draw_gallery(folder, results, sources, detector, line)
-        export = export_of(args, results, sources, detector, selection)
+        if results.failures or not (folder / GALLERY).is_file():  # of those that were there before
+            draw_gallery(folder, results, sources, particles, experiment, line)
+        export = export_of(args, results, sources, particles)
         commands, removed = bring_up_to_date(args.formats, folder, export)
         if removed:
             print(f"removed {', '.join(removed)}: of other picks; give them in --formats again")
     report(results, folder, saved, next_commands(commands))
 
 
-def remove_summaries(folder: Path) -> None:
-    """Of what is done anew those of before are no longer right, should this process be stopped."""
-    for name in SUMMARIES:
-        (folder / name).unlink(missing_ok=True)
-
-
 def draw_gallery(
-    folder: Path, results: PickingResults, sources: Sequence[SourceTomogram], detector: Detector, command: str
+    folder: Path,
+    results: PickingResults,
+    sources: Sequence[SourceTomogram],
+    particles: Sequence[Particle],
+    experiment: str,
+    command: str,
 ) -> None:
     """The page to judge the picks by."""
     write_gallery(
         folder / GALLERY,
         [GalleryTomogram.of(one.name, one.tomogram) for one in sources if one.name in results.tables],
         pd.concat(results.tables.values(), ignore_index=True),
-        detector.particles,
-        title=f"Picks of {detector.paths[0].resolve().parent.name}",
+        particles,
+        title=f"Picks of {experiment}",
         overlays={name: folder / OVERLAYS / f"{name}.png" for name in results.tables},
         command=command,
     )
@@ -208,8 +197,7 @@ def export_of(
     args: argparse.Namespace,
     results: PickingResults,
     sources: Sequence[SourceTomogram],
-    detector: Detector,
-    selection: Selection,
+    particles: Sequence[Particle],
 ) -> Export:
     """The picks as the writers of other formats take them."""
     tomograms = [
@@ -217,8 +205,7 @@ def export_of(
         for source in sources
         if source.name in results.tables
     ]
-    particles = tuple(particle for particle in detector.particles if particle.name in selection.particles)
-    return Export(tuple(tomograms), particles, tilt_series(args, tomograms), args.tomograms_star)
+    return Export(tuple(tomograms), tuple(particles), tilt_series(args, tomograms), args.tomograms_star)
 
 
 def report(results: PickingResults, folder: Path, saved: SavedMaps, commands: str) -> None:
@@ -229,10 +216,7 @@ def report(results: PickingResults, folder: Path, saved: SavedMaps, commands: st
         print(f"maps      {saved.folder}")
     if commands:
         print(f"\n{commands}")
-    if results.failures:
-        for name, error in results.failures.items():
-            print(f"failed    {name}: {error}", file=sys.stderr)
-        sys.exit(1)
+    end_with_failures(results.failures)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-from data.folds import Fold, deal_runs, hold_out, make_folds, some_names
+from data.folds import Fold, deal_runs, hold_out, make_folds
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
-from errors import InputError
+from errors import InputError, some_names
 from particle_config import PARTICLES
 from training.argument_checks import check_arguments
 from training.arguments import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from data.content_hash import hash_of
 from data.training_volume import TrainingVolume
-from errors import InputError
+from errors import InputError, some_names
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,3 @@ def make_folds(
         )
         for index, names in enumerate(held_out)
     ]
-
-
-def some_names(names: Sequence[str]) -> str:
-    """The first three, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

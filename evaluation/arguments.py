@@ -59,13 +59,16 @@ def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--training_radius_fraction", type=float, metavar="F", help="default: from the checkpoints")
 
 
-def add_result_arguments(group: argparse._ArgumentGroup, default_output_dir: str) -> None:
-    """Where results and maps are kept."""
+def add_result_arguments(
+    group: argparse._ArgumentGroup,
+    default_output_dir: str,
+    refused: str = "other flags (also another choice of runs) or networks are refused",
+) -> None:
+    """Where results and maps are kept; ``refused`` says what does not go together in one folder."""
     group.add_argument(
         "--output_dir",
         type=path_argument,
-        help=f"of one command: other flags (also another choice of runs) or networks are refused "
-        f"(default: {default_output_dir})",
+        help=f"of one command: {refused} (default: {default_output_dir})",
     )
     group.add_argument(
         "--force_rerun",

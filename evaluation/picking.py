@@ -15,8 +15,8 @@ import numpy as np
 
 from data.content_hash import hash_of
 from data.tomogram import Tomogram, open_tomogram
-from detection.proposals import DetectionSettings
 from errors import InputError
+from evaluation.detector import Detector
 from evaluation.exports import read_run_table, write_run_picks, write_run_table
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing
 from evaluation.overlays import save_overlay
@@ -25,7 +25,6 @@ from evaluation.runs import FAILURES, Output, TomogramTask, find_particles, is_f
 from evaluation.saved_maps import SavedMaps
 from evaluation.selection import Selection, select
 from inference.maps.network_maps import NetworkMaps
-from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, read_ahead
 from particle_config import Particle
 
@@ -47,17 +46,16 @@ class PickingTask:
     folder : of the results of all tomograms
     """
 
-    tomogram: TomogramInput
-    inference: InferenceSettings
-    detection: DetectionSettings
+    source: SourceTomogram
+    detector: Detector
     selection: Selection
     mask: Path | None
     folder: Path
-    saved_maps: SavedMaps | None = None
+    saved_maps: SavedMaps
 
     @property
     def name(self) -> str:
-        return self.tomogram.source.name
+        return self.source.name
 
     @property
     def picks_dir(self) -> Path:
@@ -69,11 +67,18 @@ class PickingTask:
 
     @cached_property
     def detection_task(self) -> TomogramTask:
-        return TomogramTask(
-            self.tomogram,
-            self.inference,
-            (Output(self.folder / FOUND / self.name, self.detection, saved_maps=self.saved_maps),),
-        )
+        detector = self.detector
+        output = Output(self.folder / FOUND / self.name, detector.detection, saved_maps=self.saved_maps)
+        return TomogramTask(TomogramInput(self.source, detector.ensemble, None), detector.inference, (output,))
+
+    @property
+    def found_dir(self) -> Path:
+        """Where all that was found is kept."""
+        return self.detection_task.outputs[0].picks_dir
+
+    @property
+    def wanted(self) -> list[Particle]:
+        return [particle for particle in self.detector.particles if particle.name in self.selection.particles]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,6 @@ class PickingRecord:
 def pick_particles(
     task: PickingTask,
     maps: NetworkMaps,
-    particles: Sequence[Particle],
     progress: Callable[[float], None] = lambda voxels: None,
     *,
     force: bool = False,
@@ -109,50 +113,48 @@ def pick_particles(
 
     Parameters
     ----------
-    particles : the table of the networks; the selection says which are wanted
     progress : is told of voxels that go through a network
     force : do it again where it is finished
     """
     begin = time.perf_counter()
-    [found] = find_particles(task.detection_task, maps, particles, progress, force=force)
+    [found] = find_particles(task.detection_task, maps, task.detector.particles, progress, force=force)
     if found.error is not None:
         return PickingRecord(task.name, error=found.error)
     try:
-        notes = None if force else _notes(task, maps, particles)
+        notes = None if force else _notes(task, maps)
         if notes is not None:
             return PickingRecord(task.name, notes["counts"], found.windows_zyx)
-        counts = _select(task, maps, particles)
+        counts = _select(task, maps)
     except FAILURES as error:
         return PickingRecord(task.name, error=error)
     return PickingRecord(task.name, counts, found.windows_zyx, time.perf_counter() - begin)
 
 
-def _select(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict[str, int]:
+def _select(task: PickingTask, maps: NetworkMaps) -> dict[str, int]:
     """Write the wanted picks of a tomogram, and a picture of them; the number of each particle."""
-    source, selection = task.tomogram.source, task.selection
+    source = task.source
     shape, voxel_size = source.tomogram.file_grid
     picks = select(
-        read_run_table(task.detection_task.outputs[0].picks_dir),
-        selection,
+        read_run_table(task.found_dir),
+        task.selection,
         shape_zyx=shape,
         voxel_size_zyx_angstrom=voxel_size,
         mask=None if task.mask is None else _read_mask(task.mask, shape),
     )
-    wanted = [particle for particle in particles if particle.name in selection.particles]
     number = picks["particle_type"].value_counts()
-    counts = {particle.name: int(number.get(particle.name, 0)) for particle in wanted}
+    counts = {particle.name: int(number.get(particle.name, 0)) for particle in task.wanted}
     save_overlay(
         task.picture,
         source.voxels()[0],
         picks=picks,
         truth=None,
         voxel_spacing_angstrom=source.voxel_spacing_angstrom,
-        particles=wanted,
+        particles=task.wanted,
         title=source.name,
     )
-    with finishing(task.picks_dir, _key(task, maps, particles), counts=counts) as folder:
+    with finishing(task.picks_dir, _key(task, maps), counts=counts) as folder:
         write_run_table(folder, picks)
-        write_run_picks(folder, source.name, picks, wanted)
+        write_run_picks(folder, source.name, picks, task.wanted)
     return counts
 
 
@@ -176,42 +178,37 @@ def check_mask(path: Path, shape_zyx: Sequence[int]) -> Tomogram:
     return opened
 
 
-def _key(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> str:
-    found = json.loads((task.detection_task.outputs[0].picks_dir / FINISHED).read_text(encoding="utf-8"))["key"]
+def _key(task: PickingTask, maps: NetworkMaps) -> str:
+    found = json.loads((task.found_dir / FINISHED).read_text(encoding="utf-8"))["key"]
     return hash_of(
         {
             "format": FORMAT,
             "found": found,
             "selection": asdict(task.selection),
             "mask": None if task.mask is None else maps.hashes.of(task.mask),
-            "colours": [particle.colour for particle in particles],
+            "colours": [particle.colour for particle in task.wanted],
         }
     )
 
 
-def _notes(task: PickingTask, maps: NetworkMaps, particles: Sequence[Particle]) -> dict | None:
+def _notes(task: PickingTask, maps: NetworkMaps) -> dict | None:
     """What was written down about finished picks; None where they are to be selected."""
-    notes = finished_notes(task.picks_dir, _key(task, maps, particles))
+    notes = finished_notes(task.picks_dir, _key(task, maps))
     return notes if task.picture.is_file() else None
 
 
 def pick_tomograms(
-    tasks: Sequence[PickingTask],
-    maps: NetworkMaps,
-    particles: Sequence[Particle],
-    bars: ProgressBars,
-    *,
-    force: bool = False,
+    tasks: Sequence[PickingTask], maps: NetworkMaps, bars: ProgressBars, *, force: bool = False
 ) -> Iterator[PickingRecord]:
     """The tasks in turn; the next tomogram is read while this one is at work. None ends the others."""
-    by_source = {task.tomogram.source: task for task in tasks}
+    by_source = {task.source: task for task in tasks}
 
     def needs_voxels(source: SourceTomogram) -> bool:
         try:
             task = by_source[source]
             done = (
-                is_finished(task.detection_task, maps, particles, picks_alone=True)
-                and _notes(task, maps, particles) is not None
+                is_finished(task.detection_task, maps, task.detector.particles, picks_alone=True)
+                and _notes(task, maps) is not None
             )
             return force or not done
         except FAILURES:  # comes again, and is noted, when its turn comes
@@ -220,7 +217,7 @@ def pick_tomograms(
     for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
         missing = missing_maps(by_source[source].detection_task, maps)
         with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing), source.name) as bar:
-            record = pick_particles(by_source[source], maps, particles, bar.update, force=force)
+            record = pick_particles(by_source[source], maps, bar.update, force=force)
         bars.say(in_words(record))
         yield record
 

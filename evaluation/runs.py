@@ -327,9 +327,9 @@ def evaluate_runs(
     return Evaluation(picks, score, scored, tuple(pictures), failures)
 
 
-def remove_summaries(output_dir: Path) -> None:
+def remove_summaries(output_dir: Path, names: Iterable[str] = SUMMARIES) -> None:
     """Of what is done anew the summaries of before are no longer right, should this process be stopped."""
-    for name in SUMMARIES:
+    for name in names:
         (output_dir / name).unlink(missing_ok=True)
 
 

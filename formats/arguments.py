@@ -38,7 +38,9 @@ def check_format_arguments(args: argparse.Namespace) -> None:
 
 
 def tilt_series(args: argparse.Namespace, tomograms: Sequence[PickedTomogram]) -> Mapping[str, TiltSeries]:
-    """Those of the tomograms where a format speaks of them; InputError for names or sizes that do not fit."""
+    """Those of the tomograms, none where no format speaks of them; InputError for names or sizes that do not fit."""
+    if not set(args.formats) & set(SPEAK_OF_IT):
+        return {}
     known = None if args.tomograms_star is None else read_tilt_series(args.tomograms_star)
     return tilt_series_of(
         tomograms,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data.czi import Run, find_runs, is_data_root
-from errors import InputError
+from errors import InputError, some_names
 from formats.copick_project import project_tomograms
 from formats.input_files import find_tomograms
 from formats.tomogram_names import match_run, run_names
@@ -39,8 +39,7 @@ def with_names(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run]:
     there = [run.name for run in runs]
     for name in names or ():
         if name not in there:
-            listed = ", ".join(there[:5]) + (", ..." if len(there) > 5 else "")
-            raise InputError(f"--limit_tomos_by_id {name!r}: no such tomogram; there are: {listed}")
+            raise InputError(f"--limit_tomos_by_id {name!r}: no such tomogram; there are: {some_names(there)}")
     return [run for run in runs if names is None or run.name in names]
 
 
@@ -69,6 +68,6 @@ def masks_of(folder: Path, names: Sequence[str], files: Sequence[Path]) -> dict[
         if name is not None and (other := masks.setdefault(name, path)) != path:
             raise InputError(f"{other} and {path} are both masks of {name}; leave one of them in {folder}")
     if without := [name for name in names if name not in masks]:
-        listed = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-        raise InputError(f"--mask_dir {folder} has no mask of {listed}; a mask has its tomogram's name in its own")
+        names = some_names(without)
+        raise InputError(f"--mask_dir {folder} has no mask of {names}; a mask has its tomogram's name in its own")
     return masks

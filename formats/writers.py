@@ -44,8 +44,7 @@ def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dic
     ------
     InputError : nowhere to write, or two tomograms or particles whose files would have one name.
     """
-    for kind, given in (("tomograms", export.tomograms), ("particles", export.particles)):
-        _check_file_names(kind, [one.name for one in given])
+    check_file_names([one.name for one in export.tomograms], [one.name for one in export.particles])
     return {name: WRITERS[name](output_dir / name, export) for name in names}
 
 
@@ -117,9 +116,11 @@ def next_commands(commands: Mapping[str, Sequence[Command]]) -> str:
     return "\n".join(["next:", *lines]) if lines else ""
 
 
-def _check_file_names(kind: str, names: Sequence[str]) -> None:
-    by_file: dict[str, str] = {}
-    for name in names:
-        other = by_file.setdefault(safe_name(name), name)
-        if other != name:
-            raise InputError(f"{kind} {other!r} and {name!r} would have files of one name; rename one of them")
+def check_file_names(tomograms: Sequence[str], particles: Sequence[str]) -> None:
+    """InputError for two tomograms or particles whose files would have one name."""
+    for kind, names in (("tomograms", tomograms), ("particles", particles)):
+        by_file: dict[str, str] = {}
+        for name in names:
+            other = by_file.setdefault(safe_name(name), name)
+            if other != name:
+                raise InputError(f"{kind} {other!r} and {name!r} would have files of one name; rename one of them")

@@ -869,6 +869,55 @@ MUTANTS = (
         "            if done is None or must_save:\n                record = _detect",
         "test_saved_maps.py",
     ),
+    Mutant(
+        "edge counted from the centres of voxels",
+        "evaluation/selection.py",
+        "from_first_face = points + size / 2",
+        "from_first_face = points",
+        "test_selection.py",
+    ),
+    Mutant(
+        "either side of a mask",
+        "evaluation/selection.py",
+        " == (selection.mask_side == INSIDE)",
+        "",
+        "test_selection.py",
+    ),
+    Mutant(
+        "picks finished for another selection",
+        "evaluation/picking.py",
+        '"selection": asdict(task.selection),',
+        "",
+        "test_pick_particles.py",
+    ),
+    Mutant(
+        "picks finished for another mask",
+        "evaluation/picking.py",
+        '"mask": None if task.mask is None else maps.hashes.of(task.mask),',
+        "",
+        "test_pick_particles.py",
+    ),
+    Mutant(
+        "edge of a tomogram with its axes exchanged",
+        "evaluation/picking.py",
+        "        shape_zyx=shape,\n",
+        "        shape_zyx=shape[::-1],\n",
+        "test_pick_particles.py",
+    ),
+    Mutant(
+        "formats of earlier picks stay",
+        "formats/writers.py",
+        '(path.split("/")[0] in names or ours.picks != picks)',
+        'path.split("/")[0] in names',
+        "test_writers.py",
+    ),
+    Mutant(
+        "page of tomograms that can no longer be read",
+        "pick_particles.py",
+        "if results.failures or not",
+        "if not",
+        "test_pick_particles.py",
+    ),
 )
 
 

@@ -8,13 +8,15 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
+import starfile
 import tiny_campaign
 from tiny_campaign import EVALUATED, NAMES, SHAPE, SPACING
 
 import pick_particles as script
 from data.picks import read_picks
 from errors import InputError
-from evaluation.picking import check_mask, in_words, pick_particles
+from evaluation.picking import PickingRecord, check_mask, in_words, pick_particles
+from evaluation.picking_results import MOST_ROWS, PickingResults
 from inference.predictor import Predictor
 from inference.tomograms import SourceTomogram
 
@@ -76,9 +78,13 @@ def test_what_is_written(world, picked):
     picks = read_picks(out / "picks" / "TS_7" / "ribosome.json")
     rows = picked[(picked["experiment"] == "TS_7") & (picked["particle_type"] == "ribosome")]
     np.testing.assert_allclose(picks.coordinates_zyx_angstrom, rows[["z", "y", "x"]])
-    # Formats have the same picks.
+    # Formats have the same picks: RELION's count from the middle of the volume.
     assert len(pd.read_csv(out / "csv" / "picks.csv")) == len(picked)
-    assert (out / "relion5" / "ribosome.star").is_file()
+    star = starfile.read(out / "relion5" / "ribosome.star", always_dict=True)["particles"]
+    star = star[star["rlnTomoName"] == "TS_7"]
+    middle = SPACING * np.array(SHAPE[::-1]) / 2
+    centred = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    np.testing.assert_allclose(star[centred] + middle, rows[["x", "y", "z"]], atol=1e-3)
 
 
 def script_columns():
@@ -91,6 +97,8 @@ def test_other_choices_run_no_network_and_leave_nothing_of_before(world, picked,
         fewer = pick(world, "--particles", "ribosome", "--max_per_tomogram", "3", "--formats", "csv", out="choices")
     best = picked[picked["particle_type"] == "ribosome"].groupby("experiment")["score"].nlargest(3)
     assert sorted(fewer["score"]) == sorted(best)
+    page = (world / "choices" / "gallery.html").read_text()
+    assert "ribosome" in page and "thyroglobulin" not in page
     assert [path.stem for path in (world / "choices" / "picks" / "TS_7").glob("[!.]*.json")] == ["ribosome"]
     assert not list((world / "choices" / "relion5").rglob("*.star"))
     assert "removed relion5: of other picks; give them in --formats again" in capsys.readouterr().out
@@ -116,8 +124,8 @@ def test_a_killed_command_goes_on(world, picked):
     assert read == ["TS_8"]
 
 
-def first_only(tasks, maps, particles, bars, *, force):
-    yield pick_particles(tasks[0], maps, particles)
+def first_only(tasks, maps, bars, *, force):
+    yield pick_particles(tasks[0], maps)
     raise KeyboardInterrupt
 
 
@@ -145,10 +153,38 @@ def test_masks_of_the_tomograms(world, picked):
     # The face of the 16th of 32 voxels.
     assert both[0]["y"].max() < 155 <= both[1]["y"].min()
     assert len(both[0]) + len(both[1]) == len(picked)
+    for path in (world / "masks").iterdir():  # the same names with other voxels
+        with mrcfile.new(path, 1 - mask, overwrite=True):
+            pass
+    pd.testing.assert_frame_equal(pick(world, *words, "outside", out="masked"), both[0])
     with pytest.raises(InputError, match=r"10 x 20 x 20 voxels \(z, y, x\), its tomogram 24 x 32 x 32"):
         with mrcfile.new(world / "other.mrc", np.zeros((10, 20, 20), np.int8)):
             pass
         check_mask(world / "other.mrc", SHAPE)
+
+
+def test_the_edge_is_that_of_the_tomogram(world, picked):
+    """The volume reaches from -5 to 235 angstrom in z, to 315 in y and x."""
+    inner = pick(world, "--exclude_edge_angstrom", "60", out="edge")
+    kept = picked[picked["z"].between(55, 175) & picked["y"].between(55, 255) & picked["x"].between(55, 255)]
+    assert 0 < len(inner) < len(picked)
+    np.testing.assert_allclose(inner[["x", "y", "z"]], kept[["x", "y", "z"]])
+
+
+def test_tomograms_of_one_tilt_series_matter_to_formats_that_name_it_alone(world):
+    """Names in a data set are taken as they are: TS_1 and TS_1_rec are reconstructions of one series."""
+    for name in ("TS_1", "TS_1_rec"):
+        tiny_campaign.write_run(world / "twins", name, 3)
+    pick(world, "--formats", "imod", out="twins_out", tomograms=("twins",))
+    with no_network(), pytest.raises(InputError, match="TS_1 and TS_1_rec are both of tilt series 'TS_1'"):
+        pick(world, "--formats", "warp", out="twins_warp", tomograms=("twins",))
+
+
+def test_names_that_would_be_one_file_are_told_before_the_work(world):
+    for name in ("TS 1", "TS_1"):
+        tiny_campaign.write_run(world / "alike", name, 3)
+    with no_network(), pytest.raises(InputError, match="would have files of one name"):
+        pick(world, "--formats", "imod", out="alike_out", tomograms=("alike",))
 
 
 def test_a_tomogram_that_cannot_be_read_is_named_at_the_end(world, capsys):
@@ -160,6 +196,17 @@ def test_a_tomogram_that_cannot_be_read_is_named_at_the_end(world, capsys):
     assert end.value.code == 1 and "failed    TS_8: " in capsys.readouterr().err
     assert json.loads((world / "failed" / "summary.json").read_text())["failed_tomograms"].keys() == {"TS_8"}
     assert set(pd.read_csv(world / "failed" / "picks.csv")["experiment"]) == {"TS_7"}
+
+
+def test_a_tomogram_that_is_damaged_later_is_in_no_table_and_on_no_page(world):
+    shutil.copytree(world / "tomograms", world / "later")
+    pick(world, "--formats", "csv", out="later_out", tomograms=("later",))
+    (world / "later" / "rec_TS_8_10.00Apx.mrc").write_bytes(b"no MRC")
+    with pytest.raises(SystemExit):
+        pick(world, "--formats", "csv", out="later_out", tomograms=("later",))
+    for name in ("picks.csv", "csv/picks.csv", "gallery.html"):
+        content = (world / "later_out" / name).read_text()
+        assert "TS_7" in content and "TS_8" not in content
 
 
 @pytest.mark.parametrize(
@@ -186,9 +233,20 @@ def test_mistakes_are_one_line_before_the_work(world, words, message):
     assert not (world / "none").exists()
 
 
-def test_lines_of_a_tomogram(world):
-    from evaluation.picking import PickingRecord
+def test_many_tomograms_are_summed_up():
+    records = [PickingRecord(f"TS_{n}", {"ribosome": n, "apo-ferritin": 0}) for n in range(MOST_ROWS + 1)]
+    few, many = (
+        PickingResults({one.run_name: one for one in some}, {}, {}).in_words() for some in (records[:3], records)
+    )
+    assert [line.split() for line in few.splitlines()[1:]] == [
+        *(["TS_0", "0", "0"], ["TS_1", "1", "0"], ["TS_2", "2", "0"], ["all", "3", "0"])
+    ]
+    assert [line.split() for line in many.splitlines()[2:]] == [
+        *(["all", "820", "0"], ["least", "0", "0"], ["median", "20", "0"], ["most", "40", "0"])
+    ]
 
+
+def test_lines_of_a_tomogram():
     done = PickingRecord("TS_1", {"ribosome": 3, "apo-ferritin": 0}, (), 1.23)
     assert in_words(done) == "TS_1: 3 picks (3 ribosome), 1.2 s"
     assert in_words(PickingRecord("TS_1", {"ribosome": 0})) == "TS_1: 0 picks, finished before"

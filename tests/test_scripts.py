@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,20 @@ def test_a_checkpoint_alone_cc3d_and_no_truth(experiment, phantom, tmp_path, cap
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["score"] is None and scores["scored_runs"] == []
     assert [run_["weighted_f4"] for run_ in scores["runs"].values()] == [None]
+
+
+def test_the_gallery_marks_what_the_score_counts(experiment, training_tree, tmp_path):
+    """False picks by the score are those with a cross; hits are told from them by their place."""
+    with mock.patch.object(eval_public_czi, "write_gallery") as gallery:
+        eval_public_czi.main(
+            f"--model_path {experiment} --data_root {training_tree} --output_dir {tmp_path} "
+            "--fixed_plm_gpu_peak_thresh 0.05".split()
+        )
+    [call] = gallery.call_args_list
+    rows = json.loads((tmp_path / "scores.json").read_text())["score"]["per_particle"]
+    assert call.kwargs["hits"].count(False) == sum(row["false_positives"] for row in rows) > 0
+    assert len(call.kwargs["hits"]) == len(call.args[2]) == len(pd.read_csv(tmp_path / "submission.csv"))
+    assert sorted(call.kwargs["overlays"]) == sorted(one.name for one in call.args[1])
 
 
 def test_a_run_whose_picks_are_empty_is_not_called_scored(experiment, training_tree, tmp_path, capsys):
