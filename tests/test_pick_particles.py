@@ -156,7 +156,9 @@ def test_masks_of_the_tomograms(world, picked):
     for path in (world / "masks").iterdir():  # the same names with other voxels
         with mrcfile.new(path, 1 - mask, overwrite=True):
             pass
-    pd.testing.assert_frame_equal(pick(world, *words, "outside", out="masked"), both[0])
+    pd.testing.assert_frame_equal(
+        pick(world, "--mask_dir", world / "masks", "--mask_keep", "outside", out="masked"), both[0]
+    )
     with pytest.raises(InputError, match=r"10 x 20 x 20 voxels \(z, y, x\), its tomogram 24 x 32 x 32"):
         with mrcfile.new(world / "other.mrc", np.zeros((10, 20, 20), np.int8)):
             pass
