@@ -15,6 +15,7 @@ atexit.register(shutil.rmtree, os.environ["ETFINDER_CACHE_DIR"], ignore_errors=T
 os.environ.pop("ETFINDER_PARTICLES", None)
 
 import make_phantom_dataset  # noqa: E402
+from inference.maps.network_maps import NetworkMaps  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +32,16 @@ def phantom(tmp_path_factory):
         ["--output_dir", str(root), "--num_train", "2", "--num_eval", "1", "--shape", "32", "64", "64"]
     )
     return root
+
+
+@pytest.fixture
+def networks_run(monkeypatch):
+    """Names of the runs whose maps are made."""
+    made, make = [], NetworkMaps._make
+
+    def noted(self, checkpoint, source, *rest):
+        made.append(source.name)
+        return make(self, checkpoint, source, *rest)
+
+    monkeypatch.setattr(NetworkMaps, "_make", noted)
+    return made

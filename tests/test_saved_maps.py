@@ -21,7 +21,6 @@ from data.czi import Run
 from data.tomogram import open_tomogram
 from errors import InputError
 from evaluation.saved_maps import MAP_FORMATS, SavedMaps, label_map
-from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction, Predictor
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings
@@ -296,19 +295,6 @@ def test_stopped_or_with_a_full_disk_the_maps_of_before_stay(source, tmp_path, m
 
 
 # --- The script ---------------------------------------------------------------------------------------
-@pytest.fixture
-def networks_run(monkeypatch):
-    """Names of the runs whose maps are made."""
-    made, make = [], NetworkMaps._make
-
-    def noted(self, checkpoint, source, *rest):
-        made.append(source.name)
-        return make(self, checkpoint, source, *rest)
-
-    monkeypatch.setattr(NetworkMaps, "_make", noted)
-    return made
-
-
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch):
     """The script on two tomograms of noise, with empty pictures; its results are in ``out``."""

@@ -289,19 +289,6 @@ def test_how_to_merge_one_view_of_one_network_is_refused(experiment, phantom, tm
 
 
 # --- Going on ----------------------------------------------------------------------------------------
-@pytest.fixture
-def networks_run(monkeypatch):
-    """Names of the runs whose maps are made."""
-    made, make = [], NetworkMaps._make
-
-    def noted(self, checkpoint, source, *rest):
-        made.append(source.name)
-        return make(self, checkpoint, source, *rest)
-
-    monkeypatch.setattr(NetworkMaps, "_make", noted)
-    return made
-
-
 def contents(folder):
     paths = [path for path in folder.rglob("*.json") if path.name != "run_parameters.json"]
     return {path.relative_to(folder): path.read_bytes() for path in paths}
