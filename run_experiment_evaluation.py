@@ -34,20 +34,19 @@ import config
 from data.content_hash import ContentHashes
 from data.czi import find_runs
 from data.files import path_argument
+from data.number_ranges import COUNT
 from errors import InputError
 from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
     add_search_arguments,
-    check_common_arguments,
     for_method,
     is_untuned,
     network_maps,
     output_dir,
     parameters,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     resolve_radius_fraction,
     search_grid,
     tomogram_settings,
@@ -90,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--training_data_root", type=path_argument, help="to search hyperparameters on (default: what was trained on)"
     )
     group.add_argument("--compare_tta", action="store_true", help="with --use_tta: evaluate without views as well")
-    group.add_argument("--limit_final_eval_tomos", type=int, metavar="N", help="evaluate on the first N tomograms")
+    group.add_argument("--limit_final_eval_tomos", type=COUNT, metavar="N", help="evaluate on the first N tomograms")
     group.add_argument("--comment", default="", help="part of the folder's name")
     add_data_arguments(parser.add_argument_group("data"))
     add_result_arguments(parser.add_argument_group("results"), "results/campaign_{comment}_{hash of the flags}")
@@ -102,9 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    check_common_arguments(args)
-    if args.limit_final_eval_tomos is not None and args.limit_final_eval_tomos < 1:
-        raise InputError(f"--limit_final_eval_tomos must be 1 or more, got {args.limit_final_eval_tomos}")
     names = list(dict.fromkeys(args.experiment_names))
     trained = trained_table(args.experiments_dir, names[0])
     particles = table_in_use(trained, given=GIVEN_PARTICLES, here=PARTICLES)
@@ -210,7 +206,7 @@ def method_plan(args: argparse.Namespace, method: str, particles: Sequence[Parti
         method,
         given=lambda trained, conditions: resolve_hyperparameters(args, particles, trained, conditions),
         untuned=lambda trained: is_untuned(args, trained),
-        internal_downsample=resolve_internal_downsample(args),
+        internal_downsample=args.postproc_internal_downsample,
         search_strategy=args.hp_search_strategy,
         grid=search_grid(args),
     )

@@ -218,7 +218,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
         for folder in _folders(spacing_folder / "Tomograms"):
             metadata = read_metadata(folder / TOMOGRAM_METADATA)
             tomo_type = str(metadata.get("processing") or UNKNOWN_TYPE).lower()
-            number = int(folder.name) if folder.name.isdigit() else -1
+            number = int(folder.name) if folder.name.isdecimal() else -1
             rank = (nearness, not metadata.get("is_visualization_default", False), number, folder.name)
             candidates.extend((rank, tomo_type, path) for path in _tomogram_files(folder)[:1])
     paths: dict[str, Path] = {}

@@ -20,7 +20,7 @@ from filelock import FileLock
 from data.content_hash import file_states, hash_of
 from data.files import atomic_path
 from data.lazy_array import LazyArray, Region
-from data.normalization import clip_to_percentiles
+from data.normalization import clip_to_percentiles, in_float32_range
 from data.npy_files import open_npy
 from data.tomogram import Tomogram
 from errors import InputError
@@ -83,8 +83,8 @@ class _Entry:
 
     def _make(self) -> None:
         image = self.tomogram.read()
-        if self.norm_percentiles is not None:
-            image = clip_to_percentiles(image, *self.norm_percentiles)
+        limits = self.norm_percentiles
+        image = in_float32_range(image) if limits is None else clip_to_percentiles(image, *limits)
         with atomic_path(self.path) as temporary:
             np.save(temporary, image)
         _remove_older(self.path)

@@ -13,7 +13,6 @@ from evaluation.arguments import (
     add_search_arguments,
     is_untuned,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     search_grid,
 )
 from particle_config import PARTICLES
@@ -113,13 +112,6 @@ def test_specific_beats_generic(row, method, flag):
             resolve(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
 
 
-def test_cells_are_whole_voxels():
-    assert resolve_internal_downsample(parse()) == 1
-    assert resolve_internal_downsample(parse("--postproc_internal_downsample", "3")) == 3
-    with pytest.raises(InputError, match="postproc_internal_downsample"):
-        resolve_internal_downsample(parse("--postproc_internal_downsample", "0"))
-
-
 # --- The table ----------------------------------------------------------------------------------------
 def test_the_table_has_all_flags_and_no_others():
     fixed = [f for row in HYPERPARAMETERS for f in (row.fixed_flag, *row.specific_fixed_flags.values())]
@@ -205,13 +197,6 @@ def test_nothing_left_to_search_is_said():
     args = parse(*SEARCH, "--fixed_plm_gpu_peak_thresh", 0.3, "--fixed_nms_radius_fraction", 0.8)
     with pytest.warns(UserWarning, match="searches nothing"):
         assert search_grid(args) is None
-
-
-@pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
-@pytest.mark.parametrize("flag", ["--fixed_nms_radius_fraction", "--nms_radius_fractions"])
-def test_values_that_are_none(flag, value):
-    with pytest.raises(InputError, match=flag):
-        search_grid(parse(*SEARCH, f"{flag}={value}"))
 
 
 # --- --per_class_hp_path ------------------------------------------------------------------------------

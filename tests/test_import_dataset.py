@@ -333,14 +333,13 @@ def test_a_particle_that_the_challenge_does_not_score_is_scored_alone(project):
     [
         (["--copy", "--to_zarr"], "exclude"),
         (["--coords_angpix", "2"], "no picks file has coordinates in pixels"),
-        (["--binning", "0"], "above 0"),
         (["--copick_user", "anna"], "no meaning"),
         (["--voxel_spacing", "12"], "--to_zarr"),
         (["--radius", "prion=3"], "no picks of it"),
         (["--radius", "spike=x"], "NAME=ANGSTROM"),
         (["--radius"], "expected"),
     ],
-    ids=["copy", "angpix", "binning", "user", "spacing", "unused", "number", "empty"],
+    ids=["copy", "angpix", "user", "spacing", "unused", "number", "empty"],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(project, flags, text):
     radius = "--radius" not in flags

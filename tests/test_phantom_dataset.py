@@ -153,22 +153,8 @@ def test_bad_picks_csv(tmp_path, row, message):
 @pytest.mark.parametrize(
     "flags",
     [
-        "--shape 24 0 40",
-        "--shape -5 40 40",
-        "--shape 8 40 40",
-        "--voxel_spacing 0",
-        "--voxel_spacing nan",
-        "--noise -1",
-        "--noise inf",
-        "--defocus 0",
-        "--tilt_range 0",
-        "--tilt_range 91",
-        "--tilt_step 0",
         "--tilt_step 61",
-        "--num_train -1",
-        "--num_train 201",
         "--num_train 0 --num_eval 0",
-        "--seed -1",
         "--density_dir nowhere",
     ],
 )
