@@ -53,8 +53,8 @@ def _of_method(values, method: str):
     return values.get(method, next(iter(values.values()))) if isinstance(values, Mapping) else values
 
 
-# Larger ones would find nothing, or one particle in each tomogram.
-IN_RADII, IN_SPHERES = NumberRange(0, 100), NumberRange(0, 1000)
+# Larger ones would find nothing, or one particle in each tomogram; a bandwidth of 0 has no voxels to take the mean of.
+IN_RADII, IN_SPHERES, DISTANCES = NumberRange(0, 100), NumberRange(0, 1000), NumberRange(0.01, 100)
 
 HYPERPARAMETERS = (
     Hyperparameter(
@@ -87,7 +87,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "cluster_radius_fraction",
-        IN_RADII,
+        DISTANCES,
         "--fixed_cluster_radius_fraction",
         "--cluster_radius_fractions",
         {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},

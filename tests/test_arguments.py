@@ -104,9 +104,10 @@ def test_a_flag_without_effect_is_an_error(row, method):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_specific_beats_generic(row, method, flag):
-    for words in ([row.fixed_flag, "0.3", flag, "0"], [flag, "0", row.fixed_flag, "0.3"], [flag, "0"]):
+    least = row.range.low
+    for words in ([row.fixed_flag, 0.3, flag, least], [flag, least, row.fixed_flag, 0.3], [flag, least]):
         args = parse("--postprocessing_method", method, *words)
-        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == least
     for other in set(METHODS) - {method}:
         with pytest.raises(InputError, match=flag):
             resolve(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
@@ -179,9 +180,9 @@ def test_the_list_of_a_method_beats_the_general_one(method, keyword, flag):
 def test_what_is_fixed_is_not_searched_whatever_is_listed(method):
     for row in [row for row in HYPERPARAMETERS if method in row.methods]:
         for fixed in {row.fixed_flag, row.specific_fixed_flags.get(method, row.fixed_flag)}:
-            args = for_method(method, *SEARCH, fixed, 0, row.list_flag, 0.3, 0.4)
-            assert search_grid(args).values[row.keyword] == (0.0,)
-            assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+            args = for_method(method, *SEARCH, fixed, row.range.low, row.list_flag, 0.3, 0.4)
+            assert search_grid(args).values[row.keyword] == (row.range.low,)
+            assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == row.range.low
 
 
 @pytest.mark.parametrize("flag", sorted(LIST_FLAGS))
