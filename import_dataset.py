@@ -24,6 +24,7 @@ from tqdm import tqdm
 import config
 from data.challenge_layout import training_folders
 from data.files import complete_group, path_argument
+from data.names import name_argument
 from data.number_ranges import SCALE, VOXEL_SIZE
 from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, open_tomogram
@@ -70,7 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--output_dir", type=path_argument, required=True, help="the data set; the same command adds nothing twice"
     )
     data.add_argument(
-        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="name of these tomograms; of a copick project, which"
+        "--tomo_type",
+        type=name_argument,
+        default=config.TRAINING_TOMO_TYPES[0],
+        help="name of these tomograms; of a copick project, which",
     )
     data.add_argument("--voxel_spacing", type=VOXEL_SIZE, help="angstrom; overrides what the tomograms say")
     data.add_argument("--copy", action="store_true", help="copy the tomograms instead of linking to them")

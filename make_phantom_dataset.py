@@ -24,6 +24,7 @@ import config
 from data.challenge_layout import training_folders
 from data.content_hash import content_hash, hash_of
 from data.files import complete_group, path_argument
+from data.names import check_name
 from data.number_ranges import SEED, NumberRange, whole
 from data.phantom.dataset import (
     SMALLEST_SIDE_VOXELS,
@@ -194,8 +195,7 @@ def read_given_positions(path: Path, settings: PhantomSettings) -> dict[str, dic
         particle = find_particle(kind)
         if particle is None:
             raise InputError(f"{path}: particle {kind!r} is not in {TABLE_SOURCE}; add a row or an alias")
-        if Path(experiment).name != experiment or experiment.startswith("."):
-            raise InputError(f"{path}: experiment {experiment!r} cannot be a folder's name; rename it")
+        check_name(experiment, f"{path}: experiment")
         points = given.setdefault(experiment, {})
         earlier = points.get(particle.name, np.empty((0, 3)))
         points[particle.name] = np.concatenate([earlier, table_coordinates_zyx(rows)])

@@ -21,6 +21,7 @@ KEYS = ("name", "radius_angstrom", "label", "score_weight", "loss_weight", "colo
 NEEDED = ("name", "radius_angstrom")
 # Names of files, columns and folders are made of them.
 NAME = re.compile(r"[^\W_][\w.+-]*")
+LONGEST_NAME = 50  # bytes: names of files hold that of a tomogram as well
 # What stands beside particles in the names of checkpoints and in tables.
 TAKEN_NAMES = ("fscore", "all", "background")
 MOST_PARTICLES = 255  # labels of a uint8 mask
@@ -69,6 +70,11 @@ def checked_rows(content: object, source: str) -> list[dict[str, Any]]:
     return [_arguments(row, label) for label, row in enumerate(rows, start=1)]
 
 
+def is_particle_name(name: str) -> bool:
+    """Whether files, columns and folders can be named after it."""
+    return bool(NAME.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME and name.lower() not in TAKEN_NAMES
+
+
 def rows_of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
     """Rows of our own, not checked, of a copick project's objects; those that are not particles are left out."""
     rows = []
@@ -83,10 +89,10 @@ def rows_of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
 
 def _check_row(where: str, row: Mapping[str, Any]) -> None:
     name = row.get("name")
-    if not (isinstance(name, str) and NAME.fullmatch(name)) or name.lower() in TAKEN_NAMES:
+    if not (isinstance(name, str) and is_particle_name(name)):
         raise InputError(
-            f'{where}: name is {name!r}; give a "name" of letters, digits and - _ . + that is none of '
-            f"{', '.join(TAKEN_NAMES)}"
+            f'{where}: name is {name!r}; give a "name" of letters, digits and - _ . +, up to {LONGEST_NAME} bytes, '
+            f"that is none of {', '.join(TAKEN_NAMES)}"
         )
     where = f"{where} ({name})"
     if missing := [key for key in NEEDED if key not in row]:

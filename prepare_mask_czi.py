@@ -21,6 +21,7 @@ import config
 from data.czi import Run, find_runs
 from data.files import complete_group, path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
+from data.names import name_argument
 from data.number_ranges import SPHERE_SHARE, VOXEL_SIZE
 from data.picks import read_run_picks
 from data.tomogram import Tomogram, open_tomogram
@@ -40,7 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--output_dir", type=path_argument, help="default: data_root/mask")
     data.add_argument(
-        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
+        "--tomo_type",
+        type=name_argument,
+        default=config.TRAINING_TOMO_TYPES[0],
+        help="tomogram that gives shape and voxel size",
     )
     data.add_argument("--voxel_spacing", type=VOXEL_SIZE, help="angstrom; overrides what the tomograms say")
     data.add_argument(

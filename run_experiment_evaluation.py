@@ -34,6 +34,7 @@ import config
 from data.content_hash import ContentHashes
 from data.czi import find_runs
 from data.files import path_argument
+from data.names import comment_argument, name_argument
 from data.number_ranges import COUNT
 from errors import InputError
 from evaluation.arguments import (
@@ -77,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=config.OUTPUT_ROOT / "checkpoints",
         help="output_dir of train.py",
     )
-    group.add_argument("--experiment_names", nargs="+", required=True, metavar="NAME", help="folders in it")
+    group.add_argument(
+        "--experiment_names", type=name_argument, nargs="+", required=True, metavar="NAME", help="folders in it"
+    )
     group.add_argument(
         "--evaluation_strategy",
         nargs="+",
@@ -90,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--compare_tta", action="store_true", help="with --use_tta: evaluate without views as well")
     group.add_argument("--limit_final_eval_tomos", type=COUNT, metavar="N", help="evaluate on the first N tomograms")
-    group.add_argument("--comment", default="", help="part of the folder's name")
+    group.add_argument("--comment", type=comment_argument, default="", help="part of the folder's name")
     add_data_arguments(parser.add_argument_group("data"))
     add_result_arguments(parser.add_argument_group("results"), "results/campaign_{comment}_{hash of the flags}")
     add_inference_arguments(parser)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.names import check_path
 from errors import InputError
 
 # In a temporary folder: which process writes there.
@@ -24,7 +25,10 @@ _tidied: set[Path] = set()
 def path_argument(text: str) -> Path:
     """A path of the command line; ``~`` is the home folder, also where the shell leaves it (``--flag=~/folder``)."""
     try:
+        check_path(text)
         return Path(text).expanduser()
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
 

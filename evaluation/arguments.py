@@ -12,6 +12,7 @@ from pathlib import Path
 import config
 from data.content_hash import hash_of
 from data.files import path_argument
+from data.names import name_argument
 from data.number_ranges import SHARE, VOXEL_SIZE, NumberRange, whole
 from data.thresholds import Hyperparameters, read_thresholds
 from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
@@ -49,7 +50,9 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
 
 def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
     """How tomograms are read."""
-    group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
+    group.add_argument(
+        "--tomo_type", type=name_argument, help="type of tomogram (default: the one validated on in training)"
+    )
     group.add_argument("--voxel_spacing", type=VOXEL_SIZE, metavar="A", help="angstrom; overrides the evaluated files'")
     group.add_argument(
         "--rescale",

@@ -9,7 +9,7 @@ from data.files import atomic_path
 from data.number_ranges import NumberRange
 from errors import InputError
 from particle_config import PARTICLES, Particle, find_particle, normalised_name, table_from_rows
-from particle_file import LARGEST_RADIUS_ANGSTROM, LEAST_RADIUS_ANGSTROM, NAME, TAKEN_NAMES
+from particle_file import LARGEST_RADIUS_ANGSTROM, LEAST_RADIUS_ANGSTROM, is_particle_name
 
 PARTICLES_FILE = "particles.json"
 RADIUS_ANGSTROM = NumberRange(LEAST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM)
@@ -20,9 +20,9 @@ COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#8
 def table_name(name: str, table: Sequence[Particle] = ()) -> str:
     """The particle's name in that table or the built-in one, where they know it; else as written."""
     known = find_particle(name, table) or find_particle(name)
-    if known is None and not (NAME.fullmatch(name.strip()) and name.strip().lower() not in TAKEN_NAMES):
+    if known is None and not is_particle_name(name.strip()):
         raise InputError(
-            f"particle name {name!r} is taken, or not made of letters, digits and - _ . +; "
+            f"particle name {name!r} is taken, longer than 50 bytes, or not made of letters, digits and - _ . +; "
             "give another one with --name_map"
         )
     return name.strip() if known is None else known.name

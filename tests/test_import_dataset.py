@@ -387,7 +387,7 @@ def test_particles_that_differ_in_capitals_alone(project):
     assert not (project / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["", "a/b", "../x", ".hidden", "..", "my_wbp", "my wbp"])
+@pytest.mark.parametrize("kind", ["my_wbp", "my wbp"])  # others are refused by the parser, see test_names.py
 def test_a_type_of_tomogram_that_cannot_be_a_file_name(project, kind):
     with pytest.raises(InputError, match="--tomo_type"):
         run_import(project, "--tomo_type", kind)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from data.files import path_argument
+from data.names import comment_argument, name_argument
 from data.number_ranges import COUNT, SHARE, NumberRange, whole
 from docs.flags import MODULES
 
@@ -23,7 +24,7 @@ def actions_with_a_type():
     for module in MODULES:
         for action in importlib.import_module(module).build_parser()._actions:
             # A path may be anything, a choice is checked by itself.
-            if action.type not in (None, path_argument) and action.choices is None:
+            if action.type not in (None, path_argument, name_argument, comment_argument) and action.choices is None:
                 yield pytest.param(action, id=f"{module} {action.option_strings[0]}")
 
 

@@ -139,7 +139,7 @@ def test_picks_csv_places_particles_where_it_says(tmp_path):
     [
         ("R,ribosome,900,100,100", "outside the tomogram"),
         ("R,unicorn,100,100,100", "'unicorn'"),
-        ("../R,ribosome,100,100,100", "folder's name"),
+        ("../R,ribosome,100,100,100", "holds a slash"),
         ("TS_201_1,ribosome,100,100,100", "portal run"),
     ],
 )

@@ -24,8 +24,6 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--epochs {args.epochs} is not a multiple of --validate_every {args.validate_every}, and the last epoch "
             f"would not be validated; give --epochs {nearest}"
         )
-    if "/" in args.comment or "\\" in args.comment:
-        raise InputError(f"--comment becomes part of a folder's name and must not hold a slash, got {args.comment}")
     _check_experiment_name(args)
     _check_weights(args.class_loss_weights)
     _check_exclusive(args)
@@ -43,8 +41,6 @@ def _check_experiment_name(args: argparse.Namespace) -> None:
     name = args.experiment_name
     if name is None:
         return
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        raise InputError(f"--experiment_name is the name of a folder in --output_dir, without slashes, got {name!r}")
     if args.comment:
         raise InputError("--comment is part of the name that --experiment_name replaces; give one of them")
     resumed = args.resume_from_checkpoint

@@ -9,6 +9,7 @@ from typing import Any
 import config
 from data.augmentation import LEVELS
 from data.files import path_argument
+from data.names import comment_argument, name_argument
 from data.number_ranges import (
     BATCH,
     COUNT,
@@ -149,6 +150,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--training_tomo_types",
+        type=name_argument,
         nargs="+",
         default=config.TRAINING_TOMO_TYPES,
         metavar="TYPE",
@@ -214,9 +216,12 @@ def _rescale_argument(word: str) -> str | float:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("logging and output")
-    group.add_argument("--comment", default="", help="part of the experiment's name, here and in W&B")
+    group.add_argument(
+        "--comment", type=comment_argument, default="", help="part of the experiment's name, here and in W&B"
+    )
     group.add_argument(
         "--experiment_name",
+        type=name_argument,
         metavar="NAME",
         help="of the folder, so that folds started one by one are one experiment (default: encoder, comment and time)",
     )
