@@ -4,16 +4,16 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from data.content_hash import content_hash, hash_of, table_hash
 from data.files import atomic_path, files_below
+from data.locks import Held, locked
 from data.text_files import read_json_object
 from errors import InputError
 from inference.ensembles import Ensemble
@@ -85,15 +85,13 @@ def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
     ------
     InputError : another process is at work here, or the folder cannot be written to.
     """
-    lock = FileLock(root / ".lock", timeout=0)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is at work on {root}; wait for it or stop it") from None
-    except OSError as error:
-        raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
-    with lock:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root / ".lock", timeout=0))
+        except Held as holder:
+            raise InputError(f"another process is at work on {root}: {holder}; wait for it or stop it") from None
+        except OSError as error:
+            raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
         for path in [path for pattern in temporary for path in root.glob(pattern)]:
             shutil.rmtree(path, ignore_errors=True)
         yield
