@@ -35,20 +35,20 @@ from cluster.arguments import add_cluster_arguments, check_cluster_arguments, wo
 from data.content_hash import ContentHashes, hash_of
 from data.czi import find_runs
 from data.files import path_argument
+from data.names import comment_argument, name_argument
+from data.number_ranges import COUNT
 from errors import InputError
 from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
     add_search_arguments,
-    check_common_arguments,
     for_method,
     is_untuned,
     map_settings,
     output_dir,
     parameters,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     resolve_radius_fraction,
     search_grid,
     tomogram_settings,
@@ -81,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=config.OUTPUT_ROOT / "checkpoints",
         help="output_dir of train.py",
     )
-    group.add_argument("--experiment_names", nargs="+", required=True, metavar="NAME", help="folders in it")
+    group.add_argument(
+        "--experiment_names", type=name_argument, nargs="+", required=True, metavar="NAME", help="folders in it"
+    )
     group.add_argument(
         "--evaluation_strategy",
         nargs="+",
@@ -93,8 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--training_data_root", type=path_argument, help="to search hyperparameters on (default: what was trained on)"
     )
     group.add_argument("--compare_tta", action="store_true", help="with --use_tta: evaluate without views as well")
-    group.add_argument("--limit_final_eval_tomos", type=int, metavar="N", help="evaluate on the first N tomograms")
-    group.add_argument("--comment", default="", help="part of the folder's name")
+    group.add_argument("--limit_final_eval_tomos", type=COUNT, metavar="N", help="evaluate on the first N tomograms")
+    group.add_argument("--comment", type=comment_argument, default="", help="part of the folder's name")
     add_data_arguments(parser.add_argument_group("data"))
     add_result_arguments(parser.add_argument_group("results"), "results/campaign_{comment}_{hash of the flags}")
     add_inference_arguments(parser)
@@ -106,10 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    check_common_arguments(args)
     check_cluster_arguments(args)
-    if args.limit_final_eval_tomos is not None and args.limit_final_eval_tomos < 1:
-        raise InputError(f"--limit_final_eval_tomos must be 1 or more, got {args.limit_final_eval_tomos}")
     names = list(dict.fromkeys(args.experiment_names))
     trained = trained_table(args.experiments_dir, names[0])
     particles = table_in_use(trained, given=GIVEN_PARTICLES, here=PARTICLES)
@@ -219,7 +218,7 @@ def method_plan(args: argparse.Namespace, method: str, particles: Sequence[Parti
         method,
         given=lambda trained, conditions: resolve_hyperparameters(args, particles, trained, conditions),
         untuned=lambda trained: is_untuned(args, trained),
-        internal_downsample=resolve_internal_downsample(args),
+        internal_downsample=args.postproc_internal_downsample,
         search_strategy=args.hp_search_strategy,
         grid=search_grid(args),
     )

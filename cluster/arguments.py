@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from data.number_ranges import COUNT
 from errors import InputError
 from evaluation.progress import ProgressBars
 from evaluation.shards import LOGS, Shard, ShardInTurn
@@ -33,7 +34,7 @@ def add_cluster_arguments(group: argparse._ArgumentGroup, what: str = "tomograms
     )
     group.add_argument(
         "--workers",
-        type=int,
+        type=COUNT,
         metavar="N",
         help="with --cluster local or slurm: how many (default: one for each GPU, on a CPU one for 4 cores; 1 job)",
     )
@@ -63,8 +64,6 @@ def check_cluster_arguments(args: argparse.Namespace) -> None:
         )
     if args.workers is not None and args.cluster not in (LOCAL, SLURM):
         raise InputError("--workers has no effect without --cluster local or --cluster slurm")
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers must be 1 or more, got {args.workers}")
     if args.slurm_options is not None and args.cluster != SLURM:
         raise InputError("--slurm_options has no effect without --cluster slurm")
     if args.cluster is not None:

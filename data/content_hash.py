@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path, files_below
+from errors import InputError
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
 KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32}) (?P<check>[0-9a-f]{32})\n")
@@ -48,7 +50,8 @@ class ContentHashes:
         if found and found["states"] == states and found["check"] == hash_of([states, found["content"]]):
             return found["content"]
         content = content_hash(path)
-        with atomic_path(kept) as temporary:
+        # Another user's store is none to keep hashes in.
+        with suppress(InputError), atomic_path(kept) as temporary:
             temporary.write_text(f"{states} {content} {hash_of([states, content])}\n", encoding="ascii")
         return content
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.names import check_path
 from errors import InputError
 
 # In a temporary folder: which process writes there.
@@ -24,7 +25,10 @@ _tidied: set[Path] = set()
 def path_argument(text: str) -> Path:
     """A path of the command line; ``~`` is the home folder, also where the shell leaves it (``--flag=~/folder``)."""
     try:
+        check_path(text)
         return Path(text).expanduser()
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
 
@@ -50,6 +54,11 @@ def check_regular(path: Path) -> None:
         raise InputError(f"{path}: not a regular file; give one")
 
 
+def no_link(path: str, flags: int) -> int:
+    """The opener of files that are written in place: a symbolic link is not followed, OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 # --- Groups of files ----------------------------------------------------------------------------------
 @contextmanager
 def complete_group(folder: Path) -> Iterator[None]:
@@ -58,7 +67,7 @@ def complete_group(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tidy(folder.absolute())
-        with marker.open("w") as file:
+        with open(marker, "w", opener=no_link) as file:
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error

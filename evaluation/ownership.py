@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from data.files import atomic_path
+from data.locks import Held, holder_of, locked
 from data.text_files import read_json_object
 from errors import InputError
 from evaluation.shards import LOGS, NOTES, Shard
@@ -84,15 +83,13 @@ def _remove(root: Path, patterns: Sequence[str]) -> None:
 @contextmanager
 def _starting(root: Path) -> Iterator[None]:
     """One process at a time looks at what lies in a folder and which others are at work on it."""
-    lock = FileLock(root / ".starting.lock", timeout=STARTING_SECONDS)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process has been starting in {root} for {STARTING_SECONDS} s; stop it") from None
-    except OSError as error:
-        raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
-    with lock:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root / ".starting.lock", timeout=STARTING_SECONDS))
+        except Held as holder:
+            raise InputError(f"another process has been starting in {root} for long: {holder}; stop it") from None
+        except OSError as error:
+            raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
         yield
 
 
@@ -101,24 +98,24 @@ def _holding(root: Path, shard: Shard | None) -> Iterator[bool]:
     """Keep a folder of results for this process, or for a shard beside others; whether there are others."""
     alone = root / ".lock"
     mine = alone if shard is None else root / f".shard_{shard.number}_of_{shard.count}.lock"
-    lock, who = FileLock(mine, timeout=0), "another process" if shard is None else f"shard {shard}"
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{who} is at work on {root}; wait for it or stop it") from None
-    with lock:
+    who = "another process" if shard is None else f"shard {shard}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(mine, timeout=0))
+        except Held as holder:
+            raise InputError(f"{who} is at work on {root}: {holder}; wait for it or stop it") from None
         others = [path for path in (alone, *root.glob(".shard_*.lock")) if path != mine and _is_held(path)]
         for other in others:
             if shard is None or not other.name.endswith(f"_of_{shard.count}.lock"):
-                raise InputError(f"another process is at work on {root}; wait for it or stop it")
+                raise InputError(f"another process is at work on {root}: {holder_of(other)}; wait for it or stop it")
         yield bool(others)
 
 
 def _is_held(path: Path) -> bool:
     try:
-        with FileLock(path, timeout=0):
+        with locked(path, timeout=0):
             return False
-    except Timeout:
+    except Held:
         return True
 
 

@@ -6,13 +6,13 @@ finds all of them finished goes on with what needs all tomograms.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from data.content_hash import hash_of
 from data.files import atomic_path
+from data.locks import Held, locked
 from data.text_files import read_json_object
 from errors import InputError
 from evaluation.work import Done, InTurn, TomogramWork, failures_of, reason
@@ -78,13 +78,13 @@ class ShardInTurn:
         self.shard = shard
         self.here = self.afterwards = in_turn
         self._folder, self._key = folder, key
-        self._writes_tables = FileLock(folder / ".tables.lock", timeout=0)
+        self._writes_tables = ExitStack()
 
     def __enter__(self) -> "ShardInTurn":
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._writes_tables.release()
+        self._writes_tables.close()
 
     def records(self, work: Sequence[TomogramWork[Done]]) -> Iterator[Done]:
         """The records of its own part; then, if this is the shard that goes on, those of all others."""
@@ -104,8 +104,8 @@ class ShardInTurn:
             print(f"shard {self.shard} is finished; the last one writes the tables (not finished: {left})")
             return
         try:
-            self._writes_tables.acquire()
-        except Timeout:
+            self._writes_tables.enter_context(locked(self._folder / ".tables.lock", timeout=0))
+        except Held:
             print(f"shard {self.shard} is finished; another shard is writing the tables")
             return
         for one, failed in ((one, failed) for other, failed in notes.items() for one in other.part(work)):

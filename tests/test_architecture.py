@@ -74,6 +74,16 @@ def test_imports_flow_one_way(path):
     assert not wrong, f"{path} must not import {sorted(wrong)}"
 
 
+def test_every_picture_draws_names_as_they_are_written():
+    drawing = [path for path in modules() if ".savefig(" in (ROOT / path).read_text()]
+    assert len(drawing) > 3
+    assert [str(path) for path in drawing if "from data.drawing import" not in (ROOT / path).read_text()] == []
+
+
+def test_all_locks_are_of_one_kind():
+    assert [str(path) for path in modules() if "filelock" in (ROOT / path).read_text()] == ["data/locks.py"]
+
+
 def test_augmentation_shares_the_orientations_and_nothing_else():
     lines = (ROOT / "data/spatial_transforms.py").read_text().splitlines()
     assert {line.split()[1] for line in lines if line.startswith("from tta")} == {"tta.orientations"}

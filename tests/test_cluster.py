@@ -67,6 +67,7 @@ def test_a_worker_for_each_gpu_or_a_share_of_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     found = local_environments(start, None)
     assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["0", "1"]
     assert {one["OMP_NUM_THREADS"] for one in found} == {"4"}
@@ -78,6 +79,8 @@ def test_a_worker_for_each_gpu_or_a_share_of_the_cores(tmp_path, monkeypatch):
     assert len(on_cpu) == 3 and {one["OMP_NUM_THREADS"] for one in on_cpu} == {"2"}
     assert not any("CUDA_VISIBLE_DEVICES" in one for one in on_cpu)
     assert len(local_environments(WorkerStart(ROOT, tmp_path, on_gpu=False), None)) == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert {one["OMP_NUM_THREADS"] for one in local_environments(start, 2)} == {"1"}
 
 
 @pytest.mark.parametrize(

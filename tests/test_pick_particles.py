@@ -216,13 +216,9 @@ def test_a_tomogram_that_is_damaged_later_is_in_no_table_and_on_no_page(world):
     ("words", "message"),
     [
         (["--min_confidence", "0.5"], "--min_confidence: picks of apo-ferritin, .* have no confidence"),
-        (["--min_confidence", "50"], "--min_confidence must be from 0 to 1, got 50"),
-        (["--max_per_tomogram", "0"], "--max_per_tomogram must be 1 or more"),
-        (["--exclude_edge_angstrom", "nan"], "--exclude_edge_angstrom must be 0 or more"),
         (["--particles", "virus"], "--particles virus: not one of the networks' particles, which are apo-ferritin,"),
         (["--mask_keep", "outside"], "--mask_keep has no effect without --mask_dir"),
         (["--binning", "4"], "--binning has no effect without one of --formats relion5, warp, eman"),
-        (["--binning", "0", "--formats", "warp"], "--binning must be above 0"),
         (["--tomo_name_template", "TS", "--formats", "warp"], "has no {name}"),
         (["--copick_config", "x.json"], "give either --tomograms or --copick_config"),
         (["--tta_merge", "logit"], "--tta_merge has no effect"),

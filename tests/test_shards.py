@@ -96,7 +96,6 @@ def test_words_that_name_no_part(text, environment, what):
         (("--shard", "1/2", "--force_rerun"), "what other shards do"),
         (("--workers", "2"), "no effect"),
         (("--slurm_options", "-p gpu"), "no effect"),
-        (("--cluster", "local", "--workers", "0"), "1 or more"),
     ],
 )
 def test_flags_that_do_not_go_together(words, text):

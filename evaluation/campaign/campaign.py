@@ -14,6 +14,7 @@ import pandas as pd
 
 from data.content_hash import hash_of
 from data.czi import find_runs
+from data.names import no_formula
 from data.picks import truth_table
 from data.thresholds import Hyperparameters, write_thresholds
 from detection.conditions import Conditions, map_conditions
@@ -293,7 +294,7 @@ class Campaign:
         return tuple(names) if len(names) < len(self.truths) else ()
 
     def _fail(self, task: DetectorTask, method: str, tomogram: str | None, error: Exception) -> None:
-        one = Failure(task.configuration(method), task.detector.name, tomogram, reason(error))
+        one = Failure(task.configuration(method), task.detector.name, tomogram, no_formula(reason(error)))
         self.failures.append(one)
         self._bars.say(f"failed: {one.configuration}, {one}")
         rows = [{**vars(f.configuration), **vars(f)} for f in self.failures]

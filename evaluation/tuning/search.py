@@ -15,6 +15,7 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.thresholds import read_thresholds, write_thresholds
+from detection.arguments import hyperparameters_of
 from detection.evidence import Evidence, gather_evidence
 from detection.grid import Grid
 from detection.proposals import MethodHyperparameters, Proposals, accept, propose
@@ -128,7 +129,7 @@ def _read(folder: Path, grid: Grid, particles: Sequence[Particle]) -> MethodHype
     [found] = read_thresholds(
         folder / "thresholds.json",
         method=grid.method,
-        keywords=grid.keywords,
+        ranges={row.keyword: row.range for row in hyperparameters_of(grid.method)},
         particles=particles,
         optional=CALIBRATION,
     )
