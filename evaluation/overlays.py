@@ -3,15 +3,15 @@
 Of several picks near one reference that of the highest score is drawn as the hit, the others as false picks.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
@@ -28,6 +28,10 @@ LINE_STYLES = {HIT: "-", PICK: "-", FALSE: (0, (3, 1.2)), MISSED: "-"}
 LINE_WIDTHS = {HIT: 1.8, PICK: 1.5, FALSE: 1.5, MISSED: 1.3}
 # Told apart on grey by every eye, also by one that does not tell red from green.
 KIND_COLOURS = {HIT: "#56b4e9", FALSE: "#ff6a3d", MISSED: "#f0e442"}
+# Of the picture, in inches: around its panels, between them, and for each line of the legend.
+FIGURE_WIDTH, LEFT, BETWEEN, RIGHT = 13.0, 0.65, 0.75, 0.15
+ABOVE, BETWEEN_ROWS, BELOW, LINE, LEAST_HEIGHT = 0.75, 0.85, 0.6, 0.24, 0.5
+LEGEND_COLUMNS = 5
 KIND_NAMES = {HIT: "hit", FALSE: "false pick", MISSED: "missed"}
 
 
@@ -58,14 +62,8 @@ def save_overlay(
     The path, written at once or not at all.
     """
     marks, counts = _marks(picks, truth, particles)
-    depth, height, width = volume.shape
-    figure, axes = plt.subplots(
-        2,
-        2,
-        figsize=(13, 13 * (0.5 * (height + depth) / width) + 1.3),
-        height_ratios=[height, depth],
-        layout="constrained",
-    )
+    handles = _kind_handles(counts) if colour_by_kind else _particle_handles(counts, particles)
+    figure, axes = _panels(volume.shape, math.ceil(len(handles) / LEGEND_COLUMNS))
     for row, axis in ((axes[0], 0), (axes[1], 1)):
         centre = _busiest_slice(marks, axis, volume.shape[axis], voxel_spacing_angstrom)
         image = _slab(volume, axis, centre, voxel_spacing_angstrom)
@@ -75,14 +73,29 @@ def save_overlay(
         where = centre * voxel_spacing_angstrom
         row[0].set_title(f"{'z' if axis == 0 else 'y'} = {where / 10:.0f} nm", fontsize=10, loc="left")
         _draw(row[1], marks, axis, where, particles, colour_by_kind)
-    figure.suptitle(_headline(title, marks, counts), fontsize=13)
-    handles = _kind_handles(counts) if colour_by_kind else _particle_handles(counts, particles)
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(_headline(title, marks, counts), fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top")
+    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)
     return path
+
+
+def _panels(shape_zyx: Sequence[int], legend_lines: int) -> tuple[Figure, list[list[Axes]]]:
+    """Two rows of two panels in the volume's proportions, at known places: to have them sought takes as long again."""
+    depth, height, width = shape_zyx
+    side = (FIGURE_WIDTH - LEFT - BETWEEN - RIGHT) / 2
+    heights = [max(side * length / width, LEAST_HEIGHT) for length in (height, depth)]
+    below = LINE * legend_lines + BELOW
+    total = ABOVE + heights[0] + BETWEEN_ROWS + heights[1] + below
+    figure = Figure(figsize=(FIGURE_WIDTH, total))
+    bottoms = (below + heights[1] + BETWEEN_ROWS, below)
+    lefts = (LEFT, LEFT + side + BETWEEN)
+    rectangles = [
+        [(left / FIGURE_WIDTH, bottom / total, side / FIGURE_WIDTH, tall / total) for left in lefts]
+        for bottom, tall in zip(bottoms, heights, strict=True)
+    ]
+    return figure, [[figure.add_axes(rectangle) for rectangle in row] for row in rectangles]
 
 
 def _marks(
@@ -150,16 +163,18 @@ def _draw(panel, marks: pd.DataFrame, axis: int, where_angstrom: float, particle
         rows = marks[marks["particle"] == particle.name]
         offsets = rows["zyx"[axis]].to_numpy() - where_angstrom
         cut = np.sqrt(np.clip(particle.radius_angstrom**2 - offsets**2, 0, None))
-        for (_, row), radius in zip(rows.iterrows(), cut, strict=True):
-            if radius < 0.3 * particle.radius_angstrom:
+        shown, centres = cut >= 0.3 * particle.radius_angstrom, rows[[across, up]].to_numpy() / 10
+        for kind in LINE_STYLES:
+            chosen = shown & (rows["kind"] == kind).to_numpy()
+            if not chosen.any():
                 continue
-            kind, centre = row["kind"], (row[across] / 10, row[up] / 10)
             colour = KIND_COLOURS.get(kind, particle.colour) if colour_by_kind else particle.colour
             edge = "white" if kind == MISSED and not colour_by_kind else colour
-            style = {"lw": LINE_WIDTHS[kind], "ls": LINE_STYLES[kind], "edgecolor": edge}
-            panel.add_patch(Circle(centre, radius / 10, fill=False, **style))
+            circles = [Circle(*one) for one in zip(centres[chosen], cut[chosen] / 10, strict=True)]
+            style = {"linewidths": LINE_WIDTHS[kind], "linestyles": [LINE_STYLES[kind]], "edgecolors": edge}
+            panel.add_collection(PatchCollection(circles, facecolors="none", **style))
             if kind == MISSED:
-                panel.plot(*centre, marker="x", ms=6, mew=1.6, color=colour)
+                panel.plot(*centres[chosen].T, ls="", marker="x", ms=6, mew=1.6, color=colour)
 
 
 def _headline(title: str, marks: pd.DataFrame, counts: pd.DataFrame | None) -> str:
