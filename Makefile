@@ -12,7 +12,7 @@ DEMO := demo
 
 .PHONY: demo test lint bench fuzz docs
 
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

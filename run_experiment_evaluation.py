@@ -18,7 +18,7 @@ timings.jsonl; and for each detector {experiment}/{strategy}-{method}-{views}/{d
 picks/{run}/{particle}.json, submission.csv and hyperparameters/ (thresholds.json, search_grid.csv, search_curves.png).
 """
 
-from command_line import run_script
+from command_line import end_with_failures, run_script
 
 import argparse
 import shlex
@@ -31,7 +31,8 @@ from pathlib import Path
 import pandas as pd
 
 import config
-from data.content_hash import ContentHashes
+from cluster.arguments import add_cluster_arguments, check_cluster_arguments, workers_of
+from data.content_hash import ContentHashes, hash_of
 from data.czi import find_runs
 from data.files import path_argument
 from data.names import comment_argument, name_argument
@@ -44,7 +45,7 @@ from evaluation.arguments import (
     add_search_arguments,
     for_method,
     is_untuned,
-    network_maps,
+    map_settings,
     output_dir,
     parameters,
     resolve_hyperparameters,
@@ -55,8 +56,10 @@ from evaluation.arguments import (
 from evaluation.campaign.campaign import Campaign, MethodPlan, Study
 from evaluation.campaign.comparison import Evaluated, as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment, trained_table
-from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
+from evaluation.campaign.folder import CampaignFolder
+from evaluation.exports import FAILURES_TABLE
 from evaluation.ownership import Command
+from evaluation.progress import ProgressBars
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.training_use import cautions, training_use
 from evaluation.truth import truths_of
@@ -99,11 +102,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser, several_methods=True)
     add_search_arguments(parser)
+    add_cluster_arguments(parser.add_argument_group("many machines"), "networks' maps")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    check_cluster_arguments(args)
     names = list(dict.fromkeys(args.experiment_names))
     trained = trained_table(args.experiments_dir, names[0])
     particles = table_in_use(trained, given=GIVEN_PARTICLES, here=PARTICLES)
@@ -119,16 +124,20 @@ def main(argv: list[str] | None = None) -> None:
     known = training_cautions(studies, truths)
     for caution in known:
         warnings.warn(caution, stacklevel=2)
-    maps = network_maps(args, particles)
+    settings = map_settings(args, particles)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    with folder.owned(
-        Command(line, parameters(args, absolute=True), networks_of(studies, maps.hashes)), anew=args.force_rerun
-    ):
+    command = Command(line, parameters(args, absolute=True), networks_of(studies, settings.hashes))
+    key = hash_of([command.parameters, command.networks])
+    hold = folder.owned(command, anew=args.force_rerun, shard=args.shard)
+    with hold, workers_of(args, settings, ProgressBars(), folder.root, key) as workers:
         if gone := folder.remove_other_runs(truths):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
+        maps = workers.here.maps
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=particles)
+        if (failed := workers.prepare(campaign.maps_work(studies))) is not None:
+            return end_with_failures(failed)
         campaign.run(studies)
         (results, tests), notes = write_tables(campaign, studies), [*campaign.notes(), *known]
         if results:

@@ -69,9 +69,14 @@ def content_hash(path: str | Path) -> str:
 def _content_hash(path: Path, states: FileStates) -> str:
     contents = []
     for name, *_ in states:
-        with (path / name).open("rb") as file:
-            contents.append((name, hashlib.file_digest(file, "blake2b").hexdigest()))
+        contents.append((name, file_hash(path / name)))
     return hash_of(contents)
+
+
+def file_hash(path: Path) -> str:
+    """128 hex digits of what a file holds, read anew at each call."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def hash_of(value: object) -> str:

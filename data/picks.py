@@ -149,10 +149,10 @@ def write_picks(
     points = [
         {
             "location": {"x": x, "y": y, "z": z},
-            "transformation_": transformation.tolist(),
+            "transformation_": transformation,
             "instance_id": 0,
         }
-        for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
+        for (z, y, x), transformation in zip(coordinates.tolist(), transformations.tolist(), strict=True)
     ]
     for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels, confidences), strict=True):
         if values is not None:

@@ -22,9 +22,7 @@ from errors import InputError
 from evaluation.saved_maps import MAP_FORMATS, MAP_KINDS, PROBABILITY, SavedMaps
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
 from inference.checkpoints import Description
-from inference.device import choose_device
-from inference.maps.map_store import MapStore
-from inference.maps.network_maps import NetworkMaps
+from inference.maps.network_maps import MapSettings
 from inference.tomograms import TomogramSettings
 from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
@@ -34,6 +32,7 @@ from postprocessing import METHODS
 WITHOUT_EFFECT = (
     *("output_dir", "force_rerun", "cache_dir", "cache_limit_gb", "save_maps", "map_kind"),
     *("max_memory_gb", "compile", "sw_batch_size"),
+    *("shard", "cluster", "workers", "slurm_options"),
 )
 
 
@@ -134,10 +133,9 @@ def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Des
     return descriptions[0].radius_fraction if given is None else given
 
 
-def network_maps(args: argparse.Namespace, particles: Sequence[Particle]) -> NetworkMaps:
-    store = MapStore(args.cache_dir / "maps", args.cache_limit_gb)
-    device = choose_device(args.device, args.precision)
-    return NetworkMaps(store, device, particles=particles, remake=args.force_rerun)
+def map_settings(args: argparse.Namespace, particles: Sequence[Particle]) -> MapSettings:
+    folder = (args.cache_dir / "maps").absolute()
+    return MapSettings(folder, args.cache_limit_gb, args.device, args.precision, tuple(particles), args.force_rerun)
 
 
 def parameters(args: argparse.Namespace, *, absolute: bool, leave_out: Sequence[str] = ()) -> dict:

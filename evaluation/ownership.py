@@ -4,17 +4,20 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path
+from data.locks import Held, holder_of, locked
 from data.text_files import read_json_object
 from errors import InputError
-from evaluation.finished import holding
+from evaluation.shards import LOGS, NOTES, Shard
 
 PARAMETERS = "run_parameters.json"
+# To look at a folder takes less, also where it is on a slow disk.
+STARTING_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,13 @@ class Command:
 
 @contextmanager
 def owned(
-    root: Path, command: Command, *, results: Sequence[str], temporary: Sequence[str], anew: bool = False
+    root: Path,
+    command: Command,
+    *,
+    results: Sequence[str],
+    temporary: Sequence[str],
+    anew: bool = False,
+    shard: Shard | None = None,
 ) -> Iterator[None]:
     """Hold the folder for a command until the block ends; PARAMETERS in it says which.
 
@@ -43,22 +52,72 @@ def owned(
     ----------
     results, temporary : patterns below the folder, of what such a command writes and of what a killed one leaves
     anew : remove the results that are there, whichever flags and networks of the same script they are of
+    shard : hold it together with the other shards of the same command
 
     Raises
     ------
-    InputError : another process is at work here, or the folder holds results of something else.
+    InputError : another process is at work here, or the folder holds results of something else; or it cannot be
+        written to.
     """
-    with holding(root, temporary=temporary):
-        there = [path for pattern in results for path in root.glob(pattern)]
-        if there:
-            _check(root, command, anew)
-        if anew:
-            for path in there:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        with atomic_path(root / PARAMETERS) as temporary_path:
-            content = {"command": command.line, "parameters": command.parameters, "networks": command.networks}
-            temporary_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with ExitStack() as stack:
+        with _starting(root):
+            others = stack.enter_context(_holding(root, shard))
+            if shard is None:  # what shards leave may be of another that is at work
+                _remove(root, temporary)
+            there = [path for pattern in results for path in root.glob(pattern)]
+            if there or others:
+                _check(root, command, anew)
+            if anew:
+                _remove(root, (*results, NOTES, LOGS))
+            with atomic_path(root / PARAMETERS) as temporary_path:
+                content = {"command": command.line, "parameters": command.parameters, "networks": command.networks}
+                temporary_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         yield
+
+
+def _remove(root: Path, patterns: Sequence[str]) -> None:
+    for path in [path for pattern in patterns for path in root.glob(pattern)]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _starting(root: Path) -> Iterator[None]:
+    """One process at a time looks at what lies in a folder and which others are at work on it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root / ".starting.lock", timeout=STARTING_SECONDS))
+        except Held as holder:
+            text = f"another process has been starting in {root} for {STARTING_SECONDS} s: {holder}; stop it"
+            raise InputError(text) from None
+        except OSError as error:
+            raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
+        yield
+
+
+@contextmanager
+def _holding(root: Path, shard: Shard | None) -> Iterator[bool]:
+    """Keep a folder of results for this process, or for a shard beside others; whether there are others."""
+    alone = root / ".lock"
+    mine = alone if shard is None else root / f".shard_{shard.number}_of_{shard.count}.lock"
+    who = "another process" if shard is None else f"shard {shard}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(mine, timeout=0))
+        except Held as holder:
+            raise InputError(f"{who} is at work on {root}: {holder}; wait for it or stop it") from None
+        others = [path for path in (alone, *root.glob(".shard_*.lock")) if path != mine and _is_held(path)]
+        for other in others:
+            if shard is None or not other.name.endswith(f"_of_{shard.count}.lock"):
+                raise InputError(f"another process is at work on {root}: {holder_of(other)}; wait for it or stop it")
+        yield bool(others)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with locked(path, timeout=0):
+            return False
+    except Held:
+        return True
 
 
 def _check(root: Path, command: Command, anew: bool) -> None:

@@ -8,7 +8,7 @@ import config
 from data.number_ranges import BATCH, PERCENT, SIDE_VOXELS, NumberRange
 from errors import InputError
 from inference.checkpoints import Description
-from inference.device import DEVICES, choose_device, usable_precision
+from inference.device import DEVICES
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.windows import BLEND_MODES
 from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS, TILT_AXES, beam_axis, turned
@@ -84,7 +84,6 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
 def inference_settings(args: argparse.Namespace, descriptions: Sequence[Description]) -> InferenceSettings:
     """The settings for networks of those descriptions; InputError for flags without effect."""
     tta_group = _tta_group(args, descriptions)
-    on_gpu = choose_device(args.device).type == "cuda"
     return InferenceSettings(
         window=_window(args.inference_window),
         overlap=config.SW_OVERLAP if args.sw_overlap is None else args.sw_overlap,
@@ -95,10 +94,11 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         tta_group=tta_group,
         tta_merge=args.tta_merge or config.TTA_MERGE,
         tilt_axis=_tilt_axis(args, descriptions, tta_group),
-        precision=usable_precision(args.precision, choose_device(args.device)),
+        precision=args.precision,
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
-        default_memory_gb=config.GPU_MEMORY_GB if on_gpu else config.CPU_MEMORY_GB,
+        cpu_memory_gb=config.CPU_MEMORY_GB,
+        gpu_memory_gb=config.GPU_MEMORY_GB,
     )
 
 

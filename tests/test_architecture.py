@@ -14,6 +14,7 @@ ALLOWED = {
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
     "training": {*LEAVES, "inference", "detection", "training", "particle_config", "errors"},
     "evaluation": {*LEAVES, "inference", "detection", "evaluation", "particle_config", "errors"},
+    "cluster": {"cluster", "evaluation", "inference", "data", "errors"},
     "config": set(),
     "errors": set(),
     "command_line": {"errors"},
@@ -30,7 +31,7 @@ EXCEPTIONS = {
     ("data/spatial_transforms.py", "tta"),
 }
 OURS = {
-    *(*LEAVES, "formats", "inference", "detection", "training", "evaluation"),
+    *(*LEAVES, "formats", "inference", "detection", "training", "evaluation", "cluster"),
     *("config", "errors", "particle_config", "particle_file", "command_line"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.

@@ -75,8 +75,6 @@ def search_hyperparameters(
     maps: NetworkMaps,
     particles: Sequence[Particle],
     bars: ProgressBars,
-    *,
-    force: bool = False,
 ) -> dict[Path, Found]:
     """Folder -> what each search found: now, or before, if its folder is finished.
 
@@ -84,13 +82,12 @@ def search_hyperparameters(
     ----------
     tomograms : with truth, each with networks that were not trained on it
     searches : folder for thresholds.json, search_grid.csv and search_curves.png -> what is searched
-    force : search again where it is finished
     """
 
     def key(folder: Path) -> str:
         return result_key(tomograms, searches[folder], inference, maps, particles, with_score_weights=True)
 
-    todo = [folder for folder in searches if force or finished_notes(folder, key(folder)) is None]
+    todo = [folder for folder in searches if finished_notes(folder, key(folder)) is None]
     searched: dict[Path, list[SearchedTomogram]] = {folder: [] for folder in todo}
     seconds = dict.fromkeys(todo, 0.0)
     by_source = {one.source: one for one in tomograms} if todo else {}
