@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     particles = [particle for particle in detector.particles if particle.name in selection.particles]
     # Before the work: what does not fit would be known only after it.
     if args.formats:
-        check_file_names([source.name for source in sources], selection.particles)
+        check_file_names([source.name for source in sources], selection.particles, args.formats)
     tilt_series(args, [PickedTomogram.of(source.name, source.tomogram, ()) for source in sources])
     experiment = detector.paths[0].resolve().parent.name
     folder = output_dir(args, "picks", experiment, leave_out=CHOICES)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from data.number_ranges import COUNT
+from data.number_ranges import PROCESSES
 from errors import InputError
 from evaluation.progress import ProgressBars
 from evaluation.shards import LOGS, Shard, ShardInTurn
@@ -34,7 +34,7 @@ def add_cluster_arguments(group: argparse._ArgumentGroup, what: str = "tomograms
     )
     group.add_argument(
         "--workers",
-        type=COUNT,
+        type=PROCESSES,
         metavar="N",
         help="with --cluster local or slurm: how many (default: one for each GPU, on a CPU one for 4 cores; 1 job)",
     )

@@ -87,7 +87,8 @@ def _starting(root: Path) -> Iterator[None]:
         try:
             stack.enter_context(locked(root / ".starting.lock", timeout=STARTING_SECONDS))
         except Held as holder:
-            raise InputError(f"another process has been starting in {root} for long: {holder}; stop it") from None
+            text = f"another process has been starting in {root} for {STARTING_SECONDS} s: {holder}; stop it"
+            raise InputError(text) from None
         except OSError as error:
             raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
         yield

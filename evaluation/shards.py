@@ -19,6 +19,8 @@ from evaluation.work import Done, InTurn, TomogramWork, failures_of, reason
 
 # In the folder of results: a file for each shard that is finished, and what workers of Dask say.
 NOTES, LOGS = ".shards", "workers"
+# More than any cluster gives; each looks for the notes of all others.
+MOST_SHARDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Shard:
 
     number: int
     count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count <= MOST_SHARDS:
+            raise ValueError(f"I must be from 1 to N, and N up to {MOST_SHARDS}")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -43,10 +49,7 @@ class Shard:
         first, slash, count = text.partition("/")
         if first == "slurm":
             return cls._of_array(int(count) if slash else None, environment)
-        shard = cls(int(first), int(count))
-        if not 1 <= shard.number <= shard.count:
-            raise ValueError(f"{text}: I must be from 1 to N")
-        return shard
+        return cls(int(first), int(count))
 
     @classmethod
     def _of_array(cls, count: int | None, environment: Mapping[str, str]) -> "Shard":
@@ -78,13 +81,13 @@ class ShardInTurn:
         self.shard = shard
         self.here = self.afterwards = in_turn
         self._folder, self._key = folder, key
-        self._writes_tables = ExitStack()
+        self._held = ExitStack()
 
     def __enter__(self) -> "ShardInTurn":
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._writes_tables.close()
+        self._held.close()
 
     def records(self, work: Sequence[TomogramWork[Done]]) -> Iterator[Done]:
         """The records of its own part; then, if this is the shard that goes on, those of all others."""
@@ -104,9 +107,9 @@ class ShardInTurn:
             print(f"shard {self.shard} is finished; the last one writes the tables (not finished: {left})")
             return
         try:
-            self._writes_tables.enter_context(locked(self._folder / ".tables.lock", timeout=0))
-        except Held:
-            print(f"shard {self.shard} is finished; another shard is writing the tables")
+            self._held.enter_context(locked(self._folder / ".tables.lock", timeout=0))
+        except Held as holder:
+            print(f"shard {self.shard} is finished; another shard is writing the tables: {holder}")
             return
         for one, failed in ((one, failed) for other, failed in notes.items() for one in other.part(work)):
             why = failed.get(one.source.name)

@@ -25,6 +25,8 @@ SHIFTS, SCORE, TOMOGRAM, CLASS, POSITIONS = slice(3, 6), 9, 19, 21, slice(23, 26
 TAG, ALIGNED, AVERAGED, PIXEL_SIZE, COLUMNS = 0, 1, 2, 35, 36
 FIRST_PIXEL = 1.0
 NUMBERS_FILE = "tomograms.doc"
+# In lists of tomograms.
+COMMENT = r"(?:^|\s)#"
 # Of a tomogram, as a word.
 NUMBER = r"\d{1,15}"
 SUFFIXES = (".tbl",)
@@ -75,7 +77,7 @@ def tomogram_names(table: Path) -> dict[int, str]:
         companions = alone if len(alone) == 1 else []
     if not companions:
         return {}
-    lines = [line.split("#")[0].strip() for line in read_text(companions[0]).split("\n")]
+    lines = [re.split(COMMENT, line)[0].strip() for line in read_text(companions[0]).split("\n")]
     lines = [line for line in lines if line]
     if companions[0].suffix == ".vll":
         return dict(enumerate((line for line in lines if line[0] not in ">*"), start=1))
@@ -115,6 +117,12 @@ def write(folder: Path, export: Export) -> list[Command]:
     return commands
 
 
+def check_text(text: str) -> None:
+    """InputError for a name or path that would be read as a comment."""
+    if re.search(COMMENT, text):
+        raise InputError(f"{text!r} cannot stand in a list of tomograms, for its '#'; rename it")
+
+
 def numbers_of(export: Export) -> dict[str, int]:
     """Tomograms 1, 2, ... in their order, by name."""
     return {tomogram.name: number for number, tomogram in enumerate(export.tomograms, start=1)}
@@ -122,6 +130,8 @@ def numbers_of(export: Export) -> dict[str, int]:
 
 def write_numbers(folder: Path, export: Export) -> None:
     """The file that says which tomogram is which number."""
+    for tomogram in export.tomograms:
+        check_text(str(tomogram.path))
     lines = [f"{number} {tomogram.path}" for number, tomogram in enumerate(export.tomograms, start=1)]
     with atomic_path(folder / NUMBERS_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -58,6 +58,8 @@ OPTICS = ["rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", PIXEL_
 MAGNIFICATION, DETECTOR_PIXEL = "rlnMagnification", "rlnDetectorPixelSize"
 TOMOSTAR = ".tomostar"
 NAMES = [TOMOGRAM, MICROGRAPH, "rlnTomoParticleName", OPTICS_GROUP_NAME, "rlnImageName", IMPORT_FILE]
+# Begins of labels and tables, comments, and quotes, which have no escape.
+NOT_IN_STAR = r"""^_|^data_|^loop_|[#"']"""
 SUFFIXES = (".star",)
 
 
@@ -411,6 +413,14 @@ def _warp_command(path: Path, particle: Particle, pixel: float) -> Command:
     return shell_command(*words, "--2d")
 
 
+def check_text(text: str) -> None:
+    """InputError for a name or path that no STAR file can hold: other programs would read another one."""
+    if found := re.search(NOT_IN_STAR, text):
+        raise InputError(f"{text!r} cannot stand in a STAR file, for its {found[0]!r}; rename it")
+
+
 def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    for text in {text for block in blocks.values() for text in block.to_numpy().ravel() if isinstance(text, str)}:
+        check_text(text)
     with atomic_path(path) as temporary:
         starfile.write(blocks, temporary)

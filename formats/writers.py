@@ -33,6 +33,10 @@ WRITERS: dict[str, Writer] = {
     "napari": napari.write,
 }
 
+# What names of tomograms must not hold, where a format has no way to write it.
+CHECKS = dict.fromkeys(("relion5", "relion3", "warp"), star.check_text)
+CHECKS |= dict.fromkeys(("dynamo", "motl"), dynamo.check_text)
+
 # In the folder of all formats: which files there are ours.
 WRITTEN = ".formats.json"
 
@@ -42,9 +46,10 @@ def write_formats(names: Sequence[str], output_dir: Path, export: Export) -> dic
 
     Raises
     ------
-    InputError : nowhere to write, or two tomograms or particles whose files would have one name.
+    InputError : nowhere to write, a name that a format cannot hold, or two tomograms or particles whose files would
+        have one name.
     """
-    check_file_names([one.name for one in export.tomograms], [one.name for one in export.particles])
+    check_file_names([one.name for one in export.tomograms], [one.name for one in export.particles], names)
     return {name: WRITERS[name](output_dir / name, export) for name in names}
 
 
@@ -116,8 +121,11 @@ def next_commands(commands: Mapping[str, Sequence[Command]]) -> str:
     return "\n".join(["next:", *lines]) if lines else ""
 
 
-def check_file_names(tomograms: Sequence[str], particles: Sequence[str]) -> None:
-    """InputError for two tomograms or particles whose files would have one name."""
+def check_file_names(tomograms: Sequence[str], particles: Sequence[str], formats: Sequence[str]) -> None:
+    """InputError for two whose files would have one name, or a tomogram whose name one of the formats cannot hold."""
+    for check in {CHECKS[name] for name in formats if name in CHECKS}:
+        for name in tomograms:
+            check(name)
     for kind, names in (("tomograms", tomograms), ("particles", particles)):
         by_file: dict[str, str] = {}
         for name in names:

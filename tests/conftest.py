@@ -6,6 +6,11 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a failure is one of the change at hand.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=40)
+settings.load_profile("repeatable")
 
 # Before config is read: no test writes beside the program.
 os.environ["ETFINDER_CACHE_DIR"] = tempfile.mkdtemp(prefix="etfinder-test-cache-")

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from cluster.arguments import shard_argument
 from data.files import path_argument
 from data.names import comment_argument, name_argument
 from data.number_ranges import COUNT, SHARE, NumberRange, whole
@@ -20,11 +21,15 @@ MAY_BE_ZERO = {
 ABSURD = ["nan", "inf", "-inf", "-1", "1e18", "1" + "0" * 18, "9" * 5000, "²", "", "0x10", "one"]
 
 
+NO_NUMBERS = (None, path_argument, name_argument, comment_argument, shard_argument)
+SHARDS = ["nan/2", "1/inf", "0/0", "-1/2", "3/2", "1/1000000000", "9" * 5000 + "/2", "²/2", "1"]
+
+
 def actions_with_a_type():
     for module in MODULES:
         for action in importlib.import_module(module).build_parser()._actions:
             # A path may be anything, a choice is checked by itself.
-            if action.type not in (None, path_argument, name_argument, comment_argument) and action.choices is None:
+            if action.type not in NO_NUMBERS and action.choices is None:
                 yield pytest.param(action, id=f"{module} {action.option_strings[0]}")
 
 
@@ -83,6 +88,12 @@ def test_the_ends_are_in_range_and_nothing_beyond():
     assert (
         str(whole(1, 3)) == "a whole number from 1 to 3" and str(NumberRange(0.1, 1e6)) == "a number from 0.1 to 1e+06"
     )
+
+
+@pytest.mark.parametrize("text", SHARDS, ids=lambda text: text[:20])
+def test_shards_that_nobody_starts(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        shard_argument(text)
 
 
 def test_a_long_text_is_not_repeated():

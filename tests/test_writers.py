@@ -645,6 +645,20 @@ def test_tomograms_that_a_project_links_to_are_not_files_of_ours(tmp_path):
     assert sorted((tmp_path / "tomograms").rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        *[("relion5", run) for run in ("_a", "#a", "data_x", "loop_", "it's", 'a"b', "a #b")],
+        *[("warp", "_a"), ("relion3", "it's"), ("dynamo", "a #b"), ("motl", "#a")],
+    ],
+)
+def test_names_that_a_format_cannot_hold_are_refused(tmp_path, name, run):
+    """starfile writes one quote for the other, and takes a name that begins with _ for a label."""
+    with pytest.raises(InputError, match=r"cannot stand in .*; rename it"):
+        write_formats([name], tmp_path, export_of([picked(tmp_path, run)]))
+    assert not (tmp_path / name).exists()
+
+
 def test_two_names_that_would_be_one_file_are_refused(tmp_path):
     export = export_of([picked(tmp_path, "a b"), picked(tmp_path, "a,b")])
     with pytest.raises(InputError, match=r"a b.*a,b"):
