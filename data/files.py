@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from errors import InputError
+from errors import InputError, os_error
 
 # In a temporary folder: which process writes there.
 WRITER = ".writer"
@@ -61,7 +61,7 @@ def complete_group(folder: Path) -> Iterator[None]:
         with marker.open("w") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
+        raise os_error(error, f"cannot write {folder}") from error
     yield
     marker.unlink(missing_ok=True)
 
@@ -88,8 +88,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    InputError : the folder cannot be written to, or the disk is full.
-    FileNotFoundError : the block ended without having written anything.
+    InputError : there cannot be such a path, or its folder was removed meanwhile.
+    MachineError : the disk is full, or the folder must not be written to.
+    RuntimeError : the block ended without having written anything.
     """
     path = Path(path).absolute()
     try:
@@ -98,15 +99,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise os_error(error, f"cannot write {path}") from error
     try:
         yield workplace / path.name
         _flush(workplace)
         _replace(workplace / path.name, path, aside=workplace / f"old-{path.name}")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"cannot write {path}: {error.strerror}; make room and run again") from error
-        raise
+        # Of what is read meanwhile errors name another path.
+        if error.filename is not None and not Path(error.filename).is_relative_to(workplace):
+            raise
+        raise os_error(error, f"cannot write {path}") from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 
@@ -157,7 +159,9 @@ def _flush(folder: Path) -> None:
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
     if not new.exists():
-        raise FileNotFoundError(f"nothing was written for {path}")
+        if not new.parent.exists():
+            raise FileNotFoundError(errno.ENOENT, "its folder was removed meanwhile")
+        raise RuntimeError(f"nothing was written for {path}")
     # A rename cannot put anything in the place of a filled folder: that one steps aside first.
     old_is_folder = path.is_dir() and not path.is_symlink()
     if old_is_folder:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from data.files import atomic_path, check_complete
 from data.text_files import is_finite_number, read_json, read_text
-from errors import InputError
+from errors import InputError, raise_scarcity
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
 if TYPE_CHECKING:
@@ -322,6 +322,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
         text = io.StringIO(read_text(path, what="CSV table"))
         table = pd.read_csv(text, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     table.columns = table.columns.str.strip()
     names = next(csv.reader(text.getvalue().splitlines()[:1]), [])

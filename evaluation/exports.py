@@ -15,6 +15,7 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.picks import PICK_COLUMNS, TABLE_COLUMNS, table_coordinates_zyx, write_picks, write_submission
+from errors import one_line
 from evaluation.training_use import TrainingUse
 from metrics.fbeta import Score
 from metrics.threshold_curve import ThresholdCurve
@@ -101,7 +102,7 @@ def write_results(
             name: {"picks": int(counts.get(name, 0)), "weighted_f4": by_run.get(name), **asdict(use)}
             for name, use in training_uses.items()
         },
-        "failed_runs": {name: str(error) for name, error in failures.items()},
+        "failed_runs": {name: one_line(error) for name, error in failures.items()},
         "settings": {name: asdict(one) for name, one in settings.items()},
         "windows_zyx": windows_zyx,
     }

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from data.content_hash import content_hash, hash_of, table_hash
 from data.files import atomic_path, files_below
 from data.text_files import read_json_object
-from errors import InputError
+from errors import InputError, os_error, raise_scarcity
 from inference.ensembles import Ensemble
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
@@ -83,7 +83,8 @@ def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
 
     Raises
     ------
-    InputError : another process is at work here, or the folder cannot be written to.
+    InputError : another process is at work here, or it is no folder.
+    MachineError : the folder cannot be written to.
     """
     lock = FileLock(root / ".lock", timeout=0)
     try:
@@ -92,7 +93,7 @@ def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
     except Timeout:
         raise InputError(f"another process is at work on {root}; wait for it or stop it") from None
     except OSError as error:
-        raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
+        raise os_error(error, f"cannot write {root}", advice="choose another --output_dir") from error
     with lock:
         for path in [path for pattern in temporary for path in root.glob(pattern)]:
             shutil.rmtree(path, ignore_errors=True)
@@ -131,7 +132,7 @@ def finished_notes(folder: Path, key: str) -> dict | None:
         expected = notes.pop("hash", None)
         if expected == hash_of(notes) and all(content_hash(folder / n) == h for n, h in notes["files"].items()):
             return notes
-    except (InputError, OSError):
-        pass
+    except (InputError, OSError) as error:
+        raise_scarcity(error)
     warnings.warn(f"{folder}: its results are damaged and made again", stacklevel=2)
     return None

@@ -14,7 +14,7 @@ import torch
 
 from data.czi import Run
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
-from errors import InputError
+from errors import InputError, first_failure, one_line
 from evaluation.exports import read_run_table, write_curves, write_results, write_run_picks, write_run_table
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
@@ -291,7 +291,7 @@ def evaluate_runs(
 
     Raises
     ------
-    InputError : no tomogram could be read; what is wrong with the first.
+    InputError, MachineError : no tomogram could be evaluated; what is wrong with the first.
     """
     bars, failures, tables, pictures, windows = ProgressBars(), dict(failures or {}), [], [], {}
     tasks = [
@@ -305,7 +305,7 @@ def evaluate_runs(
         [record] = outcome.records
         if record.error is not None:
             failures[record.run_name] = record.error
-            bars.say(f"{record.run_name}: {record.error}")
+            bars.say(f"{record.run_name}: {one_line(record.error)}")
             continue
         if record.seconds is not None:
             remove_summaries(output_dir)
@@ -315,7 +315,7 @@ def evaluate_runs(
         windows[record.run_name] = record.windows_zyx
         bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
     if not tables:
-        raise _first(failures)
+        raise first_failure(failures)
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {
@@ -349,22 +349,12 @@ def _picture(output_dir: Path, run_name: str) -> Path:
     return output_dir / "overlays" / f"{run_name}.png"
 
 
-def _first(failures: Mapping[str, Exception]) -> InputError:
-    name, error = next(iter(failures.items()))
-    return error if isinstance(error, InputError) else InputError(f"{name}: {reason(error)}")
-
-
-def reason(error: Exception) -> str:
-    """In one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, Exception]]:
     """The tomograms that can be opened, and run name -> what is wrong with each of the others.
 
     Raises
     ------
-    InputError : none of them can be opened; what is wrong with the first.
+    InputError, MachineError : none of them can be opened; what is wrong with the first.
     """
     sources, failures = [], {}
     for run in runs:
@@ -373,5 +363,5 @@ def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[
         except FAILURES as error:
             failures[run.name] = error
     if failures and not sources:
-        raise _first(failures)
+        raise first_failure(failures)
     return sources, failures

@@ -11,7 +11,7 @@ import torch
 
 from data.content_hash import FileStates, file_states
 from data.files import check_regular
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 BEST_CHECKPOINT = re.compile(r"fold_(?P<fold>\d+)-best-(?P<what>.+)-epoch=(?P<epoch>\d+)-f4=(?P<f4>[\d.]+)\.ckpt")
 
@@ -27,11 +27,10 @@ def read_checkpoint_file(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         _check_archive(path, file_states(path))
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except MemoryError:
-        raise
     except pickle.UnpicklingError:
         raise InputError(f"{path} holds more than weights and plain values; it was not written by train.py") from None
     except Exception as error:  # damaged pickles fail in as many ways as Python has
+        raise_scarcity(error)
         raise InputError(f"{path} cannot be read as a checkpoint ({first_line(error)}); is it complete?") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} was not written by train.py: it does not describe its network")

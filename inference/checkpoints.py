@@ -11,7 +11,7 @@ from torch import nn
 
 from data.text_files import is_finite_number
 from data.training_volume import SPACING_TOLERANCE
-from errors import InputError
+from errors import InputError, raise_scarcity
 from inference.checkpoint_files import BEST_CHECKPOINT, best_checkpoints, first_line, read_checkpoint_file
 from models import ENCODERS, model_from_description
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, check_table, table_as_dicts, table_from_dicts
@@ -179,6 +179,7 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
         }
         network.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise_scarcity(error)
         raise InputError(
             f"{path}: its weights do not fit the network that it describes ({_misfit(error)}; "
             f"{_writer(checkpoint[KEY])}); use the version that wrote it"

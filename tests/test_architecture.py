@@ -16,7 +16,8 @@ ALLOWED = {
     "evaluation": {*LEAVES, "inference", "detection", "evaluation", "particle_config", "errors"},
     "config": set(),
     "errors": set(),
-    "command_line": {"errors"},
+    "versions": set(),
+    "command_line": {"errors", "versions"},
     "particle_config": {"particle_file", "errors"},
     "particle_file": {"errors"},
 }
@@ -31,7 +32,7 @@ EXCEPTIONS = {
 }
 OURS = {
     *(*LEAVES, "formats", "inference", "detection", "training", "evaluation"),
-    *("config", "errors", "particle_config", "particle_file", "command_line"),
+    *("config", "errors", "particle_config", "particle_file", "command_line", "versions"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {

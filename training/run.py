@@ -18,8 +18,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from data.folds import Fold
 from data.training_volume import VolumeSource
 from detection.conditions import map_conditions
+from errors import MachineError, is_out_of_memory
 from inference.checkpoints import Description, read_description
-from inference.memory import is_out_of_memory
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
 from models import build_model
@@ -111,16 +111,16 @@ def train_fold(
 
 @contextmanager
 def _memory_message(fold: int, settings: TrainingSettings) -> Iterator[None]:
-    """A run that does not fit into memory ends with one line that says what to lower, and exit code 1."""
+    """A run that does not fit into memory is told what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        sys.exit(
-            f"error: fold {fold}: out of memory; lower --batch_size (now {settings.batch_size}) or "
+        raise MachineError(
+            f"fold {fold}: out of memory; lower --batch_size (now {settings.batch_size}) or "
             f"--patch_size (now {' '.join(map(str, settings.patch_size_zyx))})"
-        )
+        ) from error
 
 
 @contextmanager

@@ -20,13 +20,14 @@ from detection.conditions import Conditions, map_conditions
 from detection.grid import Grid
 from detection.proposals import DetectionSettings
 from detection.search_settings import SearchSettings
+from errors import one_line
 from evaluation.campaign.comparison import intermediate_row
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import Detector, Experiment
 from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
 from evaluation.finished import TomogramInput, finishing
 from evaluation.progress import ProgressBars
-from evaluation.runs import FAILURES, Outcome, Output, TomogramTask, evaluate_tomograms, open_sources, reason
+from evaluation.runs import FAILURES, Outcome, Output, TomogramTask, evaluate_tomograms, open_sources
 from evaluation.training_use import training_use
 from evaluation.tuning.search import search_hyperparameters
 from inference.maps.network_maps import NetworkMaps
@@ -273,7 +274,7 @@ class Campaign:
         return tuple(names) if len(names) < len(self.truths) else ()
 
     def _fail(self, task: DetectorTask, method: str, tomogram: str | None, error: Exception) -> None:
-        one = Failure(task.configuration(method), task.detector.name, tomogram, reason(error))
+        one = Failure(task.configuration(method), task.detector.name, tomogram, one_line(error))
         self.failures.append(one)
         self._bars.say(f"failed: {one.configuration}, {one}")
         rows = [{**vars(f.configuration), **vars(f)} for f in self.failures]

@@ -19,9 +19,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from data.files import atomic_path
-from errors import InputError
+from errors import InputError, raise_scarcity
 from inference.maps.map_files import Shape, read_map, write_map
-from inference.memory import is_out_of_memory
 from inference.predictor import Prediction
 
 SUFFIX = ".zarr.zip"
@@ -105,8 +104,7 @@ class MapStore:
         except PermissionError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); choose another folder") from error
         except Exception as error:  # damaged metadata fails in as many ways as there are keys
-            if is_out_of_memory(error):
-                raise
+            raise_scarcity(error)
             warnings.warn(f"{path} is damaged and made again", stacklevel=4)
             return None
         path.touch()
