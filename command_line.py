@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from errors import InputError, explained, one_line
+from errors import InputError, Terminated, explained, one_line
 from versions import versions
 
 # Large arrays in huge pages: else the first touch of every new one costs as much as computing with it. torch reads this
@@ -21,10 +21,6 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 # Scripts draw into files. A notebook or a desktop names a backend that may not be there; then matplotlib cannot be
 # imported, which other libraries do, too: scripts import this module before all others.
 os.environ["MPLBACKEND"] = "Agg"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a script as Ctrl-C does."""
 
 
 def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
@@ -83,10 +79,8 @@ def _report(error: BaseException) -> int:
         return 128 + signal.SIGPIPE
     known = explained(error)
     with suppress(OSError):  # nobody reads it
-        if isinstance(error, Terminated):
-            print("terminated", file=sys.stderr)
-        elif isinstance(error, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            print(str(error) or ("terminated" if isinstance(error, Terminated) else "interrupted"), file=sys.stderr)
         elif known is None:
             _report_defect(error)
         else:

@@ -37,6 +37,10 @@ class MachineError(Exception):
     """The machine cannot do it, such as for want of memory, room on the disk or permissions: one line as well."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
 def some_names(names: Sequence[str], most: int = 3) -> str:
     """The first of them, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -81,6 +85,8 @@ def os_error(error: OSError, action: str = "", *, advice: str = "check the path"
     paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
     where = action or " -> ".join(paths)
     text = f"{where}: {error.strerror or error}" if where else error.strerror or str(error)
+    if error.errno is None:  # as numpy has it
+        advice = "is the disk full?" if action else ""
     advice = ADVICE.get(error.errno, advice if where else "")
     is_of_machine = error.errno is None or error.errno in ADVICE
     return (MachineError if is_of_machine else InputError)(f"{text}; {advice}" if advice else text)
@@ -105,14 +111,14 @@ def raise_scarcity(error: BaseException) -> None:
     """
     if isinstance(error, MemoryError):
         raise error
-    if memory := next(filter(is_out_of_memory, _causes(error)), None):
+    if memory := next(filter(is_out_of_memory, causes(error)), None):
         raise MemoryError(str(memory)) from error
     if scarce := _scarcity(error):
         raise scarce from error
 
 
 def _scarcity(error: BaseException) -> MachineError | None:
-    for one in _causes(error):
+    for one in causes(error):
         if is_out_of_memory(one):
             return MachineError(f"out of memory{_detail(one)}; close other programs, or use a machine with more")
         if any(text in str(one) for text in OUT_OF_THREADS):
@@ -128,9 +134,9 @@ def _detail(error: BaseException) -> str:
     return f" ({lines[0][:200].rstrip('.')})" if lines else ""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and those that it was raised from or that it bundles."""
     yield error
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     for one in (*([] if cause is None else [cause]), *getattr(error, "exceptions", ())):
-        yield from _causes(one)
+        yield from causes(one)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import config
 from data.czi import Run, find_runs
-from data.files import complete_group, path_argument
+from data.files import complete_group, entries, path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.portal_metadata import read_metadata
 from data.tomogram import open_tomogram
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
             + (f"add aliases to {TABLE_SOURCE} for: {', '.join(found)}" if found else "fetch them first")
         )
     for run in runs:
-        others = sorted(path.stem for path in run.picks_dir.glob("*.json"))
+        others = [path.stem for path in entries(run.picks_dir, "*.json")]
         if others := [name for name in others if name not in conversions[run.name].picks]:
             warnings.warn(
                 f"{run.picks_dir} also holds {', '.join(others)}, of which there is no annotation; "

@@ -24,6 +24,7 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
+from data.files import check_still_there, kept_folder
 from data.folds import Fold, deal_runs, hold_out, make_folds
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
@@ -55,6 +56,7 @@ from training.experiment import (
     forget_result,
     holding_fold,
     open_experiment,
+    result_path,
     share_run_id,
 )
 from training.run import train_fold
@@ -107,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check)
     say(f"experiment {experiment_dir}")
     for index in indices:
-        with holding_fold(experiment_dir, index):
+        with holding_fold(experiment_dir, index), kept_folder(experiment_dir):
             if index == resumed_fold:
                 forget_result(experiment_dir, index)
             elif index in finished_folds(experiment_dir):
@@ -271,6 +273,7 @@ def _with_bar(items: Sequence, text: str) -> tqdm:
 
 @rank_zero_only
 def report(experiment_dir: Path, indices: list[int]) -> None:
+    check_still_there(result_path(experiment_dir, index) for index in indices)
     results = finished_folds(experiment_dir)
     for index in sorted(indices):
         result = results[index]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path, check_complete
+from data.files import atomic_path, check_complete, entries
 from data.text_files import is_finite_number, read_json, read_text
 from errors import InputError, raise_scarcity
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
@@ -201,7 +201,7 @@ def read_known_picks(
     """As :func:`read_run_picks`, but files of particles that the table does not know are given back: file -> name."""
     picks_dir, particles = Path(picks_dir), tuple(particles)
     check_complete(picks_dir)
-    files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
+    files = [p for p in entries(picks_dir, "*.json") if not p.name.startswith(".")]
     if not files:
         run_name = picks_dir.parent.name
         raise InputError(

@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from data.content_hash import content_hash, hash_of, table_hash
-from data.files import atomic_path, files_below
+from data.files import atomic_path, files_below, kept_folder
 from data.text_files import read_json_object
 from errors import InputError, os_error, raise_scarcity
 from inference.ensembles import Ensemble
@@ -84,7 +84,7 @@ def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
     Raises
     ------
     InputError : another process is at work here, or it is no folder.
-    MachineError : the folder cannot be written to.
+    MachineError : the folder cannot be written to, or was removed before the block ended.
     """
     lock = FileLock(root / ".lock", timeout=0)
     try:
@@ -94,7 +94,7 @@ def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
         raise InputError(f"another process is at work on {root}; wait for it or stop it") from None
     except OSError as error:
         raise os_error(error, f"cannot write {root}", advice="choose another --output_dir") from error
-    with lock:
+    with lock, kept_folder(root):
         for path in [path for pattern in temporary for path in root.glob(pattern)]:
             shutil.rmtree(path, ignore_errors=True)
         yield

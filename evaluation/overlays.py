@@ -77,7 +77,6 @@ def save_overlay(
     figure.suptitle(_headline(title, marks, counts), fontsize=13)
     handles = _kind_handles(counts) if colour_by_kind else _particle_handles(counts, particles)
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

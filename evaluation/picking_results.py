@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.files import atomic_path
+from data.files import atomic_path, check_still_there
 from data.picks import write_submission
 from errors import first_failure, one_line
 from evaluation.detector import Detector
@@ -36,6 +36,7 @@ class PickingResults:
         done = {one.run_name: one for one in records if one.error is None}
         if not done:
             raise first_failure(failures)
+        check_still_there(folder / PICKS / name for name in done)
         return cls(done, {name: read_run_table(folder / PICKS / name) for name in done}, failures)
 
     def counts(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from data.czi import Run
+from data.files import check_still_there
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
 from errors import InputError, first_failure, one_line
 from evaluation.exports import read_run_table, write_curves, write_results, write_run_picks, write_run_table
@@ -60,6 +61,10 @@ class TomogramTask:
     tomogram: TomogramInput
     inference: InferenceSettings
     outputs: tuple[Output, ...]
+
+    @property
+    def name(self) -> str:
+        return self.tomogram.source.name
 
 
 @dataclass(frozen=True)
@@ -316,6 +321,7 @@ def evaluate_runs(
         bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
     if not tables:
         raise first_failure(failures)
+    check_still_there([*pictures, *(task.outputs[0].picks_dir for task in tasks if task.name not in failures)])
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from data.content_hash import FileStates, file_states
-from data.files import check_regular
+from data.files import check_regular, entries
 from errors import InputError, raise_scarcity
 
 BEST_CHECKPOINT = re.compile(r"fold_(?P<fold>\d+)-best-(?P<what>.+)-epoch=(?P<epoch>\d+)-f4=(?P<f4>[\d.]+)\.ckpt")
@@ -53,7 +53,7 @@ def _check_archive(path: Path, states: FileStates) -> None:
 
 def best_checkpoints(folder: Path) -> dict[tuple[int, str], Path]:
     """(fold, particle or fscore) -> checkpoint; the best of several that a killed run left."""
-    named = [(match, path) for path in folder.glob("*.ckpt") if (match := BEST_CHECKPOINT.fullmatch(path.name))]
+    named = [(match, path) for path in entries(folder, "*.ckpt") if (match := BEST_CHECKPOINT.fullmatch(path.name))]
     named.sort(key=lambda pair: (float(pair[0]["f4"]), int(pair[0]["epoch"])))
     return {(int(match["fold"]), match["what"]): path for match, path in named}
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from data.files import entries
 from data.text_files import is_finite_number
 from data.training_volume import SPACING_TOLERANCE
 from errors import InputError, raise_scarcity
@@ -230,7 +231,7 @@ def find_checkpoints(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"--model_path {path} does not exist")
-    found = sorted(path.glob("*.ckpt"))
+    found = entries(path, "*.ckpt")
     if not found:
         raise InputError(f"--model_path {path} holds no .ckpt file")
     best = set(best_checkpoints(path).values())

@@ -60,6 +60,10 @@ def fold_dir(experiment_dir: Path, fold: int) -> Path:
     return experiment_dir / f"fold_{fold}"
 
 
+def result_path(experiment_dir: Path, fold: int) -> Path:
+    return fold_dir(experiment_dir, fold) / "result.json"
+
+
 def automatic_name(encoder_name: str, comment: str) -> str:
     """Encoder, comment and time, or the id of a SLURM job: the tasks of an array share it, a requeued job keeps it."""
     return "_".join([encoder_name, *([comment] if comment else []), _run_id()])
@@ -167,7 +171,7 @@ def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
 def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
     """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on the held-out runs of each."""
     with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
-        _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
+        _write_json(result_path(experiment_dir, result.fold), asdict(result))
         _write_thresholds(experiment_dir, particles)
 
 
@@ -192,7 +196,7 @@ def experiment_of(checkpoint: Path) -> Path:
 
 def forget_result(experiment_dir: Path, fold: int) -> None:
     """A fold that is trained on is not finished."""
-    (fold_dir(experiment_dir, fold) / "result.json").unlink(missing_ok=True)
+    result_path(experiment_dir, fold).unlink(missing_ok=True)
 
 
 def check_resumable(
