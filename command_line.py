@@ -101,8 +101,11 @@ def _report_defect(error: BaseException) -> None:
 
 
 def _report_of_import(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """As :func:`_report`, of what happens before ``main``; the exit code is Python's."""
-    _report(error)
+    """As :func:`_report`, of what happens before ``main``; the exit code is Python's, and so are defects."""
+    if isinstance(error, KeyboardInterrupt) or explained(error) is not None:
+        _report(error)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 sys.excepthook = _report_of_import

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import config
 from data.challenge_layout import training_folders
+from data.command_record import write_command_record
 from data.files import complete_group, path_argument
 from data.picks import read_run_picks, run_table
 from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
@@ -48,6 +49,7 @@ from formats.star import NO_STAR
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
 from particle_config import Particle, read_table
+from versions import typed_command
 
 # Runs of which pictures are drawn.
 DRAWN = 3
@@ -291,6 +293,7 @@ def main(argv: list[str] | None = None) -> None:
         for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
             write_run(root, run, tomograms[run], by, **how)
         write_table(table, particles)
+    write_command_record(root, typed_command(argv))
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_names(assigned, sorted(set(tomograms) - set(points)))
     report_rivals(rival_files(assigned, all_radii))

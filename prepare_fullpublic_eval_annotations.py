@@ -21,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.command_record import write_command_record
 from data.czi import Run, find_runs
 from data.files import complete_group, entries, path_argument
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
@@ -29,6 +30,7 @@ from data.tomogram import open_tomogram
 from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, find_particle
+from versions import typed_command
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         if conversions[run.name].picks:
             write_run(run, conversions[run.name].picks)
+    write_command_record(args.data_dir, typed_command(argv))
     report(conversions, args.data_dir)
 
 

@@ -56,7 +56,7 @@ from evaluation.campaign.campaign import Campaign, MethodPlan, Study
 from evaluation.campaign.comparison import Evaluated, as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment, trained_table
 from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
-from evaluation.ownership import Command
+from evaluation.ownership import Command, data_hashes
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.training_use import cautions, training_use
 from evaluation.truth import truths_of
@@ -123,9 +123,12 @@ def main(argv: list[str] | None = None) -> None:
     maps = network_maps(args, particles)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    with folder.owned(
-        Command(line, parameters(args, absolute=True), networks_of(studies, maps.hashes)), anew=args.force_rerun
-    ):
+    files = {one.name: one.tomogram.path for study in studies for one in study.sources(args.data_root, truths)}
+    command = Command(
+        *(line, parameters(args, absolute=True), networks_of(studies, maps.hashes)),
+        lambda: data_hashes(files, truths, maps.hashes),
+    )
+    with folder.owned(command, anew=args.force_rerun):
         if gone := folder.remove_other_runs(truths):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")

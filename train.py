@@ -46,6 +46,7 @@ from training.arguments import (
 )
 from training.checkpoint_files import newest_state
 from training.experiment import (
+    MADE_WITH,
     automatic_name,
     check_resumable,
     check_same_arguments,
@@ -60,11 +61,12 @@ from training.experiment import (
     share_run_id,
 )
 from training.run import train_fold
+from versions import typed_command, versions
 
 # What changes no network: which folds, where, and how fast. Of the data and masks the content is compared.
 ANYWHERE = (
     *("fold", "run_specific_folds", "resume_from_checkpoint", "experiment_name", "comment", "output_dir", "wandb_mode"),
-    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs"),
+    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs", MADE_WITH),
     *("max_memory_gb", "disable_cache"),  # flags of earlier versions
 )
 # More folds than anybody trains without meaning to.
@@ -106,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     check()
     report_data(source, labels)
     folds = load_folds(source, labels, held_out)
-    open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check)
+    made_with = {"command": typed_command(argv), "versions": versions()}
+    open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check, made_with)
     say(f"experiment {experiment_dir}")
     for index in indices:
         with holding_fold(experiment_dir, index), kept_folder(experiment_dir):

@@ -1,20 +1,20 @@
 """A folder of results belongs to one command: what lies in it is of the same flags and the same networks."""
 
-import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_path
+import pandas as pd
+
+from data.command_record import PARAMETERS, write_command_record
+from data.content_hash import ContentHashes, table_hash
 from data.text_files import read_json_object
 from errors import InputError
 from evaluation.finished import holding
-
-PARAMETERS = "run_parameters.json"
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,26 @@ class Command:
     line : as it was typed
     parameters : the flags that the results depend on, as plain values; paths are absolute
     networks : name -> content hash of each checkpoint
+    data : name of a tomogram -> content hashes of the files, asked for when the command has worked on them
     """
 
     line: str
     parameters: Mapping[str, Any]
     networks: Mapping[str, str]
+    data: Callable[[], Mapping[str, Any]] = dict
+
+
+def data_hashes(
+    tomograms: Mapping[str, Path], truths: Mapping[str, pd.DataFrame], hashes: ContentHashes
+) -> dict[str, dict[str, str]]:
+    """Name -> hashes of the tomogram's file, and of its reference points where they are known."""
+    found = {}
+    for name, path in tomograms.items():
+        with suppress(OSError):  # could not be read, which the command has said
+            found[name] = {"tomogram": hashes.of(path)}
+            if name in truths:
+                found[name]["truth"] = table_hash(truths[name])
+    return found
 
 
 @contextmanager
@@ -55,10 +70,11 @@ def owned(
         if anew:
             for path in there:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        with atomic_path(root / PARAMETERS) as temporary_path:
-            content = {"command": command.line, "parameters": command.parameters, "networks": command.networks}
-            temporary_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        record = {"parameters": command.parameters, "networks": command.networks}
+        write_command_record(root, command.line, **record)
         yield
+        # Hashes of tomograms take long, but not once they were worked on.
+        write_command_record(root, command.line, **record, data=command.data())
 
 
 def _check(root: Path, command: Command, anew: bool) -> None:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
 ALLOWED = {
     **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
+    "data": {"data", "particle_config", "errors", "versions"},
     "formats": {"formats", "data", "particle_config", "particle_file", "errors"},
     "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},

@@ -28,6 +28,8 @@ from training.slurm import started_by_slurm
 RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
 # Processes that cut patches outlive a training that was killed by five seconds, and its lock with them.
 LOCK_SECONDS = 10
+# In args.json: command and versions of each call that worked on the experiment.
+MADE_WITH = "made_with"
 # Where args.json is damaged.
 RESTORE = "restore it, or start another experiment"
 
@@ -69,13 +71,21 @@ def automatic_name(encoder_name: str, comment: str) -> str:
     return "_".join([encoder_name, *([comment] if comment else []), _run_id()])
 
 
-def open_experiment(folder: Path, arguments: Mapping[str, Any], check: Callable[[], None]) -> None:
-    """Write down the arguments of a new experiment, or ``check`` them against those that are there."""
+def open_experiment(
+    folder: Path, arguments: Mapping[str, Any], check: Callable[[], None], made_with: Mapping[str, Any]
+) -> None:
+    """Write down the arguments of a new experiment, or ``check`` them against those that are there.
+
+    ``made_with`` (command and versions) is added to what worked on it before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # of two that start at once, one is the second
         check()
-        if not (folder / "args.json").is_file():
-            _write_json(folder / "args.json", arguments)
+        path = folder / "args.json"
+        content = read_json_object(path, advice=RESTORE) if path.is_file() else _as_json(arguments)
+        before = content.get(MADE_WITH, [])
+        if made_with not in before:
+            _write_json(path, {**content, MADE_WITH: [*before, made_with]})
 
 
 def check_same_arguments(
