@@ -30,10 +30,22 @@ QUICK = [
 
 def trained_and_picked(data, root):
     """Weights, and the bytes of the picks, of one seed."""
-    words = ["--data_root", data, "--output_dir", root, "--experiment_name", "run", "--precision", "fp32", *QUICK]
+    words = [
+        "--data_root",
+        data,
+        "--output_dir",
+        root,
+        "--experiment_name",
+        "run",
+        "--precision",
+        "fp32",
+        "--lr",
+        "1e-5",
+        *QUICK,
+    ]
     train.main([str(word) for word in words])
     words = ["--model_path", root / "run", "--data_root", data, "--output_dir", root / "out", "--precision", "fp32"]
-    words += ["--cache_dir", root / "cache", "--fixed_plm_gpu_peak_thresh", "0.05", "--use_tta"]
+    words += ["--cache_dir", root / "cache", "--fixed_plm_gpu_peak_thresh", "0.01", "--use_tta"]
     eval_public_czi.main([str(word) for word in words])
     weights = torch.load(root / "run" / "fold_0-last.ckpt", weights_only=True)["state_dict"]
     return weights, (root / "out" / "submission.csv").read_bytes()
