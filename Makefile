@@ -4,7 +4,7 @@
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
 # make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 5 minutes)
 # make kill   100 kills at random file operations: each script comes to the same (about 5 minutes)
-# make docs   docs/flags.md, the page of all flags, from the parsers
+# make docs   docs/flags.md (the page of all flags), docs/licences.md and constraints.txt
 # Each makes .venv first when it is missing.
 
 PYTHON ?= python3
@@ -13,9 +13,9 @@ DEMO := demo
 
 .PHONY: demo test lint bench fuzz kill docs
 
-.venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@
 
 demo: .venv/installed
@@ -53,3 +53,4 @@ kill: .venv/installed
 
 docs: .venv/installed
 	$(RUN) -m docs.flags
+	$(RUN) -m docs.licences

@@ -48,7 +48,7 @@ from evaluation.arguments import (
 from evaluation.detector_arguments import origin_note, read_detector
 from evaluation.finished import TomogramInput
 from evaluation.map_work import maps_work
-from evaluation.ownership import Command, owned
+from evaluation.ownership import Command, data_hashes, owned
 from evaluation.progress import ProgressBars
 from evaluation.report.gallery import write_gallery
 from evaluation.report.particle_sheets import GalleryTomogram
@@ -117,8 +117,10 @@ def main(argv: list[str] | None = None) -> None:
     folder = output_dir(args, experiment)
     saved = saved_maps(args, folder)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    command = Command(line, parameters(args, absolute=True), {path.name: maps.hashes.of(path) for path in paths})
-    bars, key = ProgressBars(), hash_of([parameters(args, absolute=True), command.networks])
+    networks = {path.name: maps.hashes.of(path) for path in paths}
+    files = {source.name: source.tomogram.path for source in sources}
+    command = Command(line, parameters(args, absolute=True), networks, lambda: data_hashes(files, truths, maps.hashes))
+    bars, key = ProgressBars(), hash_of([command.parameters, command.networks])
     hold = owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun, shard=args.shard)
     with hold, workers_of(args, maps, bars, folder, key) as workers:
         if gone := remove_other_runs(folder, [*uses, *failures]):

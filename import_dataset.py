@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import config
 from data.challenge_layout import training_folders
+from data.command_record import write_command_record
 from data.files import complete_group, path_argument
 from data.names import name_argument
 from data.number_ranges import SCALE, VOXEL_SIZE
@@ -50,6 +51,7 @@ from formats.star import NO_STAR
 from formats.table import read_name_map
 from formats.tomogram_names import run_names
 from particle_config import Particle, read_table
+from versions import typed_command
 
 # Runs of which pictures are drawn.
 DRAWN = 3
@@ -292,6 +294,7 @@ def main(argv: list[str] | None = None) -> None:
         for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
             write_run(root, run, tomograms[run], by, **how)
         write_table(table, particles)
+    write_command_record(root, typed_command(argv))
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_names(assigned, sorted(set(tomograms) - set(points)))
     report_rivals(rival_files(assigned, all_radii))

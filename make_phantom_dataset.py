@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import config
 from data.challenge_layout import training_folders
+from data.command_record import write_command_record
 from data.content_hash import content_hash, hash_of
 from data.files import complete_group, path_argument
 from data.names import check_name
@@ -47,6 +48,7 @@ from data.picks import read_picks_table, table_coordinates_zyx
 from errors import InputError
 from inference.device import DEVICES, choose_device
 from particle_config import PARTICLES, TABLE_SOURCE, find_particle
+from versions import typed_command
 
 FIRST_EVAL_NUMBER = 201  # run names stay unique between the two trees
 
@@ -134,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
             stacklevel=2,
         )
     molecules = load_molecules(PARTICLES, args.density_dir)
+    write_command_record(args.output_dir, typed_command(argv))
     with ExitStack() as groups:
         # Who reads the data set in between is told that it is not whole.
         for parent in sorted({of[0].parent for of in folders.values()}):

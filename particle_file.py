@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 KEYS = ("name", "radius_angstrom", "label", "score_weight", "loss_weight", "color", "aliases")
 NEEDED = ("name", "radius_angstrom")
@@ -45,6 +45,7 @@ def read_particle_rows(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:  # also for a pipe or a device
         raise InputError(f"{path}: no such file of particles; mend the path or unset the variable") from None
     except (OSError, ValueError, RecursionError) as error:
+        raise_scarcity(error)
         raise InputError(f"{path} cannot be read as JSON ({error}); mend the file") from None
     return checked_rows(content, str(path))
 

@@ -42,7 +42,7 @@ from evaluation.arguments import (
 )
 from evaluation.detector_arguments import origin_note, read_detector
 from evaluation.exports import FAILURES_TABLE
-from evaluation.ownership import Command, owned
+from evaluation.ownership import Command, data_hashes, owned
 from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask
 from evaluation.picking_results import PickingResults, write_picking_results
 from evaluation.progress import ProgressBars
@@ -154,7 +154,9 @@ def main(argv: list[str] | None = None) -> None:
     saved = saved_maps(args, folder)
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     flags = parameters(args, absolute=True, leave_out=(*CHOICES, *INPUTS))
-    command = Command(line, flags, {path.name: maps.hashes.of(path) for path in detector.paths})
+    networks = {path.name: maps.hashes.of(path) for path in detector.paths}
+    files = {source.name: source.tomogram.path for source in sources}
+    command = Command(line, flags, networks, lambda: data_hashes(files, {}, maps.hashes))
     if not args.force_rerun:
         check_same_tomograms(folder, [run.name for run in runs])
     bars, key = ProgressBars(), hash_of([parameters(args, absolute=True), command.networks])

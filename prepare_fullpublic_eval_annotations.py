@@ -21,8 +21,9 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.command_record import write_command_record
 from data.czi import Run, find_runs
-from data.files import complete_group, path_argument
+from data.files import complete_group, entries, path_argument
 from data.number_ranges import VOXEL_SIZE
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.portal_metadata import read_metadata
@@ -30,6 +31,7 @@ from data.tomogram import open_tomogram
 from data.voxel_spacing import spacing_of_folder
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, find_particle
+from versions import typed_command
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def main(argv: list[str] | None = None) -> None:
             + (f"add aliases to {TABLE_SOURCE} for: {', '.join(found)}" if found else "fetch them first")
         )
     for run in runs:
-        others = sorted(path.stem for path in run.picks_dir.glob("*.json"))
+        others = [path.stem for path in entries(run.picks_dir, "*.json")]
         if others := [name for name in others if name not in conversions[run.name].picks]:
             warnings.warn(
                 f"{run.picks_dir} also holds {', '.join(others)}, of which there is no annotation; "
@@ -177,6 +179,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         if conversions[run.name].picks:
             write_run(run, conversions[run.name].picks)
+    write_command_record(args.data_dir, typed_command(argv))
     report(conversions, args.data_dir)
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import config
+from data.command_record import write_command_record
 from data.czi import Run, find_runs
 from data.files import complete_group, path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
@@ -26,6 +27,7 @@ from data.number_ranges import SPHERE_SHARE, VOXEL_SIZE
 from data.picks import read_run_picks
 from data.tomogram import Tomogram, open_tomogram
 from particle_config import PARTICLES
+from versions import typed_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -126,6 +128,7 @@ def main(argv: list[str] | None = None) -> None:
             )
             for run in tqdm(runs, desc="masks", unit="run", disable=None)
         ]
+    write_command_record(mask_folder(mask_root, radius_fraction), typed_command(argv))
     summary = pd.DataFrame(rows)
     print(summary.to_string(index=False))
     if summary["not painted"].any():

@@ -58,7 +58,7 @@ from evaluation.campaign.comparison import Evaluated, as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment, trained_table
 from evaluation.campaign.folder import CampaignFolder
 from evaluation.exports import FAILURES_TABLE
-from evaluation.ownership import Command
+from evaluation.ownership import Command, data_hashes
 from evaluation.progress import ProgressBars
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.training_use import cautions, training_use
@@ -127,7 +127,11 @@ def main(argv: list[str] | None = None) -> None:
     settings = map_settings(args, particles)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
-    command = Command(line, parameters(args, absolute=True), networks_of(studies, settings.hashes))
+    files = {one.name: one.tomogram.path for study in studies for one in study.sources(args.data_root, truths)}
+    networks = networks_of(studies, settings.hashes)
+    command = Command(
+        line, parameters(args, absolute=True), networks, lambda: data_hashes(files, truths, settings.hashes)
+    )
     key = hash_of([command.parameters, command.networks])
     hold = folder.owned(command, anew=args.force_rerun, shard=args.shard)
     with hold, workers_of(args, settings, ProgressBars(), folder.root, key) as workers:

@@ -24,6 +24,7 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
+from data.files import check_still_there, kept_folder
 from data.folds import Fold, deal_runs, hold_out, make_folds
 from data.patches import check_patch_fits
 from data.training_volume import Labels, VolumeSource, check_same_spacing
@@ -45,6 +46,7 @@ from training.arguments import (
 )
 from training.checkpoint_files import newest_state
 from training.experiment import (
+    MADE_WITH,
     automatic_name,
     check_resumable,
     check_same_arguments,
@@ -55,14 +57,16 @@ from training.experiment import (
     forget_result,
     holding_fold,
     open_experiment,
+    result_path,
     share_run_id,
 )
 from training.run import train_fold
+from versions import typed_command, versions
 
 # What changes no network: which folds, where, and how fast. Of the data and masks the content is compared.
 ANYWHERE = (
     *("fold", "run_specific_folds", "resume_from_checkpoint", "experiment_name", "comment", "output_dir", "wandb_mode"),
-    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs"),
+    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs", MADE_WITH),
     *("max_memory_gb", "disable_cache"),  # flags of earlier versions
 )
 # More folds than anybody trains without meaning to.
@@ -104,10 +108,11 @@ def main(argv: list[str] | None = None) -> None:
     check()
     report_data(source, labels)
     folds = load_folds(source, labels, held_out)
-    open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check)
+    made_with = {"command": typed_command(argv), "versions": versions()}
+    open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check, made_with)
     say(f"experiment {experiment_dir}")
     for index in indices:
-        with holding_fold(experiment_dir, index):
+        with holding_fold(experiment_dir, index), kept_folder(experiment_dir):
             if index == resumed_fold:
                 forget_result(experiment_dir, index)
             elif index in finished_folds(experiment_dir):
@@ -271,6 +276,7 @@ def _with_bar(items: Sequence, text: str) -> tqdm:
 
 @rank_zero_only
 def report(experiment_dir: Path, indices: list[int]) -> None:
+    check_still_there(result_path(experiment_dir, index) for index in indices)
     results = finished_folds(experiment_dir)
     for index in sorted(indices):
         result = results[index]

@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker
 
 from cluster.start import WorkerStart, local_workers, slurm_workers
 from data.content_hash import hash_of
-from errors import InputError
+from errors import InputError, MachineError, one_line
 from evaluation.map_work import MapsWork, single_maps
 from evaluation.progress import ProgressBars
 from evaluation.work import FAILURES, Done, InTurn, TomogramWork
@@ -75,7 +75,7 @@ class Networks(WorkerPlugin):
             self.maps = self.settings.open()
         except FAILURES as error:
             # Raised here it would end the worker, and a new one would be started, without end.
-            self.unusable = str(error)
+            self.unusable = one_line(error)
 
 
 def code_hash() -> str:
@@ -179,9 +179,9 @@ class DaskWorkers:
             report: Report = future.result()
         except KilledWorker as error:
             where = "" if self._logs is None else f"; see {self._logs}"
-            died = OSError(f"{error.allowed_failures + 1} workers died while they were at work on it{where}")
+            died = MachineError(f"{error.allowed_failures + 1} workers died while they were at work on it{where}")
             return self._failed(one, died)
-        except FAILURES as error:
+        except (*FAILURES, MachineError) as error:
             return self._failed(one, error)
         if report.unusable is not None:
             raise InputError(f"worker {report.worker}: {report.unusable}")

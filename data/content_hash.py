@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path, files_below
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
 KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32}) (?P<check>[0-9a-f]{32})\n")
@@ -45,7 +45,8 @@ class ContentHashes:
         kept, states = self.folder / f"{hash_of(str(path))}.txt", hash_of(file_states(path))
         try:
             found = KEPT.fullmatch(kept.read_text(encoding="ascii"))
-        except (OSError, UnicodeDecodeError):  # none, or one that cannot be read: made again
+        except (OSError, UnicodeDecodeError) as error:  # none, or one that cannot be read: made again
+            raise_scarcity(error)
             found = None
         if found and found["states"] == states and found["check"] == hash_of([states, found["content"]]):
             return found["content"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.files import check_complete, files_below
+from data.files import check_complete, entries, files_below
 from data.names import check_name
 from data.portal_metadata import TOMOGRAM_METADATA, read_metadata
 from data.tomogram import TOMOGRAM_SUFFIXES
@@ -137,7 +137,7 @@ def _warn(text: str, run_names: Sequence[str]) -> None:
 
 
 def _folders(parent: Path, pattern: str = "*") -> list[Path]:
-    return sorted(p for p in parent.glob(pattern) if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in entries(parent, pattern) if p.is_dir() and not p.name.startswith("."))
 
 
 def _by_preference(spacing_folders: Sequence[Path]) -> list[Path]:

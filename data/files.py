@@ -2,17 +2,18 @@
 
 import argparse
 import errno
+import fnmatch
 import os
 import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from data.names import check_path
-from errors import InputError
+from errors import InputError, MachineError, causes, os_error, raise_scarcity, some_names
 
 # In a temporary folder: which process writes there.
 WRITER = ".writer"
@@ -20,6 +21,8 @@ WRITER = ".writer"
 INCOMPLETE = ".incomplete"
 # Folders that this process has freed of what killed ones left.
 _tidied: set[Path] = set()
+# Folders that must stay while this process writes into them, and what tells them from others of the same name.
+_kept: list[tuple[Path, tuple[int, int] | None]] = []
 
 
 def path_argument(text: str) -> Path:
@@ -36,16 +39,35 @@ def path_argument(text: str) -> Path:
 def files_below(folder: Path, *, leave_out: tuple[str, ...] = ()) -> list[Path]:
     """All files of a folder and its folders, sorted; those behind symbolic links too, each folder once.
 
-    Folders whose name ends as in ``leave_out`` are not entered: a zarr holds very many files.
+    Folders whose name ends as in ``leave_out`` are not entered: a zarr holds very many files. InputError for one that
+    must not be read.
     """
     found, known = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         # A link to a folder above would be walked for ever.
         known.add(Path(parent).resolve())
         enter = [name for name in folders if not name.lower().endswith(leave_out)]
         folders[:] = [name for name in enter if Path(parent, name).resolve() not in known]
         found += [path for name in names if (path := Path(parent, name)).is_file()]
     return sorted(found)
+
+
+def entries(folder: Path, pattern: str = "*") -> list[Path]:
+    """What lies in a folder, sorted; nothing where there is no such folder.
+
+    InputError where it must not be read, of which Path.glob says nothing.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+    except OSError as error:
+        _refuse_unreadable(error)
+        return []
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise_scarcity(error)
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
 
 
 def check_regular(path: Path) -> None:
@@ -59,6 +81,48 @@ def no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
+# --- Folders that must stay ---------------------------------------------------------------------------
+@contextmanager
+def kept_folder(folder: Path) -> Iterator[None]:
+    """A folder that a command fills until the block ends. Removed meanwhile it is not made again: results would lack.
+
+    Raises
+    ------
+    MachineError : it was removed or exchanged; as soon as :func:`atomic_path` writes there, else in the end.
+    """
+    folder = folder.absolute()
+    kept = folder, _identity(folder)
+    _kept.append(kept)
+    opened = os.open(folder, os.O_RDONLY)  # else a folder made in its place may get the same inode
+    try:
+        yield
+        check_kept(folder)
+    finally:
+        os.close(opened)
+        _kept.remove(kept)
+
+
+def check_kept(path: Path) -> None:
+    """MachineError where the path lies in a kept folder that is gone."""
+    for folder, identity in _kept:
+        if path.is_relative_to(folder) and _identity(folder) != identity:
+            raise MachineError(f"{folder} was removed or exchanged while this command wrote into it; run it again")
+
+
+def check_still_there(paths: Iterable[Path]) -> None:
+    """MachineError where one of the results that this command has written is gone."""
+    if gone := [str(path) for path in paths if not path.exists()]:
+        raise MachineError(f"removed while this command was at work: {some_names(gone)}; run it again")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
 # --- Groups of files ----------------------------------------------------------------------------------
 @contextmanager
 def complete_group(folder: Path) -> Iterator[None]:
@@ -70,8 +134,9 @@ def complete_group(folder: Path) -> Iterator[None]:
         with open(marker, "w", opener=no_link) as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
-    yield
+        raise os_error(error, f"cannot write {folder}") from error
+    with kept_folder(folder):
+        yield
     marker.unlink(missing_ok=True)
 
 
@@ -97,25 +162,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    InputError : the folder cannot be written to, or the disk is full.
-    FileNotFoundError : the block ended without having written anything.
+    InputError : there cannot be such a path, or its folder was removed meanwhile.
+    MachineError : the disk is full, the folder must not be written to, or one that is kept was removed.
+    RuntimeError : the block ended without having written anything.
     """
     path = Path(path).absolute()
+    check_kept(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
         workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise os_error(error, f"cannot write {path}") from error
     try:
         yield workplace / path.name
         _flush(workplace)
         _replace(workplace / path.name, path, aside=workplace / f"old-{path.name}")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"cannot write {path}: {error.strerror}; make room and run again") from error
-        raise
+    except (OSError, RuntimeError) as error:
+        # torch only ends with an OSError behind its own; of what is read meanwhile errors name another path.
+        failed = next((one for one in causes(error) if isinstance(one, OSError)), None)
+        if failed is None or (failed.filename is not None and not Path(failed.filename).is_relative_to(workplace)):
+            raise
+        raise os_error(failed, f"cannot write {path}") from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 
@@ -166,7 +235,9 @@ def _flush(folder: Path) -> None:
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
     if not new.exists():
-        raise FileNotFoundError(f"nothing was written for {path}")
+        if not new.parent.exists():
+            raise FileNotFoundError(errno.ENOENT, "its folder was removed meanwhile")
+        raise RuntimeError(f"nothing was written for {path}")
     # A rename cannot put anything in the place of a filled folder: that one steps aside first.
     old_is_folder = path.is_dir() and not path.is_symlink()
     if old_is_folder:

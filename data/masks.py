@@ -13,7 +13,7 @@ from data.files import atomic_path
 from data.lazy_array import Region
 from data.npy_files import open_npy
 from data.text_files import read_json_object
-from errors import InputError
+from errors import InputError, raise_scarcity
 from particle_config import PARTICLES, TABLE_SOURCE, Particle
 
 if TYPE_CHECKING:  # preparing masks takes no torch, which is slow to import
@@ -227,6 +227,7 @@ def read_mask(path: str | Path, shape_zyx: tuple[int, int, int], region: Region 
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such mask; make it with prepare_mask_czi.py") from error
     except (OSError, ValueError) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable mask ({error}); run prepare_mask_czi.py again") from error
     if mask.shape != tuple(shape_zyx) or mask.dtype != np.uint8:
         raise InputError(

@@ -15,7 +15,7 @@ from mrcfile.mrcinterpreter import MrcInterpreter
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 
 from data.files import check_regular
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES, EXTENDED_BYTES_AT = 1024, 92
@@ -81,6 +81,7 @@ def read_header(path: Path) -> MrcHeader:
         if is_compressed(path) and promised > SMALL_BYTES and promised > MOST_COMPRESSION * there:
             raise ValueError(f"its {there} bytes cannot hold the {promised} that its header promises")
     except (ValueError, ArithmeticError, OSError, EOFError, zlib.error) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable MRC file ({error}); copy or export it again") from error
     return header
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from data.files import check_regular
+from errors import raise_scarcity
 
 READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -26,6 +27,7 @@ def open_npy(path: Path) -> np.memmap:
                 warnings.simplefilter("ignore")  # numpy tries damaged headers as if Python 2 had written them
                 shape, is_fortran, dtype = READERS[npy_format.read_magic(file)](file)
         except Exception as error:  # headers are Python literals, which fail in many ways
+            raise_scarcity(error)
             raise ValueError(f"its header is damaged: {error}") from error
         offset = file.tell()
     if is_fortran or dtype.hasobject or not all(isinstance(side, int) and side > 0 for side in shape):

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from data.files import atomic_path, check_complete
+from data.files import atomic_path, check_complete, entries
 from data.number_ranges import COORDINATE
 from data.text_files import is_finite_number, read_json, read_text
-from errors import InputError
+from errors import InputError, raise_scarcity
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def read_known_picks(
     """As :func:`read_run_picks`, but files of particles that the table does not know are given back: file -> name."""
     picks_dir, particles = Path(picks_dir), tuple(particles)
     check_complete(picks_dir)
-    files = sorted(p for p in picks_dir.glob("*.json") if not p.name.startswith("."))
+    files = [p for p in entries(picks_dir, "*.json") if not p.name.startswith(".")]
     if not files:
         run_name = picks_dir.parent.name
         raise InputError(
@@ -323,6 +323,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
         text = io.StringIO(read_text(path, what="CSV table"))
         table = pd.read_csv(text, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     table.columns = table.columns.str.strip()
     names = next(csv.reader([text.getvalue().partition("\n")[0]]), [])

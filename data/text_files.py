@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from data.files import check_regular
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 
 def read_text(path: Path, *, what: str = "text file", advice: str = "export it again") -> str:
@@ -23,6 +23,7 @@ def read_text(path: Path, *, what: str = "text file", advice: str = "export it a
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a {what} in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
     except OSError as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable {what} ({error}); {advice}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

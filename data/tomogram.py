@@ -19,7 +19,7 @@ from data.portal_metadata import spacing_of_metadata
 from data.resampling import ResampledVolume, must_resample
 from data.voxel_spacing import CONTRADICTION, ROUNDING, Spacing, check_voxel_spacing, decide_spacing, spacing_of_folder
 from data.zarr_chunks import LEAST_CHUNKS_SHARE, check_size, check_whole, count_chunk_files
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 MRC_SUFFIXES = tuple(
     name + packed
@@ -200,6 +200,7 @@ class _MrcVolume:
             planes = read_planes(self.path, self.header, region[0].start, region[0].stop)
             return planes.view(self.dtype)[(slice(None), *region[1:])]
         except (ValueError, OSError, EOFError, zlib.error) as error:
+            raise_scarcity(error)
             raise InputError(f"{self.path}: not a readable MRC file ({error}); copy or export it again") from error
 
 
@@ -263,9 +264,8 @@ class _ZarrVolume:
             for index in self._chunks_of(region):
                 check_whole(self.array, self._file_of(index))
             return np.asarray(self.array[region])
-        except MemoryError:
-            raise
         except Exception as error:  # every codec has its own exceptions
+            raise_scarcity(error)
             file, reason = self._first_corrupt_chunk(region) or (self.folder, error)
             raise InputError(f"{file}: corrupt chunk ({reason}); copy the tomogram again") from error
 
@@ -287,6 +287,7 @@ class _ZarrVolume:
                 check_whole(self.array, self._file_of(index))
                 self.array[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, sides, strict=True))]
             except Exception as error:
+                raise_scarcity(error)
                 return self._file_of(index), error
         return None
 
@@ -297,6 +298,7 @@ def _open_zarr(path: Path, level: int) -> _ZarrVolume:
         multiscale = multiscale_of(dict(node.attrs))
         array, key = _array_of_level(node, multiscale, level)
     except Exception as error:  # broken metadata fails in as many ways as there are keys
+        raise_scarcity(error)
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the zarr metadata is unreadable ({reason}); copy it again") from error
     if array is None:

@@ -23,7 +23,7 @@ from data.locks import locked
 from data.normalization import clip_to_percentiles, in_float32_range
 from data.npy_files import open_npy
 from data.tomogram import Tomogram
-from errors import InputError
+from errors import InputError, raise_scarcity
 
 # Part of every entry's name: count up when the same tomogram would be normalised to other values.
 FORMAT = 3
@@ -109,8 +109,8 @@ def _open(path: Path, shape_zyx: tuple[int, int, int], *, quiet: bool = False) -
         return None
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); choose another --cache_dir") from error
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError) as error:
+        raise_scarcity(error)
     if not quiet:
         warnings.warn(f"{path} is damaged and made again", stacklevel=4)
     return None

@@ -15,8 +15,8 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.picks import PICK_COLUMNS, TABLE_COLUMNS, table_coordinates_zyx, write_picks, write_submission
+from errors import one_line
 from evaluation.training_use import TrainingUse
-from evaluation.work import reason
 from metrics.fbeta import Score
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
@@ -91,7 +91,7 @@ def write_failures(folder: Path, failures: Mapping[str, Exception]) -> None:
     if not failures:
         (folder / FAILURES_TABLE).unlink(missing_ok=True)
         return
-    table = pd.DataFrame({"tomogram": list(failures), "reason": [reason(error) for error in failures.values()]})
+    table = pd.DataFrame({"tomogram": list(failures), "reason": [one_line(error) for error in failures.values()]})
     with atomic_path(folder / FAILURES_TABLE) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -116,7 +116,7 @@ def write_results(
             name: {"picks": int(counts.get(name, 0)), "weighted_f4": by_run.get(name), **asdict(use)}
             for name, use in training_uses.items()
         },
-        "failed_runs": {name: str(error) for name, error in failures.items()},
+        "failed_runs": {name: one_line(error) for name, error in failures.items()},
         "settings": {name: asdict(one) for name, one in settings.items()},
         "windows_zyx": windows_zyx,
     }

@@ -13,7 +13,7 @@ import pandas as pd
 from data.content_hash import file_hash, hash_of, table_hash
 from data.files import atomic_path, files_below
 from data.text_files import read_json_object
-from errors import InputError
+from errors import InputError, raise_scarcity
 from inference.ensembles import Ensemble
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
@@ -103,7 +103,7 @@ def finished_notes(folder: Path, key: str) -> dict | None:
         expected = notes.pop("hash", None)
         if expected == hash_of(notes) and all(file_hash(folder / n) == h for n, h in notes["files"].items()):
             return notes
-    except (InputError, OSError):
-        pass
+    except (InputError, OSError) as error:
+        raise_scarcity(error)
     warnings.warn(f"{folder}: its results are damaged and made again", stacklevel=2)
     return None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from errors import one_line
 from evaluation.work import FAILURES
 from inference.ensembles import Ensemble, mean_of_maps
 from inference.maps.network_maps import NetworkMaps
@@ -66,7 +67,7 @@ class MapsWork:
     def in_words(record: MapsRecord) -> str:
         made = f"{record.made} map{'s' * (record.made != 1)} made"
         if record.error is not None:
-            return f"{record.run_name}: {made}; {record.error}"
+            return f"{record.run_name}: {made}; {one_line(record.error)}"
         return f"{record.run_name}: " + (
             "maps made before" if record.seconds is None else f"{made}, {record.seconds:.1f} s"
         )

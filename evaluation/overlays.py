@@ -75,7 +75,6 @@ def save_overlay(
         _draw(row[1], marks, axis, where, particles, colour_by_kind)
     figure.suptitle(_headline(title, marks, counts), fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top")
     figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path

@@ -1,21 +1,23 @@
 """A folder of results belongs to one command: what lies in it is of the same flags and the same networks."""
 
-import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_path
+import pandas as pd
+
+from data.command_record import PARAMETERS, write_command_record
+from data.content_hash import ContentHashes, table_hash
+from data.files import kept_folder
 from data.locks import Held, holder_of, locked
 from data.text_files import read_json_object
-from errors import InputError
-from evaluation.shards import LOGS, NOTES, Shard
+from errors import InputError, os_error
+from evaluation.shards import LOGS, NOTES, Shard, note_of
 
-PARAMETERS = "run_parameters.json"
 # To look at a folder takes less, also where it is on a slow disk.
 STARTING_SECONDS = 60
 
@@ -29,11 +31,26 @@ class Command:
     line : as it was typed
     parameters : the flags that the results depend on, as plain values; paths are absolute
     networks : name -> content hash of each checkpoint
+    data : name of a tomogram -> content hashes of the files, asked for when the command has worked on them
     """
 
     line: str
     parameters: Mapping[str, Any]
     networks: Mapping[str, str]
+    data: Callable[[], Mapping[str, Any]] = dict
+
+
+def data_hashes(
+    tomograms: Mapping[str, Path], truths: Mapping[str, pd.DataFrame], hashes: ContentHashes
+) -> dict[str, dict[str, str]]:
+    """Name -> hashes of the tomogram's file, and of its reference points where they are known."""
+    found = {}
+    for name, path in tomograms.items():
+        with suppress(OSError):  # could not be read, which the command has said
+            found[name] = {"tomogram": hashes.of(path)}
+            if name in truths:
+                found[name]["truth"] = table_hash(truths[name])
+    return found
 
 
 @contextmanager
@@ -56,8 +73,8 @@ def owned(
 
     Raises
     ------
-    InputError : another process is at work here, or the folder holds results of something else; or it cannot be
-        written to.
+    InputError : another process is at work here, or the folder holds results of something else.
+    MachineError : the folder cannot be written to, or was removed before the block ended.
     """
     with ExitStack() as stack:
         with _starting(root):
@@ -69,10 +86,12 @@ def owned(
                 _check(root, command, anew)
             if anew:
                 _remove(root, (*results, NOTES, LOGS))
-            with atomic_path(root / PARAMETERS) as temporary_path:
-                content = {"command": command.line, "parameters": command.parameters, "networks": command.networks}
-                temporary_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            record = {"parameters": command.parameters, "networks": command.networks}
+            write_command_record(root, command.line, **record)
         yield
+        # Hashes of tomograms take long, but not once they were worked on: by the other shards, too.
+        if shard is None or all(note_of(root, Shard(1 + index, shard.count)).exists() for index in range(shard.count)):
+            write_command_record(root, command.line, **record, data=command.data())
 
 
 def _remove(root: Path, patterns: Sequence[str]) -> None:
@@ -90,7 +109,7 @@ def _starting(root: Path) -> Iterator[None]:
             text = f"another process has been starting in {root} for {STARTING_SECONDS} s: {holder}; stop it"
             raise InputError(text) from None
         except OSError as error:
-            raise InputError(f"cannot write {root}: {error.strerror}; choose another --output_dir") from error
+            raise os_error(error, f"cannot write {root}", advice="choose another --output_dir") from error
         yield
 
 
@@ -109,7 +128,8 @@ def _holding(root: Path, shard: Shard | None) -> Iterator[bool]:
         for other in others:
             if shard is None or not other.name.endswith(f"_of_{shard.count}.lock"):
                 raise InputError(f"another process is at work on {root}: {holder_of(other)}; wait for it or stop it")
-        yield bool(others)
+        with kept_folder(root):
+            yield bool(others)
 
 
 def _is_held(path: Path) -> bool:

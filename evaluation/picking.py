@@ -14,7 +14,7 @@ import numpy as np
 
 from data.content_hash import hash_of
 from data.tomogram import Tomogram, open_tomogram
-from errors import InputError
+from errors import InputError, one_line
 from evaluation.detector import Detector
 from evaluation.exports import read_run_table, write_run_picks, write_run_table
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing
@@ -109,7 +109,7 @@ class PickingTask:
     @staticmethod
     def in_words(record: "PickingRecord") -> str:
         if record.error is not None:
-            return f"{record.run_name}: {record.error}"
+            return f"{record.run_name}: {one_line(record.error)}"
         counts = ", ".join(f"{count} {name}" for name, count in record.counts.items() if count)
         how = "finished before" if record.seconds is None else f"{record.seconds:.1f} s"
         return f"{record.run_name}: {sum(record.counts.values())} picks{f' ({counts})' if counts else ''}, {how}"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.files import atomic_path
+from data.files import atomic_path, check_still_there
 from data.picks import write_submission
-from errors import InputError
+from errors import first_failure, one_line
 from evaluation.detector import Detector
 from evaluation.exports import read_run_table, write_failures
 from evaluation.picking import PICKS, PickingRecord
@@ -32,12 +32,12 @@ class PickingResults:
     def read(
         cls, folder: Path, records: Sequence[PickingRecord], failures: Mapping[str, Exception]
     ) -> "PickingResults":
-        """InputError where not one tomogram could be read; what is wrong with the first."""
+        """InputError or MachineError where no picks were found in any; what is wrong with the first."""
         failures = dict(failures) | failures_of(records)
         done = {one.run_name: one for one in records if one.error is None}
         if not done:
-            name, error = next(iter(failures.items()))
-            raise error if isinstance(error, InputError) else InputError(f"{name}: {error}")
+            raise first_failure(failures)
+        check_still_there(folder / PICKS / name for name in done)
         return cls(done, {name: read_run_table(folder / PICKS / name) for name in done}, failures)
 
     def counts(self) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def write_picking_results(folder: Path, results: PickingResults, detector: Detec
         "tomograms": {
             name: {"picks": one.counts, "windows_zyx": one.windows_zyx} for name, one in results.records.items()
         },
-        "failed_tomograms": {name: str(error) for name, error in results.failures.items()},
+        "failed_tomograms": {name: one_line(error) for name, error in results.failures.items()},
         "settings": {
             "tomograms": asdict(detector.tomograms),
             "inference": asdict(detector.inference),

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from data.czi import Run
+from data.files import check_still_there
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
-from errors import InputError
+from errors import first_failure, one_line
 from evaluation.exports import (
     FAILURES_TABLE,
     read_run_table,
@@ -26,7 +27,7 @@ from evaluation.overlays import save_overlay
 from evaluation.saved_maps import ZARR_SUFFIX, SavedMaps, map_key
 from evaluation.training_use import TrainingUse
 from evaluation.truth import by_particle, score_of
-from evaluation.work import FAILURES, reason
+from evaluation.work import FAILURES
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings
@@ -63,6 +64,10 @@ class TomogramTask:
     tomogram: TomogramInput
     inference: InferenceSettings
     outputs: tuple[Output, ...]
+
+    @property
+    def name(self) -> str:
+        return self.tomogram.source.name
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class EvaluationWork:
     def in_words(self, outcome: Outcome) -> str:
         failed = sum(record.error is not None for record in outcome.records)
         if len(outcome.records) == 1:
-            what = str(outcome.error) if failed else f"{outcome.records[0].picks} picks"
+            what = one_line(outcome.error) if failed else f"{outcome.records[0].picks} picks"
         else:
             done = sum(record.seconds is not None for record in outcome.records)
             what = f"{done} sets of picks, " + (f"{failed} failed" if failed else f"{outcome.maps_missing} maps made")
@@ -333,7 +338,7 @@ def write_evaluation(
 
     Raises
     ------
-    InputError : no tomogram could be read; what is wrong with the first.
+    InputError, MachineError : no tomogram could be evaluated; what is wrong with the first.
     """
     failures, tables, pictures, windows = dict(failures or {}), [], [], {}
     for outcome in outcomes:
@@ -347,7 +352,8 @@ def write_evaluation(
         windows[record.run_name] = record.windows_zyx
     write_failures(output_dir, failures)
     if not tables:
-        raise _first(failures)
+        raise first_failure(failures)
+    check_still_there([*pictures, *(output_dir / "picks" / name for name in windows)])
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {
@@ -377,17 +383,12 @@ def remove_other_runs(output_dir: Path, run_names: Iterable[str]) -> list[str]:
     return sorted(set(others.values()))
 
 
-def _first(failures: Mapping[str, Exception]) -> InputError:
-    name, error = next(iter(failures.items()))
-    return error if isinstance(error, InputError) else InputError(f"{name}: {reason(error)}")
-
-
 def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, Exception]]:
     """The tomograms that can be opened, and run name -> what is wrong with each of the others.
 
     Raises
     ------
-    InputError : none of them can be opened; what is wrong with the first.
+    InputError, MachineError : none of them can be opened; what is wrong with the first.
     """
     sources, failures = [], {}
     for run in runs:
@@ -396,5 +397,5 @@ def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[
         except FAILURES as error:
             failures[run.name] = error
     if failures and not sources:
-        raise _first(failures)
+        raise first_failure(failures)
     return sources, failures

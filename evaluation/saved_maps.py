@@ -28,6 +28,7 @@ from data.content_hash import hash_of
 from data.files import atomic_path
 from data.map_origin import map_origin_xyz_angstrom
 from data.volume_files import VolumeGrid, channel_attributes, label_attributes, write_mrc, write_ome_zarr
+from errors import raise_scarcity
 from evaluation.finished import FINISHED, TomogramInput, finishing, map_ingredients
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
@@ -173,6 +174,7 @@ def _notes(path: Path) -> dict:
             notes = json.loads((path / ".zattrs").read_text(encoding="utf-8"))[ATTRIBUTE]
         else:
             notes = json.loads((path / FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: made again
+    except (OSError, ValueError, KeyError, TypeError) as error:  # none, or damaged: made again
+        raise_scarcity(error)
         return {}
     return {name: notes.get(name) for name in ("key", "kind")} if isinstance(notes, dict) else {}

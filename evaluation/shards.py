@@ -14,8 +14,8 @@ from data.content_hash import hash_of
 from data.files import atomic_path
 from data.locks import Held, locked
 from data.text_files import read_json_object
-from errors import InputError
-from evaluation.work import Done, InTurn, TomogramWork, failures_of, reason
+from errors import InputError, one_line
+from evaluation.work import Done, InTurn, TomogramWork, failures_of
 
 # In the folder of results: a file for each shard that is finished, and what workers of Dask say.
 NOTES, LOGS = ".shards", "workers"
@@ -68,6 +68,11 @@ class Shard:
         return cls(task or count, count)
 
 
+def note_of(folder: Path, shard: Shard) -> Path:
+    """The file that says that a shard is finished, and what it could not do."""
+    return folder / NOTES / f"{shard.number}_of_{shard.count}.json"
+
+
 class ShardInTurn:
     """Does a shard's part of the work in this process.
 
@@ -92,13 +97,13 @@ class ShardInTurn:
     def records(self, work: Sequence[TomogramWork[Done]]) -> Iterator[Done]:
         """The records of its own part; then, if this is the shard that goes on, those of all others."""
         key = hash_of([self._key, [one.source.name for one in work]])
-        self._note(self.shard).unlink(missing_ok=True)
+        note_of(self._folder, self.shard).unlink(missing_ok=True)
         failures = {}
         for record in self.here.records(self.shard.part(work)):
             if record.error is not None:
-                failures[record.run_name] = reason(record.error)
+                failures[record.run_name] = one_line(record.error)
             yield record
-        with atomic_path(self._note(self.shard)) as temporary:
+        with atomic_path(note_of(self._folder, self.shard)) as temporary:
             temporary.write_text(json.dumps({"key": key, "failures": failures}) + "\n", encoding="utf-8")
         others = [Shard(number, self.shard.count) for number in range(1, self.shard.count + 1)]
         notes = {other: self._read(other, key) for other in others if other != self.shard}
@@ -119,13 +124,10 @@ class ShardInTurn:
         records = list(self.records(work))
         return failures_of(records) if len(records) < len(work) else None
 
-    def _note(self, shard: Shard) -> Path:
-        return self._folder / NOTES / f"{shard.number}_of_{shard.count}.json"
-
     def _read(self, shard: Shard, key: str) -> Mapping[str, str] | None:
         """What failed in a shard; None where it is not finished with this work."""
         try:
-            note = read_json_object(self._note(shard))
+            note = read_json_object(note_of(self._folder, shard))
             return note["failures"] if note["key"] == key else None
         except (InputError, KeyError):
             return None

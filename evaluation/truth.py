@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data.czi import Run
+from data.files import entries
 from data.picks import read_known_picks, run_table, table_coordinates_zyx
 from metrics.fbeta import MATCH_RADIUS_FRACTION, Score, best_candidates, check_references, score_picks
 from particle_config import Particle
@@ -25,7 +26,7 @@ def truths_of(runs: Sequence[Run], particles: Sequence[Particle]) -> dict[str, p
     truths: dict[str, pd.DataFrame] = {}
     unknown: dict[Path, str] = {}
     for run in runs:
-        if any(run.picks_dir.glob("*.json")):
+        if entries(run.picks_dir, "*.json"):
             known, others = read_known_picks(run.picks_dir, particles)
             unknown |= others
             if known:

@@ -18,11 +18,6 @@ from inference.tomograms import SourceTomogram, read_ahead
 FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
 
 
-def reason(error: Exception) -> str:
-    """In one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 class Record(Protocol):
     """What is known of a unit of work once its files are written; small, whatever the work."""
 

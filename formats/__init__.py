@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats import chimerax, copick, dynamo, eman2, imod, motl, portal, star, table
 from formats.point_groups import PointGroup
 
@@ -30,6 +30,7 @@ def format_of(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(200)
     except OSError as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable picks file ({error.strerror}); check the path") from error
     begins = {b"IMOD": "imod", b"<marker_set": "chimerax", b"data_": "star"}
     found = [name for mark, name in begins.items() if mark in head]

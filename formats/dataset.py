@@ -13,12 +13,12 @@ from scipy.spatial import cKDTree
 
 from data.challenge_layout import training_folders, write_pyramid
 from data.content_hash import content_hash
-from data.files import atomic_path, complete_group
+from data.files import atomic_path, complete_group, entries
 from data.map_origin import map_origin_xyz_angstrom
 from data.picks import read_picks, without_repeated_points, write_picks
 from data.tomogram import Tomogram, open_tomogram
 from data.voxel_spacing import folder_of_spacing
-from errors import InputError
+from errors import InputError, os_error
 from formats.particle_table import table_name
 from formats.plausibility import is_inside
 from formats.point_groups import (
@@ -175,7 +175,7 @@ def check_run(
         if other.exists() and (other != target or not _same_tomogram(target, source, mode)):
             raise InputError(refusal.format(other))
     picks = training_folders(root, run)[1] / "Picks"
-    there = {path.stem: path for path in picks.glob("*.json")}
+    there = {path.stem: path for path in entries(picks, "*.json")}
     # Particles may come one command at a time.
     for name in sorted(set(there) & set(points)):
         if not _same_points(there[name], points[name]):
@@ -243,7 +243,7 @@ def _write_tomogram(target: Path, source: Tomogram, mode: str) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(source.path.resolve())
         except OSError as error:
-            raise InputError(f"cannot link {target}: {error.strerror}; give --copy, or another --output_dir") from error
+            raise os_error(error, f"cannot link {target}", advice="give --copy, or another --output_dir") from error
         return
     with atomic_path(target) as temporary:
         if mode == TO_ZARR:

@@ -16,7 +16,7 @@ import numpy as np
 from data.files import atomic_path
 from data.picks import Picks
 from data.text_files import read_text
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats.export import Export, PickedTomogram, colour_fractions
 from formats.next_command import Command, shell_command
 from formats.point_groups import PIXELS, PointGroup
@@ -61,6 +61,7 @@ def read(path: Path) -> list[PointGroup]:
         size = struct.unpack_from(">3i", content, SIZE_AT)
         pixel, unit = struct.unpack_from(">fi", content, PIXEL_AT)
     except (OSError, ValueError, struct.error) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable IMOD model ({error}); save it again") from error
     axes = [0, 2, 1] if flags & FLIPPED_YZ else [0, 1, 2]
     return [

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data.files import atomic_path
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats.dynamo import FIRST_PIXEL, numbers_of, tomogram_names, whole_numbers, write_numbers
 from formats.export import Export, scores_of
 from formats.next_command import Command
@@ -60,6 +60,7 @@ def _values(path: Path) -> np.ndarray:
             raise ValueError(f"more than the {count} particles that its header promises")
         values = np.frombuffer(content, f"{order}f4", VALUES * count, HEADER_BYTES)
     except (OSError, IndexError, ValueError, struct.error) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable motive list ({error}); export it again") from error
     return values.reshape(count, VALUES).astype(np.float64)
 

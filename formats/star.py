@@ -28,7 +28,7 @@ from data.files import atomic_path
 from data.number_ranges import SCALE, VOXEL_SIZE, NumberRange
 from data.picks import Picks
 from data.text_files import read_text
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats.export import Export, PickedTomogram, TiltSeries, box_size, scores_of
 from formats.next_command import ARTIAX, Command, quoted, shell_command
 from formats.point_groups import CENTRED_ANGSTROM, PIXELS, UNBINNED_PIXELS, PointGroup, split_groups
@@ -146,6 +146,7 @@ def _blocks(path: Path) -> dict[str, pd.DataFrame]:
         try:
             found = starfile.read(clean, always_dict=True, parse_as_string=NAMES)
         except Exception as error:  # it has no exceptions of its own
+            raise_scarcity(error)
             raise InputError(f"{path}: not a readable STAR file ({error}); export it again") from error
     # A block of one row may come as plain values.
     blocks = {name: b if isinstance(b, pd.DataFrame) else pd.DataFrame([b]) for name, b in found.items()}

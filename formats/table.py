@@ -14,7 +14,7 @@ import pandas as pd
 
 from data.picks import picks_table, write_submission
 from data.text_files import read_text
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats.export import Export
 from formats.next_command import Command
 from formats.point_groups import ANGSTROM, PIXELS, UNSAID, PointGroup, split_groups
@@ -98,6 +98,7 @@ def _table(path: Path) -> pd.DataFrame:
             # Lines that end with a separator: without more, pandas takes the first column for names of the rows.
             table = pd.read_csv(io.StringIO(text), **words, index_col=False, usecols=range(table.shape[1]))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise_scarcity(error)
         mend = "it is a STAR file: give --picks_format star" if "\nloop_" in text else "export it again"
         raise InputError(f"{path}: not a readable table ({str(error).strip()}); {mend}") from error
     if isinstance(table.index, pd.MultiIndex):  # pandas takes the first values for names of the rows

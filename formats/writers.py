@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.content_hash import hash_of, table_hash
 from data.files import atomic_path
-from errors import InputError
+from errors import InputError, raise_scarcity
 from formats import chimerax, copick, dynamo, eman2, imod, motl, napari, portal, star, table
 from formats.export import Export
 from formats.next_command import Command
@@ -66,7 +66,8 @@ class Written:
             content = json.loads(path.read_text(encoding="utf-8"))
             files = tuple(one for one in content["files"] if ".." not in Path(one).parts)
             return cls(str(content["picks"]), files)
-        except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: then nothing is taken for ours
+        except (OSError, ValueError, TypeError, KeyError) as error:  # none, or damaged: then nothing is taken for ours
+            raise_scarcity(error)
             return cls("", ())
 
 

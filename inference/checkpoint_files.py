@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from data.content_hash import FileStates, file_states
-from data.files import check_regular
-from errors import InputError
+from data.files import check_regular, entries
+from errors import InputError, raise_scarcity
 
 BEST_CHECKPOINT = re.compile(r"fold_(?P<fold>\d+)-best-(?P<what>.+)-epoch=(?P<epoch>\d+)-f4=(?P<f4>[\d.]+)\.ckpt")
 
@@ -27,11 +27,10 @@ def read_checkpoint_file(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         _check_archive(path, file_states(path))
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except MemoryError:
-        raise
     except pickle.UnpicklingError:
         raise InputError(f"{path} holds more than weights and plain values; it was not written by train.py") from None
     except Exception as error:  # damaged pickles fail in as many ways as Python has
+        raise_scarcity(error)
         raise InputError(f"{path} cannot be read as a checkpoint ({first_line(error)}); is it complete?") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} was not written by train.py: it does not describe its network")
@@ -54,7 +53,7 @@ def _check_archive(path: Path, states: FileStates) -> None:
 
 def best_checkpoints(folder: Path) -> dict[tuple[int, str], Path]:
     """(fold, particle or fscore) -> checkpoint; the best of several that a killed run left."""
-    named = [(match, path) for path in folder.glob("*.ckpt") if (match := BEST_CHECKPOINT.fullmatch(path.name))]
+    named = [(match, path) for path in entries(folder, "*.ckpt") if (match := BEST_CHECKPOINT.fullmatch(path.name))]
     named.sort(key=lambda pair: (float(pair[0]["f4"]), int(pair[0]["epoch"])))
     return {(int(match["fold"]), match["what"]): path for match, path in named}
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from data.files import entries
 from data.text_files import is_finite_number
 from data.training_volume import SPACING_TOLERANCE
-from errors import InputError
+from errors import InputError, raise_scarcity
 from inference.checkpoint_files import BEST_CHECKPOINT, best_checkpoints, first_line, read_checkpoint_file
 from models import ENCODERS, model_from_description
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, check_table, table_as_dicts, table_from_dicts
@@ -179,6 +180,7 @@ def load_checkpoint(path: Path, particles: Sequence[Particle] = PARTICLES) -> tu
         }
         network.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise_scarcity(error)
         raise InputError(
             f"{path}: its weights do not fit the network that it describes ({_misfit(error)}; "
             f"{_writer(checkpoint[KEY])}); use the version that wrote it"
@@ -229,7 +231,7 @@ def find_checkpoints(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"--model_path {path} does not exist")
-    found = sorted(path.glob("*.ckpt"))
+    found = entries(path, "*.ckpt")
     if not found:
         raise InputError(f"--model_path {path} holds no .ckpt file")
     best = set(best_checkpoints(path).values())

@@ -25,11 +25,6 @@ READING_BYTES = 12
 # Of what main memory has free windows leave a rest to others.
 FREE_SHARE = 0.85
 FLOAT = 4
-# In the text of errors that have no class of their own. cuDNN finds no engine where none gets its workspace.
-OUT_OF_MEMORY = (
-    *("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUDA error: out of memory"),
-    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine"),
-)
 
 
 @dataclass(frozen=True)
@@ -122,10 +117,3 @@ def free_memory_bytes(device: torch.device, volume_voxels: int, *, graphs: bool 
         cached = 0 if graphs else torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached - FLOAT * volume_voxels
     return int(FREE_SHARE * available_memory_bytes()) - READING_BYTES * volume_voxels
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: of Python, or as torch, CUDA, cuDNN and cuBLAS say it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
+from errors import InputError, is_out_of_memory
 from inference.compilation import compiled, forget_graphs
-from inference.memory import NetworkCost, free_memory_bytes, is_out_of_memory, network_cost, predicted_bytes
+from inference.memory import NetworkCost, free_memory_bytes, network_cost, predicted_bytes
 from inference.planning import Plan, Planner
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.sliding_window import sliding_window

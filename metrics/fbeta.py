@@ -311,6 +311,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     # The command line reads files; the metric itself knows tables only and imports no other room.
     from data.czi import find_runs
+    from data.files import entries
     from data.picks import read_picks_table, truth_table
 
     args = build_parser().parse_args(argv)
@@ -318,7 +319,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.truth.is_dir():
         found = find_runs(args.truth, names=args.runs)
         # A run that was asked for must have picks; of the others those without are no part of the truth.
-        known = [run for run in found if args.runs is not None or any(run.picks_dir.glob("*.json"))]
+        known = [run for run in found if args.runs is not None or entries(run.picks_dir, "*.json")]
         if without := [run.name for run in found if run not in known]:
             warnings.warn(f"not scored, without picks in {args.truth}: {_some(without)}", stacklevel=2)
         truth, annotated = truth_table(known), {run.name for run in known}

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"data", "models", "losses", "tta", "postprocessing", "metrics"}
 ALLOWED = {
     **{leaf: {leaf, "particle_config", "errors"} for leaf in LEAVES},
+    "data": {"data", "particle_config", "errors", "versions"},
     "formats": {"formats", "data", "particle_config", "particle_file", "errors"},
     "inference": {"inference", "models", "tta", "data", "particle_config", "errors"},
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
@@ -17,7 +18,8 @@ ALLOWED = {
     "cluster": {"cluster", "evaluation", "inference", "data", "errors"},
     "config": set(),
     "errors": set(),
-    "command_line": {"errors"},
+    "versions": set(),
+    "command_line": {"errors", "versions"},
     "particle_config": {"particle_file", "errors"},
     "particle_file": {"errors"},
 }
@@ -32,7 +34,7 @@ EXCEPTIONS = {
 }
 OURS = {
     *(*LEAVES, "formats", "inference", "detection", "training", "evaluation", "cluster"),
-    *("config", "errors", "particle_config", "particle_file", "command_line"),
+    *("config", "errors", "particle_config", "particle_file", "command_line", "versions"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {

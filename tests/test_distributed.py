@@ -92,7 +92,7 @@ def test_a_slurm_job_that_was_preempted_goes_on_from_its_last_checkpoint(phantom
     wait_for(fold / "metrics.csv", first)
     first.terminate()
     _, errors = first.communicate(timeout=120)
-    assert first.returncode == 143 and "stopped; go on with --resume_from_checkpoint" in errors
+    assert first.returncode == 143 and "stopped; go on with --resume_from_checkpoint" in errors.splitlines()[-1]
     before = len(pd.read_csv(fold / "metrics.csv"))
     assert before < 8
     assert "weighted F4" in finish(start(words, **SLURM))

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from errors import InputError
-from inference.memory import is_out_of_memory
+from errors import InputError, is_out_of_memory
 from inference.predictor import Predictor
 from inference.settings import InferenceSettings
 from models import build_model

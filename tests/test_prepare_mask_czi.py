@@ -29,7 +29,7 @@ def test_masks_table_and_pictures(tmp_path, capsys):
     main(["--data_root", str(tmp_path), "--save_plots"])
     folder = tmp_path / "mask" / "segmentations_0.5"
     names = [f"TS_{k}.{kind}" for k in (1, 2) for kind in ("json", "npy", "png")]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "run_parameters.json"]
     record = json.loads((folder / "TS_1.json").read_text())
     assert record["shape_zyx"] == list(SHAPE) and record["voxel_spacing_angstrom"] == 10.0
     assert record["radius_fraction"] == 0.5 and record["particles"][3] == ["ribosome", 4, 150.0]

@@ -14,7 +14,7 @@ from torch import nn
 from data.content_hash import content_hash
 from data.folds import make_folds
 from data.training_volume import TrainingVolume
-from errors import InputError
+from errors import InputError, Terminated
 from inference.checkpoints import load_checkpoint
 from inference.predictor import Predictor
 from inference.settings import InferenceSettings
@@ -89,7 +89,7 @@ def settings(**changes):
     return TrainingSettings(**{**values, **changes})
 
 
-def train(folder, resume_from=None, radius_fraction=0.5, hardware=CPU, wandb_mode="disabled", **changes):
+def train(folder, resume_from=None, radius_fraction=0.5, hardware=CPU, wandb_mode="disabled", callbacks=(), **changes):
     source = HandDrawn()
     source.radius_fraction = radius_fraction
     fold = make_folds([source.load("a"), source.load("b")], ["a", "b"])[0]
@@ -102,6 +102,7 @@ def train(folder, resume_from=None, radius_fraction=0.5, hardware=CPU, wandb_mod
         experiment_dir=folder,
         resume_from=resume_from,
         wandb_mode=wandb_mode,
+        callbacks=callbacks,
     )
 
 
@@ -373,8 +374,11 @@ def test_seeds_differ_by_run_and_batch_in_what_a_cpu_generator_takes_in():
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_waits_for_the_end_of_the_step(tmp_path, monkeypatch, capsys, number, code):
+STOPS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+
+
+@pytest.mark.parametrize(("number", "stop"), STOPS)
+def test_a_signal_waits_for_the_end_of_the_step(tmp_path, monkeypatch, number, stop):
     """In the middle of step 4; the run resumes exactly, GradNorm and averages included."""
     changes = {"gradnorm_learning_rate": 0.05}
     train(tmp_path / "whole", **changes)
@@ -386,13 +390,13 @@ def test_a_signal_waits_for_the_end_of_the_step(tmp_path, monkeypatch, capsys, n
         return original(self, terms)
 
     before = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch, pytest.raises(code):
+    with monkeypatch.context() as patch, pytest.raises(stop) as stopped:
         patch.setattr(DetectionModule, "_balance", signalled)
         train(tmp_path / "broken", **changes)
     signal.signal(signal.SIGINT, before)
     last = tmp_path / "broken" / "fold_0-last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 5
-    assert f"--resume_from_checkpoint {last}" in capsys.readouterr().err
+    assert stopped.type is stop and str(stopped.value) == f"stopped; go on with --resume_from_checkpoint {last}"
     train(tmp_path / "broken", resume_from=last, **changes)
     for key in ("state_dict", "current_model_state"):
         assert equal_weights(weights_of(tmp_path / "whole", key), weights_of(tmp_path / "broken", key))
@@ -576,3 +580,43 @@ def test_a_damaged_table_of_metrics_begins_anew(tmp_path):
     with pytest.warns(UserWarning, match=r"metrics\.csv is damaged; its rows begin anew"):
         train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt", epochs=3)
     assert list(pd.read_csv(table)["epoch"]) == [2]
+
+
+class Signalled(pl.Callback):
+    """Raises a signal in one of the last hooks of a training."""
+
+    def __init__(self, number, hook):
+        self.number = number
+        setattr(self, hook, self.signal_in_the_end)
+
+    def signal_in_the_end(self, trainer, *_):
+        if trainer.current_epoch >= trainer.max_epochs - 1:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "stop"), STOPS)
+@pytest.mark.parametrize(
+    "hook",
+    ["on_train_batch_end", "on_validation_start", "on_validation_batch_end", "on_train_epoch_end", "on_train_end"],
+)
+def test_a_signal_in_the_last_epoch_is_heard(tmp_path, number, stop, hook):
+    """The fold has no result, and the next one does not begin; the same run goes on to the result."""
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(stop) as stopped:
+        train(tmp_path, callbacks=[Signalled(number, hook)])
+    assert stopped.type is stop and finished_folds(tmp_path) == {}
+    signal.signal(signal.SIGINT, before[0])
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    train(tmp_path, resume_from=tmp_path / "fold_0-last.ckpt")
+    assert list(finished_folds(tmp_path)) == [0]
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_start"])
+def test_sigterm_before_the_first_step_is_heard(tmp_path, hook):
+    class Early(Signalled):
+        def signal_in_the_end(self, *_, **__):
+            signal.raise_signal(self.number)
+
+    with pytest.raises(Terminated):
+        train(tmp_path, callbacks=[Early(signal.SIGTERM, hook)])
+    assert torch.load(tmp_path / "fold_0-last.ckpt", weights_only=True)["global_step"] <= 1

@@ -25,7 +25,7 @@ from data.patches import PatchBatches
 from data.phantom.dataset import PhantomSettings, noise_per_pixel
 from data.phantom.tilt_series import Geometry, Microscope, expose, tilt_angles
 from data.training_volume import TrainingVolume
-from errors import InputError
+from errors import InputError, MachineError
 from inference.checkpoints import read_description
 from losses import build_loss
 from models import build_model
@@ -306,11 +306,9 @@ def test_kernels_are_tried_out_on_a_gpu(words, monkeypatch, tmp_path, device, fa
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
 def test_out_of_memory_is_one_line_that_says_what_to_lower(words, monkeypatch, tmp_path, error):
     monkeypatch.setattr(DetectionModule, "training_step", failing(error))
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(MachineError) as stop:
         start_fold(words, tmp_path, Hardware())
-    assert str(stop.value) == (
-        "error: fold 0: out of memory; lower --batch_size (now 2) or --patch_size (now 16 24 32)"
-    )  # printed, with exit code 1
+    assert str(stop.value) == "fold 0: out of memory; lower --batch_size (now 2) or --patch_size (now 16 24 32)"
 
 
 def test_other_errors_stay_what_they_are(words, monkeypatch, tmp_path):

@@ -1,11 +1,13 @@
 """What happens around the steps of training: signals, a check of the loss, progress."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,7 +20,7 @@ DIVERGED = 5.0
 
 
 class SignalsBetweenSteps(Callback):
-    """Ctrl-C, and the signal by which SLURM asks for a checkpoint, wait for the end of the step.
+    """Ctrl-C, SIGTERM, and the signal by which SLURM asks for a checkpoint, wait for the end of the step.
 
     In the middle of one, part of the state is that of the next step already, and the run could not be resumed exactly.
     A second Ctrl-C does not wait. Put it behind the callbacks that a step ends with.
@@ -27,6 +29,17 @@ class SignalsBetweenSteps(Callback):
     def __init__(self) -> None:
         self.handlers: dict[int, Callable] = {}
         self.pending: list[tuple[int, FrameType | None]] = []
+
+    @contextmanager
+    def hearing_sigterm(self) -> Iterator[None]:
+        """Around a training: Lightning hears SIGTERM neither before its first step nor after its last."""
+        self.handlers[signal.SIGTERM] = _terminate
+        before = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+            self._deliver()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGUSR1):
@@ -40,23 +53,35 @@ class SignalsBetweenSteps(Callback):
             self.handlers[number](number, frame)
         self.pending.append((number, frame))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+    def _deliver(self) -> None:
         while self.pending:
             number, frame = self.pending.pop(0)
             self.handlers[number](number, frame)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        # Lightning itself ends all processes of a training at the same step.
+        if not trainer.received_sigterm:
+            self._deliver()
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
         self.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        self._restore()
+        self._deliver()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         # What Lightning itself has set meanwhile stays: it lets nothing disturb its way out.
-        for number, handler in self.handlers.items():
+        for number in (signal.SIGINT, signal.SIGUSR1):
             if signal.getsignal(number) == self._note:
-                signal.signal(number, handler)
+                signal.signal(number, self.handlers[number])
+
+
+def _terminate(*_: object) -> None:
+    raise SIGTERMException
 
 
 class LossGuard(Callback):

@@ -28,6 +28,8 @@ from training.slurm import started_by_slurm
 RUN_ID_VARIABLE = "ETFINDER_RUN_ID"
 # Processes that cut patches outlive a training that was killed by five seconds, and its lock with them.
 LOCK_SECONDS = 10
+# In args.json: command and versions of each call that worked on the experiment.
+MADE_WITH = "made_with"
 # Where args.json is damaged.
 RESTORE = "restore it, or start another experiment"
 
@@ -60,18 +62,30 @@ def fold_dir(experiment_dir: Path, fold: int) -> Path:
     return experiment_dir / f"fold_{fold}"
 
 
+def result_path(experiment_dir: Path, fold: int) -> Path:
+    return fold_dir(experiment_dir, fold) / "result.json"
+
+
 def automatic_name(encoder_name: str, comment: str) -> str:
     """Encoder, comment and time, or the id of a SLURM job: the tasks of an array share it, a requeued job keeps it."""
     return "_".join([encoder_name, *([comment] if comment else []), _run_id()])
 
 
-def open_experiment(folder: Path, arguments: Mapping[str, Any], check: Callable[[], None]) -> None:
-    """Write down the arguments of a new experiment, or ``check`` them against those that are there."""
+def open_experiment(
+    folder: Path, arguments: Mapping[str, Any], check: Callable[[], None], made_with: Mapping[str, Any]
+) -> None:
+    """Write down the arguments of a new experiment, or ``check`` them against those that are there.
+
+    ``made_with`` (command and versions) is added to what worked on it before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):  # of two that start at once, one is the second
         check()
-        if not (folder / "args.json").is_file():
-            _write_json(folder / "args.json", arguments)
+        path = folder / "args.json"
+        content = read_json_object(path, advice=RESTORE) if path.is_file() else _as_json(arguments)
+        before = content.get(MADE_WITH, [])
+        if made_with not in before:
+            _write_json(path, {**content, MADE_WITH: [*before, made_with]})
 
 
 def check_same_arguments(
@@ -163,7 +177,7 @@ def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
 def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
     """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on the held-out runs of each."""
     with locked(experiment_dir / ".lock"):  # folds of a job array end when they like
-        _write_json(fold_dir(experiment_dir, result.fold) / "result.json", asdict(result))
+        _write_json(result_path(experiment_dir, result.fold), asdict(result))
         _write_thresholds(experiment_dir, particles)
 
 
@@ -188,7 +202,7 @@ def experiment_of(checkpoint: Path) -> Path:
 
 def forget_result(experiment_dir: Path, fold: int) -> None:
     """A fold that is trained on is not finished."""
-    (fold_dir(experiment_dir, fold) / "result.json").unlink(missing_ok=True)
+    result_path(experiment_dir, fold).unlink(missing_ok=True)
 
 
 def check_resumable(

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from data.drawing import names_as_written
 from data.files import atomic_path
+from errors import raise_scarcity
 from particle_config import Particle
 
 # The picture is drawn anew no more often than this, and at the end.
@@ -78,8 +79,8 @@ def read_metrics(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
         if all(pd.api.types.is_numeric_dtype(table[name]) for name in table) and {"epoch", "step", "f4"} <= set(table):
             return table
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError) as error:
+        raise_scarcity(error)
     warnings.warn(f"{path} is damaged; its rows begin anew", stacklevel=2)
     return pd.DataFrame({"epoch": []})
 

@@ -2,8 +2,6 @@
 
 import functools
 import logging
-import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +16,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from data.folds import Fold
 from data.training_volume import VolumeSource
 from detection.conditions import map_conditions
+from errors import MachineError, Terminated, is_out_of_memory
 from inference.checkpoints import Description, read_description
-from inference.memory import is_out_of_memory
 from losses import build_loss, term_weights
 from losses.gradnorm import GradNorm
 from models import build_model
@@ -62,7 +60,7 @@ def train_fold(
     folder = fold_dir(experiment_dir, fold.index)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = checkpoint_callbacks(experiment_dir, fold.index, [particle.name for particle in particles])
-    metrics = MetricsTable(folder)
+    metrics, signals = MetricsTable(folder), SignalsBetweenSteps()
     module = _build_module(fold, source, particles, settings)
     data = FoldData(fold, settings, num_workers=hardware.num_workers, pin_memory=hardware.device == "cuda")
     with _wandb_logger(wandb_mode, experiment_dir, fold.index, settings) as logger:
@@ -83,7 +81,7 @@ def train_fold(
                 TrainingProgress(fold.index),
                 metrics,
                 LossGuard(fold.index),
-                SignalsBetweenSteps(),
+                signals,
                 *checkpoints,
                 *callbacks,
             ],
@@ -96,7 +94,11 @@ def train_fold(
             enable_model_summary=False,
             log_every_n_steps=settings.steps_per_epoch,
         )
-        with _memory_message(fold.index, settings), _stop_message(experiment_dir / f"fold_{fold.index}-last.ckpt"):
+        with (
+            _memory_message(fold.index, settings),
+            _stop_message(experiment_dir / f"fold_{fold.index}-last.ckpt"),
+            signals.hearing_sigterm(),
+        ):
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     result = _result(fold, Path(checkpoints[0].best_model_path))
     if trainer.is_global_zero:
@@ -111,29 +113,27 @@ def train_fold(
 
 @contextmanager
 def _memory_message(fold: int, settings: TrainingSettings) -> Iterator[None]:
-    """A run that does not fit into memory ends with one line that says what to lower, and exit code 1."""
+    """A run that does not fit into memory is told what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        sys.exit(
-            f"error: fold {fold}: out of memory; lower --batch_size (now {settings.batch_size}) or "
+        raise MachineError(
+            f"fold {fold}: out of memory; lower --batch_size (now {settings.batch_size}) or "
             f"--patch_size (now {' '.join(map(str, settings.patch_size_zyx))})"
-        )
+        ) from error
 
 
 @contextmanager
 def _stop_message(last: Path) -> Iterator[None]:
-    """A run that is told to stop names its checkpoint and ends with the exit code of the signal."""
+    """A run that is told to stop by Ctrl-C or SIGTERM names its checkpoint."""
     try:
         yield
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C and SIGTERM
-        if rank_zero_only.rank == 0 and last.is_file():
-            print(f"stopped; go on with --resume_from_checkpoint {last}", file=sys.stderr)
-        if isinstance(stop, SIGTERMException):
-            sys.exit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt from stop
+    except SystemExit as stop:  # what Lightning makes of both
+        kind = Terminated if isinstance(stop, SIGTERMException) else KeyboardInterrupt
+        names_it = rank_zero_only.rank == 0 and last.is_file()
+        raise kind(*[f"stopped; go on with --resume_from_checkpoint {last}"] * names_it) from stop
 
 
 def _averaging(settings: TrainingSettings) -> list[AveragedWeights]:

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from data.mrc_header import read_header
 from data.phantom.densities import PointDensity
-from errors import InputError
+from errors import InputError, raise_scarcity
 from particle_config import Particle, normalised_name
 
 MAP_SUFFIXES = (".mrc", ".map")
@@ -59,6 +59,7 @@ def read_density_map(path: str | Path) -> PointDensity:
             values = None if mrc.data is None else np.array(mrc.data, dtype=np.float32)
             spacings = [float(mrc.voxel_size[axis]) for axis in "zyx"]
     except (OSError, ValueError) as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable MRC map ({error}); replace it") from error
     if values is None or values.ndim != 3:
         raise InputError(f"{path}: not a three-dimensional map; replace it")

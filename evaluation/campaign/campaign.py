@@ -21,6 +21,7 @@ from detection.conditions import Conditions, map_conditions
 from detection.grid import Grid
 from detection.proposals import DetectionSettings
 from detection.search_settings import SearchSettings
+from errors import one_line
 from evaluation.campaign.comparison import intermediate_row
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import Detector, Experiment
@@ -32,7 +33,7 @@ from evaluation.progress import ProgressBars
 from evaluation.runs import EvaluationWork, Outcome, Output, TomogramTask, open_sources
 from evaluation.training_use import training_use
 from evaluation.tuning.search import search_hyperparameters
-from evaluation.work import FAILURES, InTurn, reason
+from evaluation.work import FAILURES, InTurn
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings
@@ -294,7 +295,7 @@ class Campaign:
         return tuple(names) if len(names) < len(self.truths) else ()
 
     def _fail(self, task: DetectorTask, method: str, tomogram: str | None, error: Exception) -> None:
-        one = Failure(task.configuration(method), task.detector.name, tomogram, no_formula(reason(error)))
+        one = Failure(task.configuration(method), task.detector.name, tomogram, no_formula(one_line(error)))
         self.failures.append(one)
         self._bars.say(f"failed: {one.configuration}, {one}")
         rows = [{**vars(f.configuration), **vars(f)} for f in self.failures]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from errors import InputError
+from errors import InputError, raise_scarcity
 from evaluation.report.templates import embedded
 
 # Of the grey values of a sheet, what is black and what is white.
@@ -50,6 +50,7 @@ def small_overlay(path: Path) -> str:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
     except OSError as error:
+        raise_scarcity(error)
         raise InputError(f"{path}: not a readable picture; delete it and run again, which draws it again") from error
     image.thumbnail((OVERLAY_WIDTH, 4 * OVERLAY_WIDTH), Image.Resampling.LANCZOS)
     content = io.BytesIO()

@@ -20,9 +20,8 @@ import torch
 
 from data.files import atomic_path
 from data.locks import Held, locked
-from errors import InputError
+from errors import InputError, raise_scarcity
 from inference.maps.map_files import Shape, read_map, write_map
-from inference.memory import is_out_of_memory
 from inference.predictor import Prediction
 
 SUFFIX = ".zarr.zip"
@@ -106,8 +105,7 @@ class MapStore:
         except PermissionError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); choose another folder") from error
         except Exception as error:  # damaged metadata fails in as many ways as there are keys
-            if is_out_of_memory(error):
-                raise
+            raise_scarcity(error)
             warnings.warn(f"{path} is damaged and made again", stacklevel=4)
             return None
         with suppress(OSError):  # another user's entry stays as old as it is

@@ -8,6 +8,7 @@ import pandas as pd
 
 from data.files import no_link
 from data.text_files import is_finite_number
+from errors import os_error
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,13 @@ class Timings:
 
     def write(self, *, seconds: float, **what: str) -> None:
         """Add a line: what was done, and the seconds that it took."""
-        with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
-            if file.tell() and not self.path.read_bytes().endswith(b"\n"):  # a killed process wrote half a line
-                file.write("\n")
-            file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
+                if file.tell() and not self.path.read_bytes().endswith(b"\n"):  # a killed process wrote half a line
+                    file.write("\n")
+                file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")
+        except OSError as error:
+            raise os_error(error, f"cannot write {self.path}") from error
 
     def read(self) -> pd.DataFrame:
         """One row a piece of work; a line that a killed process left unfinished, or that is damaged, is passed over."""
