@@ -3,6 +3,7 @@
 # make lint   ruff
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
 # make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 5 minutes)
+# make kill   100 kills at random file operations: each script comes to the same (about 5 minutes)
 # make docs   docs/flags.md (the page of all flags), docs/licences.md and constraints.txt
 # Each makes .venv first when it is missing.
 
@@ -10,9 +11,9 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 DEMO := demo
 
-.PHONY: demo test lint bench fuzz docs
+.PHONY: demo test lint bench fuzz kill docs
 
-.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+.venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@
@@ -46,6 +47,9 @@ bench: .venv/installed
 
 fuzz: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.fuzz
+
+kill: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.kill
 
 docs: .venv/installed
 	$(RUN) -m docs.flags

@@ -28,6 +28,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cluster.arguments import add_cluster_arguments, check_cluster_arguments, workers_of
+from data.content_hash import hash_of
 from data.czi import find_runs
 from data.files import path_argument
 from detection.search_settings import SearchSettings
@@ -37,7 +39,7 @@ from evaluation.arguments import (
     add_result_arguments,
     add_saved_map_arguments,
     add_search_arguments,
-    network_maps,
+    map_settings,
     output_dir,
     parameters,
     saved_maps,
@@ -45,6 +47,7 @@ from evaluation.arguments import (
 )
 from evaluation.detector_arguments import origin_note, read_detector
 from evaluation.finished import TomogramInput
+from evaluation.map_work import maps_work
 from evaluation.ownership import Command, data_hashes, owned
 from evaluation.progress import ProgressBars
 from evaluation.report.gallery import write_gallery
@@ -54,16 +57,18 @@ from evaluation.runs import (
     RESULTS,
     TEMPORARY,
     Evaluation,
-    evaluate_runs,
+    evaluation_work,
     open_sources,
     remove_other_runs,
     remove_summaries,
+    write_evaluation,
 )
 from evaluation.saved_maps import SavedMaps
 from evaluation.training_use import TrainingUse, cautions, training_use
 from evaluation.truth import hits_of, truths_of
 from evaluation.tuning.out_of_fold import out_of_fold
 from evaluation.tuning.search import as_text, search_hyperparameters
+from evaluation.work import failures_of
 from inference.arguments import add_inference_arguments, check_merge
 from inference.checkpoints import Description
 from inference.tomograms import SourceTomogram
@@ -85,15 +90,17 @@ def build_parser() -> argparse.ArgumentParser:
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     add_search_arguments(parser)
+    add_cluster_arguments(parser.add_argument_group("many machines"))
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    check_cluster_arguments(args)
     detector = read_detector(args)
     particles, tomograms, inference = detector.particles, detector.tomograms, detector.inference
     detection, paths = detector.detection, detector.paths
-    grid, maps = search_grid(args), network_maps(args, particles)
+    grid, maps = search_grid(args), map_settings(args, particles)
     runs = find_runs(args.data_root, tomo_type=tomograms.tomo_type, names=args.limit_tomos_by_id)
     sources, failures = open_sources(runs, tomograms)
     truths = truths_of([source.run for source in sources], particles)
@@ -113,23 +120,36 @@ def main(argv: list[str] | None = None) -> None:
     networks = {path.name: maps.hashes.of(path) for path in paths}
     files = {source.name: source.tomogram.path for source in sources}
     command = Command(line, parameters(args, absolute=True), networks, lambda: data_hashes(files, truths, maps.hashes))
-    with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
+    bars, key = ProgressBars(), hash_of([parameters(args, absolute=True), command.networks])
+    hold = owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun, shard=args.shard)
+    with hold, workers_of(args, maps, bars, folder, key) as workers:
         if gone := remove_other_runs(folder, [*uses, *failures]):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(runs)} tomograms, {len(paths)} network{'s' * (len(paths) > 1)}, results in {folder}")
         if grid is not None:
             settings["search"] = search = SearchSettings(args.hp_search_strategy, grid, detection, detector.conditions)
-            found = search_hyperparameters(
-                inputs, {folder: search}, inference, maps, particles, ProgressBars(), force=args.force_rerun
-            )
+            of_networks = maps_work((one.source, one.ensemble, inference) for one in inputs)
+            if (failed := workers.prepare(of_networks)) is not None:
+                return end_with_failures(failures | failed)
+            workers = workers.afterwards
+            found = search_hyperparameters(inputs, {folder: search}, inference, workers.here.maps, particles, bars)
             if found[folder].seconds is not None:
                 remove_summaries(folder)
             settings["detection"] = detection = replace(detection, hyperparameters=found[folder].hyperparameters)
             report_search(folder)
         elif note := origin_note(args, detector):
             print(note)
-        options = {"training_uses": uses, "settings": settings, "failures": failures, "force": args.force_rerun}
-        evaluation = evaluate_runs(inputs, inference, detection, maps, particles, folder, saved_maps=saved, **options)
+        outcomes = {}
+        work = evaluation_work(inputs, inference, detection, particles, folder, saved)
+        for outcome in workers.records(work):
+            outcomes[outcome.run_name] = outcome
+            if outcome.seconds is not None:
+                remove_summaries(folder)
+        if len(outcomes) < len(work):  # other shards have not done theirs
+            return end_with_failures(failures | failures_of(outcomes.values()))
+        in_order = [outcomes[one.source.name] for one in work]
+        options = {"training_uses": uses, "settings": settings, "failures": failures}
+        evaluation = write_evaluation(in_order, inputs, particles, folder, **options)
         if evaluation.failures or not (folder / GALLERY).is_file():  # of those that were there before
             draw_gallery(folder, evaluation, sources, truths, particles, experiment, command.line)
     report(evaluation, uses, particles, folder, saved)

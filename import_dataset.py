@@ -25,8 +25,10 @@ import config
 from data.challenge_layout import training_folders
 from data.command_record import write_command_record
 from data.files import complete_group, path_argument
+from data.names import name_argument
+from data.number_ranges import SCALE, VOXEL_SIZE
 from data.picks import read_run_picks, run_table
-from data.tomogram import Tomogram, check_voxel_spacing, open_tomogram
+from data.tomogram import Tomogram, open_tomogram
 from errors import InputError, some_names
 from formats import FORMATS, format_of, read_points
 from formats.copick_project import CopickProject, read_project
@@ -71,9 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--output_dir", type=path_argument, required=True, help="the data set; the same command adds nothing twice"
     )
     data.add_argument(
-        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="name of these tomograms; of a copick project, which"
+        "--tomo_type",
+        type=name_argument,
+        default=config.TRAINING_TOMO_TYPES[0],
+        help="name of these tomograms; of a copick project, which",
     )
-    data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    data.add_argument("--voxel_spacing", type=VOXEL_SIZE, help="angstrom; overrides what the tomograms say")
     data.add_argument("--copy", action="store_true", help="copy the tomograms instead of linking to them")
     data.add_argument("--to_zarr", action="store_true", help="write the tomograms as zarr instead of linking to them")
     picks = parser.add_argument_group("picks")
@@ -83,8 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="of RELION, for sizes; default: the one beside the picks; none: without",
     )
-    picks.add_argument("--binning", type=float, help="tomogram voxel / pixel of the coordinates")
-    picks.add_argument("--coords_angpix", type=float, help="angstrom per pixel of the coordinates; 1 if in angstrom")
+    picks.add_argument("--binning", type=SCALE, help="tomogram voxel / pixel of the coordinates")
+    picks.add_argument(
+        "--coords_angpix", type=VOXEL_SIZE, help="angstrom per pixel of the coordinates; 1 if in angstrom"
+    )
     picks.add_argument("--particle", help="name of the particle in files that name none")
     picks.add_argument("--radius", nargs="+", default=[], metavar="NAME=ANGSTROM", help="of particles not known here")
     picks.add_argument("--name_map", type=path_argument, help="CSV of two columns: name in the picks, name meant")
@@ -108,17 +115,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--copy and --to_zarr exclude each other; give one")
     if args.binning is not None and args.coords_angpix is not None:
         raise InputError("--binning and --coords_angpix say the same thing twice; give one")
-    for name in ("binning", "coords_angpix"):
-        value = getattr(args, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name} {value:g} must be above 0")
     # It becomes a file's name; an underscore has a meaning of its own there (copick's features). A project's is there.
     if args.copick_config is None and not re.fullmatch(r"[A-Za-z0-9+-]+", args.tomo_type):
         raise InputError(f"--tomo_type {args.tomo_type!r}: give a name of letters, digits, - and +")
     if (there := next(p for p in (args.output_dir, *args.output_dir.absolute().parents) if p.exists())).is_file():
         raise InputError(f"--output_dir {args.output_dir}: {there} is a file; give a folder")
-    if args.voxel_spacing is not None:
-        check_voxel_spacing(args.voxel_spacing)
     if args.tomograms_star not in (None, NO_STAR) and not args.tomograms_star.is_file():
         raise InputError(f"--tomograms_star {args.tomograms_star}: no such file; check the path, or give none")
 

@@ -25,7 +25,16 @@ from data.challenge_layout import training_folders
 from data.command_record import write_command_record
 from data.content_hash import content_hash, hash_of
 from data.files import complete_group, path_argument
-from data.phantom.dataset import PhantomSettings, load_molecules, make_tomogram, random_generator
+from data.names import check_name
+from data.number_ranges import SEED, NumberRange, whole
+from data.phantom.dataset import (
+    SMALLEST_SIDE_VOXELS,
+    SMALLEST_SPACING_ANGSTROM,
+    PhantomSettings,
+    load_molecules,
+    make_tomogram,
+    random_generator,
+)
 from data.phantom.layouts import (
     other_runs,
     portal_folder,
@@ -50,17 +59,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output = parser.add_argument_group("Output")
     output.add_argument("--output_dir", type=path_argument, default=config.CZI_DATA_ROOT, help="of both layouts")
-    output.add_argument("--num_train", type=int, default=config.PHANTOM_NUM_TRAIN, help="training tomograms")
-    output.add_argument("--num_eval", type=int, default=config.PHANTOM_NUM_EVAL, help="portal tomograms")
+    output.add_argument(
+        "--num_train", type=whole(0, FIRST_EVAL_NUMBER - 1), default=config.PHANTOM_NUM_TRAIN, help="training tomograms"
+    )
+    output.add_argument("--num_eval", type=whole(0, 10_000), default=config.PHANTOM_NUM_EVAL, help="portal tomograms")
     output.add_argument(
         "--tomo_types", nargs="+", choices=list(TOMO_TYPES), default=["denoised"], help="kinds to write"
     )
     output.add_argument("--overwrite", action="store_true", help="replace runs that exist")
     sample = parser.add_argument_group("Sample")
     sample.add_argument(
-        "--shape", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PHANTOM_SHAPE, help="voxels"
+        "--shape",
+        type=whole(SMALLEST_SIDE_VOXELS, 8192),
+        nargs=3,
+        metavar=("D", "H", "W"),
+        default=config.PHANTOM_SHAPE,
+        help="voxels",
     )
-    sample.add_argument("--voxel_spacing", type=float, default=config.PHANTOM_VOXEL_SPACING, help="angstrom")
+    sample.add_argument(
+        "--voxel_spacing",
+        type=NumberRange(SMALLEST_SPACING_ANGSTROM, 100),
+        default=config.PHANTOM_VOXEL_SPACING,
+        help="angstrom",
+    )
     sample.add_argument(
         "--density_dir", type=path_argument, help="MRC maps named after the particles; decoys/ holds distractors"
     )
@@ -69,16 +90,21 @@ def build_parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="particle positions of the training tomograms: experiment,particle_type,x,y,z in angstrom",
     )
-    sample.add_argument("--seed", type=int, default=0, help="of everything drawn")
+    sample.add_argument("--seed", type=SEED, default=0, help="of everything drawn")
     microscope = parser.add_argument_group("Microscope")
     microscope.add_argument(
-        "--noise", type=float, default=config.PHANTOM_NOISE, help="0 = none, 1 = about as hard as real data"
+        "--noise",
+        type=NumberRange(0, 1000),
+        default=config.PHANTOM_NOISE,
+        help="0 = none, 1 = about as hard as real data",
     )
-    microscope.add_argument("--defocus", type=float, default=config.PHANTOM_DEFOCUS, help="underfocus in angstrom")
     microscope.add_argument(
-        "--tilt_range", type=float, default=config.PHANTOM_TILT_RANGE, help="degrees to either side"
+        "--defocus", type=NumberRange(1, 1e6), default=config.PHANTOM_DEFOCUS, help="underfocus in angstrom"
     )
-    microscope.add_argument("--tilt_step", type=float, default=config.PHANTOM_TILT_STEP, help="degrees")
+    microscope.add_argument(
+        "--tilt_range", type=NumberRange(1, 90), default=config.PHANTOM_TILT_RANGE, help="degrees to either side"
+    )
+    microscope.add_argument("--tilt_step", type=NumberRange(0.1, 90), default=config.PHANTOM_TILT_STEP, help="degrees")
     compute = parser.add_argument_group("Compute")
     compute.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
     return parser
@@ -96,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     device = choose_device(args.device)
     given = read_given_positions(args.picks_csv, settings) if args.picks_csv is not None else None
-    train_names, eval_names = run_names(args.num_train, args.num_eval, args.seed, given)
+    train_names, eval_names = run_names(args.num_train, args.num_eval, given)
     key = key_of_runs(args, settings)
     folders = {name: training_folders(args.output_dir, name) for name in train_names}
     folders |= {name: (portal_folder(args.output_dir, name),) for name in eval_names}
@@ -148,14 +174,10 @@ def key_of_runs(args: argparse.Namespace, settings: PhantomSettings) -> str:
     return hash_of(ingredients)
 
 
-def run_names(num_train: int, num_eval: int, seed: int, given: dict[str, dict] | None) -> tuple[list[str], list[str]]:
+def run_names(num_train: int, num_eval: int, given: dict[str, dict] | None) -> tuple[list[str], list[str]]:
     """Names of the training runs (the experiments of the CSV when there is one) and of the portal runs."""
-    if num_train < 0 or num_eval < 0 or num_train + num_eval == 0:
-        raise InputError("--num_train and --num_eval must be 0 or above, and not both 0")
-    if num_train >= FIRST_EVAL_NUMBER:
-        raise InputError(f"--num_train {num_train}: at most {FIRST_EVAL_NUMBER - 1}, or names would repeat")
-    if seed < 0:
-        raise InputError(f"--seed {seed} must be 0 or above")
+    if num_train + num_eval == 0:
+        raise InputError("--num_train and --num_eval must not both be 0")
     train = [f"TS_{number}_1" for number in range(1, num_train + 1)]
     evaluation = [f"TS_{number}_1" for number in range(FIRST_EVAL_NUMBER, FIRST_EVAL_NUMBER + num_eval)]
     if given is not None:
@@ -176,8 +198,7 @@ def read_given_positions(path: Path, settings: PhantomSettings) -> dict[str, dic
         particle = find_particle(kind)
         if particle is None:
             raise InputError(f"{path}: particle {kind!r} is not in {TABLE_SOURCE}; add a row or an alias")
-        if Path(experiment).name != experiment or experiment.startswith("."):
-            raise InputError(f"{path}: experiment {experiment!r} cannot be a folder's name; rename it")
+        check_name(experiment, f"{path}: experiment")
         points = given.setdefault(experiment, {})
         earlier = points.get(particle.name, np.empty((0, 3)))
         points[particle.name] = np.concatenate([earlier, table_coordinates_zyx(rows)])

@@ -21,9 +21,12 @@ KEYS = ("name", "radius_angstrom", "label", "score_weight", "loss_weight", "colo
 NEEDED = ("name", "radius_angstrom")
 # Names of files, columns and folders are made of them.
 NAME = re.compile(r"[^\W_][\w.+-]*")
+LONGEST_NAME = 50  # bytes: names of files hold that of a tomogram as well
 # What stands beside particles in the names of checkpoints and in tables.
 TAKEN_NAMES = ("fscore", "all", "background")
 MOST_PARTICLES = 255  # labels of a uint8 mask
+# Of what is found in tomograms, from small proteins to large viruses; of weights.
+LEAST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM, LARGEST_WEIGHT = 1, 10_000, 1_000_000
 # Hues that follow each other by this share of the circle stay apart, however many there are.
 GOLDEN_RATIO = 0.618034
 
@@ -68,6 +71,11 @@ def checked_rows(content: object, source: str) -> list[dict[str, Any]]:
     return [_arguments(row, label) for label, row in enumerate(rows, start=1)]
 
 
+def is_particle_name(name: str) -> bool:
+    """Whether files, columns and folders can be named after it."""
+    return bool(NAME.fullmatch(name)) and len(name.encode()) <= LONGEST_NAME and name.lower() not in TAKEN_NAMES
+
+
 def rows_of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
     """Rows of our own, not checked, of a copick project's objects; those that are not particles are left out."""
     rows = []
@@ -82,21 +90,22 @@ def rows_of_copick(objects: Sequence[Mapping]) -> list[dict[str, Any]]:
 
 def _check_row(where: str, row: Mapping[str, Any]) -> None:
     name = row.get("name")
-    if not (isinstance(name, str) and NAME.fullmatch(name)) or name.lower() in TAKEN_NAMES:
+    if not (isinstance(name, str) and is_particle_name(name)):
         raise InputError(
-            f'{where}: name is {name!r}; give a "name" of letters, digits and - _ . + that is none of '
-            f"{', '.join(TAKEN_NAMES)}"
+            f'{where}: name is {name!r}; give a "name" of letters, digits and - _ . +, up to {LONGEST_NAME} bytes, '
+            f"that is none of {', '.join(TAKEN_NAMES)}"
         )
     where = f"{where} ({name})"
     if missing := [key for key in NEEDED if key not in row]:
         raise InputError(f"{where}: {missing[0]} is missing; add it (a copick configuration calls it radius)")
     if unknown := sorted(set(row) - set(KEYS)):
         raise InputError(f"{where}: unknown key {unknown[0]!r}; there are: {', '.join(KEYS)}")
-    if not _is_number(row["radius_angstrom"]) or row["radius_angstrom"] <= 0:
-        raise InputError(f"{where}: radius_angstrom is {row['radius_angstrom']!r}; give a number above 0")
+    radius, bounds = row["radius_angstrom"], (LEAST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM)
+    if not (_is_number(radius) and bounds[0] <= radius <= bounds[1]):
+        raise InputError(f"{where}: radius_angstrom is {radius!r}; give a number from {bounds[0]} to {bounds[1]}")
     for key in ("score_weight", "loss_weight"):
-        if key in row and not (_is_number(row[key]) and row[key] >= 0):
-            raise InputError(f"{where}: {key} is {row[key]!r}; give a number of 0 or more")
+        if key in row and not (_is_number(row[key]) and 0 <= row[key] <= LARGEST_WEIGHT):
+            raise InputError(f"{where}: {key} is {row[key]!r}; give a number from 0 to {LARGEST_WEIGHT}")
     if "label" in row and not (type(row["label"]) is int and row["label"] > 0):
         raise InputError(f"{where}: label is {row['label']!r}; give a whole number from 1 up (0 is the background)")
     if "color" in row and _hex(row["color"]) is None:

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cluster.arguments import add_cluster_arguments, check_cluster_arguments, workers_of
+from data.content_hash import hash_of
 from data.czi import Run
 from data.files import path_argument
 from data.picks import picks_of_table
@@ -32,15 +34,16 @@ from evaluation.arguments import (
     add_reading_arguments,
     add_result_arguments,
     add_saved_map_arguments,
-    network_maps,
+    map_settings,
     output_dir,
     parameters,
     saved_maps,
     without_search,
 )
 from evaluation.detector_arguments import origin_note, read_detector
+from evaluation.exports import FAILURES_TABLE
 from evaluation.ownership import Command, data_hashes, owned
-from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask, pick_tomograms
+from evaluation.picking import FOUND, OVERLAYS, PICKS, PickingTask, check_mask
 from evaluation.picking_results import PickingResults, write_picking_results
 from evaluation.progress import ProgressBars
 from evaluation.report.gallery import write_gallery
@@ -49,6 +52,7 @@ from evaluation.runs import GALLERY, open_sources, remove_summaries
 from evaluation.saved_maps import SavedMaps
 from evaluation.selection_arguments import FLAGS as SELECTION_FLAGS
 from evaluation.selection_arguments import add_selection_arguments, check_selection_arguments, selection_of
+from evaluation.work import failures_of
 from formats.arguments import FLAGS as FORMAT_FLAGS
 from formats.arguments import add_format_arguments, check_format_arguments, tilt_series
 from formats.export import Export, PickedTomogram
@@ -60,7 +64,7 @@ from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 SUMMARIES = ("picks.csv", "summary.json", GALLERY)
-RESULTS = (*SUMMARIES, PICKS, OVERLAYS, FOUND, "maps")
+RESULTS = (*SUMMARIES, FAILURES_TABLE, PICKS, OVERLAYS, FOUND, "maps")
 TEMPORARY = (".*.partial", "*/.*.partial", "*/*/.*.partial")
 # Choices among the picks and of their formats may follow in the same folder; more tomograms may, too.
 CHOICES = (*SELECTION_FLAGS, *FORMAT_FLAGS)
@@ -88,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_saved_map_arguments(results)
     add_selection_arguments(parser.add_argument_group("selection"))
     add_format_arguments(parser.add_argument_group("formats"))
+    add_cluster_arguments(parser.add_argument_group("many machines"))
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser)
     add_found_hyperparameters_argument(parser.add_argument_group("hyperparameter search"))
@@ -100,6 +105,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("give either --tomograms or --copick_config")
     check_selection_arguments(args)
     check_format_arguments(args)
+    check_cluster_arguments(args)
 
 
 def find_inputs(args: argparse.Namespace, tomo_type: str) -> list[Run]:
@@ -122,7 +128,7 @@ def find_masks(folder: Path | None, sources: Sequence[SourceTomogram]) -> dict[s
 
 def check_same_tomograms(folder: Path, names: Sequence[str]) -> None:
     """InputError where the folder holds picks of other tomograms."""
-    if others := sorted({path.name for path in (folder / PICKS).glob("*")} - set(names)):
+    if others := sorted({path.name for path in (folder / PICKS).glob("[!.]*")} - set(names)):
         raise InputError(
             f"{folder} holds picks of {some_names(others)}, which are not among the tomograms; give another "
             "--output_dir, or --force_rerun to replace them"
@@ -137,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     selection = selection_of(args, detector)
     runs = find_inputs(args, detector.tomograms.tomo_type)
     sources, failures = open_sources(runs, detector.tomograms)
-    masks, maps = find_masks(args.mask_dir, sources), network_maps(args, detector.particles)
+    masks, maps = find_masks(args.mask_dir, sources), map_settings(args, detector.particles)
     particles = [particle for particle in detector.particles if particle.name in selection.particles]
     # Before the work: what does not fit would be known only after it.
     if args.formats:
@@ -153,18 +159,22 @@ def main(argv: list[str] | None = None) -> None:
     command = Command(line, flags, networks, lambda: data_hashes(files, {}, maps.hashes))
     if not args.force_rerun:
         check_same_tomograms(folder, [run.name for run in runs])
-    with owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun):
+    bars, key = ProgressBars(), hash_of([parameters(args, absolute=True), command.networks])
+    hold = owned(folder, command, results=RESULTS, temporary=TEMPORARY, anew=args.force_rerun, shard=args.shard)
+    with hold, workers_of(args, maps, bars, folder, key) as workers:
         several = "s" * (len(detector.paths) > 1)
         print(f"{len(runs)} tomograms, {len(detector.paths)} network{several}, results in {folder}")
         if note := origin_note(args, detector):
             print(note)
         tasks = [PickingTask(source, detector, selection, masks.get(source.name), folder, saved) for source in sources]
-        records = []
-        for record in pick_tomograms(tasks, maps, ProgressBars(), force=args.force_rerun):
-            records.append(record)
+        records = {}
+        for record in workers.records(tasks):
+            records[record.run_name] = record
             if record.seconds is not None:
                 remove_summaries(folder, SUMMARIES)
-        results = PickingResults.read(folder, records, failures)
+        if len(records) < len(tasks):  # other shards have not done theirs
+            return end_with_failures(failures | failures_of(records.values()))
+        results = PickingResults.read(folder, [records[task.name] for task in tasks], failures)
         write_picking_results(folder, results, detector, selection)
         if results.failures or not (folder / GALLERY).is_file():  # of those that were there before
             draw_gallery(folder, results, sources, particles, experiment, line)

@@ -24,10 +24,11 @@ import config
 from data.command_record import write_command_record
 from data.czi import Run, find_runs
 from data.files import complete_group, entries, path_argument
+from data.number_ranges import VOXEL_SIZE
 from data.picks import object_name_of_annotation, read_ndjson, without_repeated_points, write_picks
 from data.portal_metadata import read_metadata
 from data.tomogram import open_tomogram
-from data.voxel_spacing import check_voxel_spacing, spacing_of_folder
+from data.voxel_spacing import spacing_of_folder
 from errors import InputError
 from particle_config import PARTICLES, TABLE_SOURCE, find_particle
 from versions import typed_command
@@ -52,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data_dir", type=path_argument, default=config.CZI_PUBLIC_EVAL_DATA_ROOT, help="holds {run}/Reconstructions"
     )
     data.add_argument(
-        "--voxel_spacing", type=float, help="angstrom; of the annotations' voxels, overrides the folder name"
+        "--voxel_spacing", type=VOXEL_SIZE, help="angstrom; of the annotations' voxels, overrides the folder name"
     )
     return parser
 
@@ -65,7 +66,7 @@ def preference(annotation: Path) -> tuple:
     return (
         not metadata.get("is_curator_recommended", False),
         not metadata.get("ground_truth_status", False),
-        (int(annotation_id), "") if annotation_id.isdigit() else (np.inf, annotation_id),
+        (int(annotation_id), "") if annotation_id.isdecimal() else (np.inf, annotation_id),
         not annotation.stem.lower().endswith("_orientedpoint"),
         str(annotation),
     )
@@ -156,8 +157,6 @@ def report(conversions: dict[str, Conversion], data_dir: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    if args.voxel_spacing is not None:
-        check_voxel_spacing(args.voxel_spacing)
     runs = find_runs(args.data_dir, split="portal")
     conversions = {
         run.name: convert_run(run, args.voxel_spacing)

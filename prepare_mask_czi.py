@@ -22,9 +22,10 @@ from data.command_record import write_command_record
 from data.czi import Run, find_runs
 from data.files import complete_group, path_argument
 from data.masks import make_mask, mask_folder, mask_path, mask_radii_voxels, mask_record, save_mask, unpainted
+from data.names import name_argument
+from data.number_ranges import SPHERE_SHARE, VOXEL_SIZE
 from data.picks import read_run_picks
 from data.tomogram import Tomogram, open_tomogram
-from errors import InputError
 from particle_config import PARTICLES
 from versions import typed_command
 
@@ -42,18 +43,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--output_dir", type=path_argument, help="default: data_root/mask")
     data.add_argument(
-        "--tomo_type", default=config.TRAINING_TOMO_TYPES[0], help="tomogram that gives shape and voxel size"
+        "--tomo_type",
+        type=name_argument,
+        default=config.TRAINING_TOMO_TYPES[0],
+        help="tomogram that gives shape and voxel size",
     )
-    data.add_argument("--voxel_spacing", type=float, help="angstrom; overrides what the tomograms say")
+    data.add_argument("--voxel_spacing", type=VOXEL_SIZE, help="angstrom; overrides what the tomograms say")
     data.add_argument(
-        "--rescale", type=float, metavar="A", help="masks of tomograms resampled to this voxel size, as train.py has it"
+        "--rescale",
+        type=VOXEL_SIZE,
+        metavar="A",
+        help="masks of tomograms resampled to this voxel size, as train.py has it",
     )
     masks = parser.add_argument_group("masks")
     masks.add_argument(
         "--radius_fraction",
-        type=float,
+        type=SPHERE_SHARE,
         default=config.RADIUS_FRACTION,
-        help="sphere / particle radius, 0 to 1",
+        help="sphere / particle radius",
     )
     masks.add_argument(
         "--single_pixel_mask", action="store_true", help="one voxel per particle; overrides --radius_fraction"
@@ -99,11 +106,6 @@ def prepare_run(
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    if not 0 < args.radius_fraction <= 1:
-        raise InputError(
-            f"--radius_fraction {args.radius_fraction:g} must be above 0 and at most 1; "
-            "single voxels are made with --single_pixel_mask"
-        )
     radius_fraction = 0.0 if args.single_pixel_mask else args.radius_fraction
     mask_root = args.output_dir or args.data_root / "mask"
     runs = find_runs(args.data_root, tomo_type=args.tomo_type, split="train")

@@ -18,7 +18,7 @@ timings.jsonl; and for each detector {experiment}/{strategy}-{method}-{views}/{d
 picks/{run}/{particle}.json, submission.csv and hyperparameters/ (thresholds.json, search_grid.csv, search_curves.png).
 """
 
-from command_line import run_script
+from command_line import end_with_failures, run_script
 
 import argparse
 import shlex
@@ -31,23 +31,24 @@ from pathlib import Path
 import pandas as pd
 
 import config
-from data.content_hash import ContentHashes
+from cluster.arguments import add_cluster_arguments, check_cluster_arguments, workers_of
+from data.content_hash import ContentHashes, hash_of
 from data.czi import find_runs
 from data.files import path_argument
+from data.names import comment_argument, name_argument
+from data.number_ranges import COUNT
 from errors import InputError
 from evaluation.arguments import (
     add_data_arguments,
     add_postprocessing_arguments,
     add_result_arguments,
     add_search_arguments,
-    check_common_arguments,
     for_method,
     is_untuned,
-    network_maps,
+    map_settings,
     output_dir,
     parameters,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     resolve_radius_fraction,
     search_grid,
     tomogram_settings,
@@ -55,8 +56,10 @@ from evaluation.arguments import (
 from evaluation.campaign.campaign import Campaign, MethodPlan, Study
 from evaluation.campaign.comparison import Evaluated, as_text
 from evaluation.campaign.experiments import STRATEGIES, Experiment, load_experiment, trained_table
-from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
+from evaluation.campaign.folder import CampaignFolder
+from evaluation.exports import FAILURES_TABLE
 from evaluation.ownership import Command, data_hashes
+from evaluation.progress import ProgressBars
 from evaluation.report.campaign_report import write_campaign_report, write_tables
 from evaluation.training_use import cautions, training_use
 from evaluation.truth import truths_of
@@ -78,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=config.OUTPUT_ROOT / "checkpoints",
         help="output_dir of train.py",
     )
-    group.add_argument("--experiment_names", nargs="+", required=True, metavar="NAME", help="folders in it")
+    group.add_argument(
+        "--experiment_names", type=name_argument, nargs="+", required=True, metavar="NAME", help="folders in it"
+    )
     group.add_argument(
         "--evaluation_strategy",
         nargs="+",
@@ -90,21 +95,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--training_data_root", type=path_argument, help="to search hyperparameters on (default: what was trained on)"
     )
     group.add_argument("--compare_tta", action="store_true", help="with --use_tta: evaluate without views as well")
-    group.add_argument("--limit_final_eval_tomos", type=int, metavar="N", help="evaluate on the first N tomograms")
-    group.add_argument("--comment", default="", help="part of the folder's name")
+    group.add_argument("--limit_final_eval_tomos", type=COUNT, metavar="N", help="evaluate on the first N tomograms")
+    group.add_argument("--comment", type=comment_argument, default="", help="part of the folder's name")
     add_data_arguments(parser.add_argument_group("data"))
     add_result_arguments(parser.add_argument_group("results"), "results/campaign_{comment}_{hash of the flags}")
     add_inference_arguments(parser)
     add_postprocessing_arguments(parser, several_methods=True)
     add_search_arguments(parser)
+    add_cluster_arguments(parser.add_argument_group("many machines"), "networks' maps")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    check_common_arguments(args)
-    if args.limit_final_eval_tomos is not None and args.limit_final_eval_tomos < 1:
-        raise InputError(f"--limit_final_eval_tomos must be 1 or more, got {args.limit_final_eval_tomos}")
+    check_cluster_arguments(args)
     names = list(dict.fromkeys(args.experiment_names))
     trained = trained_table(args.experiments_dir, names[0])
     particles = table_in_use(trained, given=GIVEN_PARTICLES, here=PARTICLES)
@@ -120,19 +124,24 @@ def main(argv: list[str] | None = None) -> None:
     known = training_cautions(studies, truths)
     for caution in known:
         warnings.warn(caution, stacklevel=2)
-    maps = network_maps(args, particles)
+    settings = map_settings(args, particles)
     folder = CampaignFolder(default_output_dir(args))
     line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
     files = {one.name: one.tomogram.path for study in studies for one in study.sources(args.data_root, truths)}
     command = Command(
-        *(line, parameters(args, absolute=True), networks_of(studies, maps.hashes)),
-        lambda: data_hashes(files, truths, maps.hashes),
+        *(line, parameters(args, absolute=True), networks_of(studies, settings.hashes)),
+        lambda: data_hashes(files, truths, settings.hashes),
     )
-    with folder.owned(command, anew=args.force_rerun):
+    key = hash_of([command.parameters, command.networks])
+    hold = folder.owned(command, anew=args.force_rerun, shard=args.shard)
+    with hold, workers_of(args, settings, ProgressBars(), folder.root, key) as workers:
         if gone := folder.remove_other_runs(truths):
             print(f"removed the results of {', '.join(gone)}: no longer among the tomograms")
         print(f"{len(studies)} experiments, {len(truths)} tomograms, results in {folder.root}")
+        maps = workers.here.maps
         campaign = Campaign(folder, maps, data_root=args.data_root, truths=truths, plans=plans, particles=particles)
+        if (failed := workers.prepare(campaign.maps_work(studies))) is not None:
+            return end_with_failures(failed)
         campaign.run(studies)
         (results, tests), notes = write_tables(campaign, studies), [*campaign.notes(), *known]
         if results:
@@ -213,7 +222,7 @@ def method_plan(args: argparse.Namespace, method: str, particles: Sequence[Parti
         method,
         given=lambda trained, conditions: resolve_hyperparameters(args, particles, trained, conditions),
         untuned=lambda trained: is_untuned(args, trained),
-        internal_downsample=resolve_internal_downsample(args),
+        internal_downsample=args.postproc_internal_downsample,
         search_strategy=args.hp_search_strategy,
         grid=search_grid(args),
     )

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import config
 import train
 from data.czi import find_runs
+from data.locks import locked
 from data.picks import truth_table
 from detection.proposals import DetectionSettings, propose, threshold_curves
 from evaluation.truth import by_particle
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
                 done = pd.read_csv(scores) if scores.is_file() else pd.DataFrame(columns=KEYS)
                 if not ((done["radius_fraction"] == fraction) & (done["seed"] == seed)).any():
                     rows = one_run(fraction, seed, args)
-                    with FileLock(scores.with_suffix(".lock")):
+                    with locked(scores.with_suffix(".lock")):
                         rows.to_csv(scores, mode="a", header=not scores.is_file(), index=False)
     table = pd.read_csv(scores)
     print(f"{as_markdown(rule_table(table))}\n\n{as_markdown(radius_table(table))}")

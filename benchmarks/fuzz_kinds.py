@@ -22,6 +22,7 @@ import zarr
 
 from data.czi import find_runs
 from data.masks import make_mask, mask_path, mask_record, save_mask
+from data.number_ranges import NumberRange
 from data.picks import POINT_TYPES, read_ndjson, read_picks, read_picks_table, write_ndjson, write_picks
 from data.portal_metadata import TOMOGRAM_METADATA, spacing_of_metadata
 from data.thresholds import read_thresholds, write_thresholds
@@ -442,7 +443,9 @@ def _write_thresholds(folder: Path) -> Path:
 
 
 def _thresholds(path: Path) -> object:
-    return read_thresholds(path, method="method", keywords=list(VALUES["ribosome"]), particles=PARTICLES)
+    return read_thresholds(
+        path, method="method", ranges=dict.fromkeys(VALUES["ribosome"], NumberRange(0, 100)), particles=PARTICLES
+    )
 
 
 def _are_thresholds(path: Path, value: list) -> bool:

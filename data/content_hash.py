@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path, files_below
-from errors import raise_scarcity
+from errors import InputError, raise_scarcity
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
 KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32}) (?P<check>[0-9a-f]{32})\n")
@@ -50,7 +51,8 @@ class ContentHashes:
         if found and found["states"] == states and found["check"] == hash_of([states, found["content"]]):
             return found["content"]
         content = content_hash(path)
-        with atomic_path(kept) as temporary:
+        # Another user's store is none to keep hashes in.
+        with suppress(InputError), atomic_path(kept) as temporary:
             temporary.write_text(f"{states} {content} {hash_of([states, content])}\n", encoding="ascii")
         return content
 
@@ -68,9 +70,14 @@ def content_hash(path: str | Path) -> str:
 def _content_hash(path: Path, states: FileStates) -> str:
     contents = []
     for name, *_ in states:
-        with (path / name).open("rb") as file:
-            contents.append((name, hashlib.file_digest(file, "blake2b").hexdigest()))
+        contents.append((name, file_hash(path / name)))
     return hash_of(contents)
+
+
+def file_hash(path: Path) -> str:
+    """128 hex digits of what a file holds, read anew at each call."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def hash_of(value: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.files import check_complete, entries, files_below
+from data.names import check_name
 from data.portal_metadata import TOMOGRAM_METADATA, read_metadata
 from data.tomogram import TOMOGRAM_SUFFIXES
 from data.voxel_spacing import spacing_of_folder
@@ -91,8 +92,7 @@ def find_runs(
             "and {run}/Reconstructions; point to the root of such a tree"
         )
     for name in found:
-        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise InputError(f"{root}: the name of run {name!a} is not written in UTF-8; rename its folder")
+        check_name(name, f"{root}: the name of run", "rename its folder")
     runs = [found[name] for name in sorted(found)]
     if names is not None:
         unknown = [name for name in names if name not in found]
@@ -218,7 +218,7 @@ def _portal_tomograms(spacing_folders: Sequence[Path]) -> tuple[dict[str, Path],
         for folder in _folders(spacing_folder / "Tomograms"):
             metadata = read_metadata(folder / TOMOGRAM_METADATA)
             tomo_type = str(metadata.get("processing") or UNKNOWN_TYPE).lower()
-            number = int(folder.name) if folder.name.isdigit() else -1
+            number = int(folder.name) if folder.name.isdecimal() else -1
             rank = (nearness, not metadata.get("is_visualization_default", False), number, folder.name)
             candidates.extend((rank, tomo_type, path) for path in _tomogram_files(folder)[:1])
     paths: dict[str, Path] = {}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.names import check_path
 from errors import InputError, MachineError, causes, os_error, raise_scarcity, some_names
 
 # In a temporary folder: which process writes there.
@@ -27,7 +28,10 @@ _kept: list[tuple[Path, tuple[int, int] | None]] = []
 def path_argument(text: str) -> Path:
     """A path of the command line; ``~`` is the home folder, also where the shell leaves it (``--flag=~/folder``)."""
     try:
+        check_path(text)
         return Path(text).expanduser()
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}; give the whole path") from error
 
@@ -70,6 +74,11 @@ def check_regular(path: Path) -> None:
     """InputError for a pipe, a device or a folder, which would be read without end or not at all."""
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path}: not a regular file; give one")
+
+
+def no_link(path: str, flags: int) -> int:
+    """The opener of files that are written in place: a symbolic link is not followed, OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 # --- Folders that must stay ---------------------------------------------------------------------------
@@ -122,7 +131,7 @@ def complete_group(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tidy(folder.absolute())
-        with marker.open("w") as file:
+        with open(marker, "w", opener=no_link) as file:
             os.fsync(file.fileno())
     except OSError as error:
         raise os_error(error, f"cannot write {folder}") from error

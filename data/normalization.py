@@ -1,5 +1,7 @@
 """Grey values made comparable: clip to percentiles of the tomogram, scale to 0..1, then z-score per patch."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,12 +9,32 @@ from torch import Tensor
 from errors import InputError
 
 EPSILON = 1e-6
+# Sums of squares of larger and smaller grey values are no numbers of float32.
+LEAST_GREY, LARGEST_GREY = 1e-12, 1e12
 
 
 def check_percentiles(lower: float, upper: float) -> None:
     """InputError unless 0 <= lower < upper <= 100."""
     if not 0 <= lower < upper <= 100:
         raise InputError(f"percentiles must satisfy 0 <= lower < upper <= 100, got {lower:g} and {upper:g}")
+
+
+def in_float32_range(volume: np.ndarray) -> np.ndarray:
+    """A tomogram in a unit in which float32 can compute with its grey values.
+
+    Parameters
+    ----------
+    volume : (Z, Y, X) float32 array of finite values
+
+    Returns
+    -------
+    The same array where its largest value is neither huge nor tiny, else a copy times a power of two. Where the unit
+    plays no part, as for z-scores and percentiles, results are the same.
+    """
+    largest = max(abs(float(volume.min())), abs(float(volume.max())))
+    if largest == 0 or LEAST_GREY <= largest <= LARGEST_GREY:
+        return volume
+    return np.ldexp(volume, -math.frexp(largest)[1])
 
 
 def clip_to_percentiles(volume: np.ndarray, lower: float, upper: float) -> np.ndarray:
@@ -28,6 +50,7 @@ def clip_to_percentiles(volume: np.ndarray, lower: float, upper: float) -> np.nd
     (Z, Y, X) float32 array in 0..1; all 0 where the two percentiles are equal (a constant volume).
     """
     check_percentiles(lower, upper)
+    volume = in_float32_range(volume)
     return clip_to_limits(volume, *np.percentile(volume, (lower, upper)))
 
 

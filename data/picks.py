@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import atomic_path, check_complete, entries
+from data.number_ranges import COORDINATE
 from data.text_files import is_finite_number, read_json, read_text
 from errors import InputError, raise_scarcity
 from particle_config import PARTICLES, TABLE_SOURCE, Particle, find_particle
@@ -57,8 +58,8 @@ def _as_coordinates(values: object) -> np.ndarray:
 def _location_zyx(point: object, where: str) -> tuple[float, float, float]:
     location = point.get("location") if isinstance(point, dict) else None
     values = [location.get(axis) for axis in "zyx"] if isinstance(location, dict) else [None]
-    if not all(map(is_finite_number, values)):
-        raise InputError(f"{where}: needs a location with finite numbers x, y, z; mend or remove the point")
+    if not all(value in COORDINATE for value in values):
+        raise InputError(f"{where}: needs a location x, y, z, each {COORDINATE}; mend or remove the point")
     return tuple(float(v) for v in values)
 
 
@@ -70,9 +71,9 @@ def _centre_zyx(point: object, where: str) -> tuple[float, float, float]:
         return z, y, x
     try:
         shift_xyz = np.asarray(transformation, dtype=np.float64)[:3, 3]
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         shift_xyz = np.full(1, np.nan)
-    if shift_xyz.shape != (3,) or not np.isfinite(shift_xyz).all():
+    if shift_xyz.shape != (3,) or not all(shift in COORDINATE for shift in shift_xyz.tolist()):
         raise InputError(f"{where}: transformation_ is not a matrix of 4 x 4 numbers; mend it or leave it out")
     return z + float(shift_xyz[2]), y + float(shift_xyz[1]), x + float(shift_xyz[0])
 
@@ -148,10 +149,10 @@ def write_picks(
     points = [
         {
             "location": {"x": x, "y": y, "z": z},
-            "transformation_": transformation.tolist(),
+            "transformation_": transformation,
             "instance_id": 0,
         }
-        for (z, y, x), transformation in zip(coordinates.tolist(), transformations, strict=True)
+        for (z, y, x), transformation in zip(coordinates.tolist(), transformations.tolist(), strict=True)
     ]
     for name, values in zip(PICK_COLUMNS, (scores, uncertainties, sizes_voxels, confidences), strict=True):
         if values is not None:
@@ -325,7 +326,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
         raise_scarcity(error)
         raise InputError(f"{path}: not a readable CSV table ({str(error).strip()})") from error
     table.columns = table.columns.str.strip()
-    names = next(csv.reader(text.getvalue().splitlines()[:1]), [])
+    names = next(csv.reader([text.getvalue().partition("\n")[0]]), [])
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: several columns are named {repeated[0]!r}; remove or rename all but one")
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for names of the rows
@@ -339,7 +340,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
             bad = table[column] == ""
         elif column in ("x", "y", "z", "score"):
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
-            bad = ~np.isfinite(table[column])
+            bad = ~table[column].between(COORDINATE.low, COORDINATE.high)
         elif column in PICK_COLUMNS:
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
             continue
@@ -347,7 +348,7 @@ def read_picks_table(path: str | Path) -> pd.DataFrame:
             continue
         if bad.any():
             line = int(np.flatnonzero(bad)[0]) + 2  # the header is line 1
-            raise InputError(f"{path}, line {line}: {column} is missing or not a finite number or name")
+            raise InputError(f"{path}, line {line}: {column} is missing, no name or not {COORDINATE}")
     return table
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from data.text_files import is_finite_number, read_json
+from data.number_ranges import VOXEL_SIZE
+from data.text_files import read_json
 
 TOMOGRAM_METADATA = "tomogram_metadata.json"
 
@@ -16,4 +17,4 @@ def read_metadata(path: Path) -> dict:
 def spacing_of_metadata(tomogram: Path) -> float | None:
     """The ``voxel_spacing`` in angstrom of the JSON beside a tomogram; None where it is not said."""
     value = read_metadata(tomogram.with_name(TOMOGRAM_METADATA)).get("voxel_spacing")
-    return float(value) if is_finite_number(value) and value > 0 else None
+    return float(value) if value in VOXEL_SIZE else None

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from skimage.measure import find_contours
 
+from data.drawing import names_as_written
 from data.files import atomic_path
 from particle_config import PARTICLES, Particle
 
@@ -18,7 +18,7 @@ SLAB_ANGSTROM = 60.0
 INK, PAPER = "#1b1f24", "#ffffff"
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
+@names_as_written
 def save_mask_preview(
     path: str | Path,
     *,

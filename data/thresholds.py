@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path
-from data.text_files import is_finite_number, read_json
+from data.number_ranges import NumberRange
+from data.text_files import read_json
 from errors import InputError
 from particle_config import Particle
 
+# Of the values that are no hyperparameters.
+OF_ANY_SIGN = NumberRange(-1e9, 1e9)
 # Method -> particle name -> keyword -> value.
 Hyperparameters = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -32,7 +35,7 @@ def read_thresholds(
     path: Path,
     *,
     method: str,
-    keywords: Sequence[str],
+    ranges: Mapping[str, NumberRange],
     particles: Sequence[Particle],
     optional: Sequence[str] = (),
     conditions: Mapping[str, Any] | None = None,
@@ -41,7 +44,7 @@ def read_thresholds(
 
     Parameters
     ----------
-    keywords : those of the method; each is asked for
+    ranges : of the method's keywords, each of which is asked for
     particles : of each the values are asked for
     optional : keywords that a particle may have as well; of any sign
     conditions : the optional values of entries that were found under others (``calibrated_with``) are left out; None:
@@ -51,7 +54,7 @@ def read_thresholds(
     ------
     InputError
         Not such a file, no entry for the method, a particle or keyword too few or unknown, a radius that is not the
-        particle's, or a value that is not a finite number, or not from 0 up.
+        particle's, or a value out of range.
     """
     entries = read_json(path, advice="give a thresholds.json")
     if not isinstance(entries, dict) or not entries:
@@ -68,8 +71,8 @@ def read_thresholds(
         if (radii := entries[name].get("radii_angstrom")) is not None:  # files of earlier versions have none
             _check_radii(f"{path}, {name}", radii, particles)
         for particle in names:
-            _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", keywords, optional)
-            _check_values(f"{where}, {particle}", values[particle], optional)
+            _check_keys(f"{where}, {particle}", values[particle], "hyperparameter", list(ranges), optional)
+            _check_values(f"{where}, {particle}", values[particle], ranges)
 
     def kept(name: str, values: Mapping[str, float]) -> dict[str, float]:
         others = conditions is not None and entries[name].get("calibrated_with") != conditions
@@ -104,8 +107,7 @@ def _check_radii(where: str, radii: object, particles: Sequence[Particle]) -> No
             )
 
 
-def _check_values(where: str, values: Mapping[str, object], optional: Sequence[str]) -> None:
+def _check_values(where: str, values: Mapping[str, object], ranges: Mapping[str, NumberRange]) -> None:
     for keyword, value in values.items():
-        if not (is_finite_number(value) and (value >= 0 or keyword in optional)):
-            from_0_up = "" if keyword in optional else " from 0 up"
-            raise InputError(f"{where}: {keyword} is {value!r}; it must be a finite number{from_0_up}")
+        if value not in (allowed := ranges.get(keyword, OF_ANY_SIGN)):
+            raise InputError(f"{where}: {keyword} is {value!r}; it must be {allowed}")

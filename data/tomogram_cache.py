@@ -10,17 +10,17 @@ files grow with the number of tomograms.
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from data.content_hash import file_states, hash_of
 from data.files import atomic_path
 from data.lazy_array import LazyArray, Region
-from data.normalization import clip_to_percentiles
+from data.locks import locked
+from data.normalization import clip_to_percentiles, in_float32_range
 from data.npy_files import open_npy
 from data.tomogram import Tomogram
 from errors import InputError, raise_scarcity
@@ -83,8 +83,8 @@ class _Entry:
 
     def _make(self) -> None:
         image = self.tomogram.read()
-        if self.norm_percentiles is not None:
-            image = clip_to_percentiles(image, *self.norm_percentiles)
+        limits = self.norm_percentiles
+        image = in_float32_range(image) if limits is None else clip_to_percentiles(image, *limits)
         with atomic_path(self.path) as temporary:
             np.save(temporary, image)
         _remove_older(self.path)
@@ -93,14 +93,10 @@ class _Entry:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Processes that need the same entry: one makes it, the others wait for it."""
-    lock = FileLock(folder / ".lock")
-    with suppress(OSError, NotImplementedError):  # where nothing can be locked, each makes its own
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):  # where nothing can be locked, each makes its own
+            stack.enter_context(locked(folder / ".lock", shared=True))
         yield
-    finally:
-        lock.release()
 
 
 def _open(path: Path, shape_zyx: tuple[int, int, int], *, quiet: bool = False) -> np.ndarray | None:

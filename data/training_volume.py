@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -32,6 +31,8 @@ from particle_config import Particle
 Voxels = np.ndarray | LazyArray
 # Tomograms of one training set may differ by rounding of the voxel size, not by more.
 SPACING_TOLERANCE = 0.01
+# Tomograms are resampled to the voxel size of the first run by name.
+FIRST_RUN = "first"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class VolumeSource:
     voxel_spacing_angstrom : overrides the files'
     masks_given : the user named ``mask_root``: a run without a mask there is left out, and one of other picks an error.
         Else masks that are missing or outdated are painted from the picks.
-    rescale : resample tomograms of another voxel size to this one, angstrom, or to that of the first run by name
+    rescale : resample tomograms of another voxel size to this one, angstrom, or to that of the FIRST_RUN by name
         (along y and x, where its voxels are no cubes)
     """
 
@@ -125,7 +126,7 @@ class VolumeSource:
     cache_dir: Path
     voxel_spacing_angstrom: float | None = None
     masks_given: bool = False
-    rescale: float | Literal["first"] | None = None
+    rescale: float | str | None = None
 
     def runs(self) -> list[Run]:
         """The runs with a tomogram of any of the types, and with a mask where masks are given; sorted by name."""
@@ -159,7 +160,7 @@ class VolumeSource:
     @cached_property
     def rescale_to_angstrom(self) -> float | None:
         """The voxel size that tomograms are resampled to; None: they are taken as they are."""
-        if self.rescale != "first":
+        if self.rescale != FIRST_RUN:
             return self.rescale
         first = self.runs()[0]
         path = first.tomogram_path(self.types_of(first)[0])

@@ -4,13 +4,13 @@ None of the last three may contradict another.
 """
 
 import itertools
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data.number_ranges import VOXEL_SIZE
 from data.portal_metadata import TOMOGRAM_METADATA
 from errors import InputError
 
@@ -37,7 +37,8 @@ def decide_spacing(
     Parameters
     ----------
     given_angstrom : of cubes; beats all others.
-    file_zyx_angstrom : None, not positive, or 1.0 along all axes (written by software that does not know): unknown.
+    file_zyx_angstrom : None, beyond what voxels are, or 1.0 along all axes (written by software that does not know):
+        unknown.
     metadata_angstrom : of the portal's tomogram_metadata.json, see data.portal_metadata; that of y and x.
     folder_angstrom : the number in ``VoxelSpacing10.012``, which is that of y and x.
     may_be_anisotropic : the tomogram will be resampled to cubes.
@@ -74,16 +75,16 @@ def decide_spacing(
 
 
 def check_voxel_spacing(voxel_spacing_angstrom: float, flag: str = "--voxel_spacing") -> None:
-    """InputError unless it is a finite number above 0."""
-    if not (math.isfinite(voxel_spacing_angstrom) and voxel_spacing_angstrom > 0):
-        raise InputError(f"voxel spacing {voxel_spacing_angstrom:g} must be above 0; give {flag} in angstrom")
+    """InputError unless tomograms have voxels of that size."""
+    if voxel_spacing_angstrom not in VOXEL_SIZE:
+        raise InputError(f"voxel spacing {voxel_spacing_angstrom:g} must be {VOXEL_SIZE}; give {flag} in angstrom")
 
 
 def spacing_of_folder(path: Path) -> float | None:
     """10.012 for a path that lies in a folder ``VoxelSpacing10.012``; None when there is none."""
     for folder in Path(path).absolute().parents:
         match = re.fullmatch(r"VoxelSpacing(\d+(?:\.\d+)?)", folder.name)
-        if match and float(match[1]) > 0:
+        if match and float(match[1]) in VOXEL_SIZE:
             return float(match[1])
     return None
 
@@ -96,7 +97,7 @@ def folder_of_spacing(voxel_spacing_angstrom: float) -> str:
 
 def _known(spacing_zyx: Sequence[float] | None) -> Spacing | None:
     # No tomogram has voxels of one angstrom.
-    if spacing_zyx is None or not all(math.isfinite(s) and s > 0 for s in spacing_zyx):
+    if spacing_zyx is None or not all(float(s) in VOXEL_SIZE for s in spacing_zyx):
         return None
     if np.allclose(spacing_zyx, 1.0, rtol=0, atol=1e-5):
         return None

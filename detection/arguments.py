@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import config
+from data.number_ranges import SHARE, NumberRange
 from postprocessing import METHODS
 
 
@@ -13,6 +14,7 @@ class Hyperparameter:
 
     Attributes
     ----------
+    range : of all its values
     fixed_flag, list_flag : give one value, or those to search among
     default : value where nobody gives one
     grid : values to search among where nobody gives any
@@ -20,6 +22,7 @@ class Hyperparameter:
     """
 
     keyword: str
+    range: NumberRange
     fixed_flag: str
     list_flag: str
     default: float | Mapping[str, float]
@@ -50,9 +53,13 @@ def _of_method(values, method: str):
     return values.get(method, next(iter(values.values()))) if isinstance(values, Mapping) else values
 
 
+# Larger ones would find nothing, or one particle in each tomogram; a bandwidth of 0 has no voxels to take the mean of.
+IN_RADII, IN_SPHERES, DISTANCES = NumberRange(0, 100), NumberRange(0, 1000), NumberRange(0.01, 100)
+
 HYPERPARAMETERS = (
     Hyperparameter(
         "peak_threshold",
+        SHARE,
         "--fixed_plm_gpu_peak_thresh",
         "--plm_gpu_peak_threshs",
         config.PLM_GPU_PEAK_THRESH,
@@ -61,6 +68,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "conf_threshold",
+        SHARE,
         "--fixed_conf_threshold",
         "--conf_thresholds",
         config.CONF_THRESHOLD,
@@ -69,6 +77,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "vol_frac_threshold",
+        IN_SPHERES,
         "--fixed_vol_frac_threshold",
         "--vol_frac_thresholds",
         config.VOL_FRAC_THRESHOLD,
@@ -78,6 +87,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "cluster_radius_fraction",
+        DISTANCES,
         "--fixed_cluster_radius_fraction",
         "--cluster_radius_fractions",
         {"watershed": config.WS_CLUSTER_RADIUS_FRACTION, "meanshift": config.MS_CLUSTER_RADIUS_FRACTION},
@@ -88,6 +98,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "min_cluster_vol_frac",
+        IN_SPHERES,
         "--fixed_min_cluster_vol_frac",
         "--min_cluster_vol_fracs",
         config.MIN_CLUSTER_VOL_FRAC,
@@ -97,6 +108,7 @@ HYPERPARAMETERS = (
     ),
     Hyperparameter(
         "nms_radius_fraction",
+        IN_RADII,
         "--fixed_nms_radius_fraction",
         "--nms_radius_fractions",
         config.NMS_RADIUS_FRACTION,

@@ -5,7 +5,6 @@ Flags, checks, defaults and the grid of the search are made from the rows of det
 
 import argparse
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import config
 from data.content_hash import hash_of
 from data.files import path_argument
+from data.names import name_argument
+from data.number_ranges import SHARE, VOXEL_SIZE, NumberRange, whole
 from data.thresholds import Hyperparameters, read_thresholds
 from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
 from detection.conditions import Conditions
@@ -21,9 +22,7 @@ from errors import InputError
 from evaluation.saved_maps import MAP_FORMATS, MAP_KINDS, PROBABILITY, SavedMaps
 from inference.arguments import resolve_norm_percentiles, resolve_tomo_type
 from inference.checkpoints import Description
-from inference.device import choose_device
-from inference.maps.map_store import MapStore
-from inference.maps.network_maps import NetworkMaps
+from inference.maps.network_maps import MapSettings
 from inference.tomograms import TomogramSettings
 from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import Particle
@@ -33,6 +32,7 @@ from postprocessing import METHODS
 WITHOUT_EFFECT = (
     *("output_dir", "force_rerun", "cache_dir", "cache_limit_gb", "save_maps", "map_kind"),
     *("max_memory_gb", "compile", "sw_batch_size"),
+    *("shard", "cluster", "workers", "slurm_options"),
 )
 
 
@@ -49,14 +49,16 @@ def add_data_arguments(group: argparse._ArgumentGroup) -> None:
 
 def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
     """How tomograms are read."""
-    group.add_argument("--tomo_type", help="type of tomogram (default: the one validated on in training)")
-    group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the evaluated files'")
+    group.add_argument(
+        "--tomo_type", type=name_argument, help="type of tomogram (default: the one validated on in training)"
+    )
+    group.add_argument("--voxel_spacing", type=VOXEL_SIZE, metavar="A", help="angstrom; overrides the evaluated files'")
     group.add_argument(
         "--rescale",
         action="store_true",
         help="resample tomograms to the voxel size of the training; picks keep their places in angstrom",
     )
-    group.add_argument("--training_radius_fraction", type=float, metavar="F", help="default: from the checkpoints")
+    group.add_argument("--training_radius_fraction", type=SHARE, metavar="F", help="default: from the checkpoints")
 
 
 def add_result_arguments(
@@ -82,7 +84,11 @@ def add_result_arguments(
         help="of probability maps, in maps/",
     )
     group.add_argument(
-        "--cache_limit_gb", type=float, default=config.CACHE_LIMIT_GB, metavar="GB", help="then the oldest maps go"
+        "--cache_limit_gb",
+        type=NumberRange(0, 1_000_000),
+        default=config.CACHE_LIMIT_GB,
+        metavar="GB",
+        help="then the oldest maps go",
     )
 
 
@@ -109,14 +115,6 @@ def saved_maps(args: argparse.Namespace, folder: Path) -> SavedMaps:
     return SavedMaps(folder / "maps", args.save_maps, args.map_kind or PROBABILITY)
 
 
-def check_common_arguments(args: argparse.Namespace) -> None:
-    """InputError for values out of range."""
-    if not args.cache_limit_gb >= 0:
-        raise InputError(f"--cache_limit_gb must be 0 or more, got {args.cache_limit_gb:g}")
-    if args.training_radius_fraction is not None and not 0 <= args.training_radius_fraction <= 1:
-        raise InputError(f"--training_radius_fraction must be from 0 to 1, got {args.training_radius_fraction:g}")
-
-
 def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Description]) -> TomogramSettings:
     """How tomograms are read for networks of those descriptions, which agree."""
     trained = descriptions[0]
@@ -135,10 +133,9 @@ def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Des
     return descriptions[0].radius_fraction if given is None else given
 
 
-def network_maps(args: argparse.Namespace, particles: Sequence[Particle]) -> NetworkMaps:
-    store = MapStore(args.cache_dir / "maps", args.cache_limit_gb)
-    device = choose_device(args.device, args.precision)
-    return NetworkMaps(store, device, particles=particles, remake=args.force_rerun)
+def map_settings(args: argparse.Namespace, particles: Sequence[Particle]) -> MapSettings:
+    folder = (args.cache_dir / "maps").absolute()
+    return MapSettings(folder, args.cache_limit_gb, args.device, args.precision, tuple(particles), args.force_rerun)
 
 
 def parameters(args: argparse.Namespace, *, absolute: bool, leave_out: Sequence[str] = ()) -> dict:
@@ -163,21 +160,15 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_met
     )
     group.add_argument(
         "--postproc_internal_downsample",
-        type=int,
+        type=whole(1, 64),
         default=1,
         metavar="N",
         help="search a map of means over N^3 voxels: faster, less precise",
     )
     for row in HYPERPARAMETERS:
-        _add_flag(group, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")
+        _add_flag(group, row, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")
         for method, flag in row.specific_fixed_flags.items():
-            _add_flag(group, flag, f"the same for {method} alone; beats the other")
-
-
-def resolve_internal_downsample(args: argparse.Namespace) -> int:
-    if args.postproc_internal_downsample < 1:
-        raise InputError(f"--postproc_internal_downsample must be 1 or more, got {args.postproc_internal_downsample}")
-    return args.postproc_internal_downsample
+            _add_flag(group, row, flag, f"the same for {method} alone; beats the other")
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,9 +181,10 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_found_hyperparameters_argument(group)
     for row in HYPERPARAMETERS:
-        _add_flag(group, row.list_flag, f"values to search for {row.keyword} ({', '.join(row.methods)})", nargs="+")
+        text = f"values to search for {row.keyword} ({', '.join(row.methods)})"
+        _add_flag(group, row, row.list_flag, text, nargs="+")
         for method, flag in row.specific_list_flags.items():
-            _add_flag(group, flag, f"the same for {method} alone; beats the other", nargs="+")
+            _add_flag(group, row, flag, f"the same for {method} alone; beats the other", nargs="+")
 
 
 def add_found_hyperparameters_argument(group: argparse._ArgumentGroup) -> None:
@@ -209,8 +201,8 @@ def without_search(args: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**dict.fromkeys(map(_dest, flags)), "hp_search_strategy": None, **vars(args)})
 
 
-def _add_flag(group: argparse._ArgumentGroup, flag: str, text: str, **options) -> None:
-    group.add_argument(flag, type=float, metavar="V", dest=_dest(flag), help=text, **options)
+def _add_flag(group: argparse._ArgumentGroup, row: Hyperparameter, flag: str, text: str, **options) -> None:
+    group.add_argument(flag, type=row.range, metavar="V", dest=_dest(flag), help=text, **options)
 
 
 def for_method(args: argparse.Namespace, method: str) -> argparse.Namespace:
@@ -253,11 +245,11 @@ def resolve_hyperparameters(
     method = args.postprocessing_method
     _check_flags(args)
     if args.per_class_hp_path is not None:
-        keywords = [row.keyword for row in hyperparameters_of(method)]
+        ranges = {row.keyword: row.range for row in hyperparameters_of(method)}
         trained = read_thresholds(
             args.per_class_hp_path,
             method=method,
-            keywords=keywords,
+            ranges=ranges,
             particles=particles,
             optional=CALIBRATION,
             conditions=conditions,
@@ -318,7 +310,7 @@ def search_grid(args: argparse.Namespace) -> Grid | None:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """InputError for a value that is none, and for a flag that would do nothing."""
+    """InputError for a flag that would do nothing."""
     method = args.postprocessing_method
     for row in HYPERPARAMETERS:
         lists = [row.list_flag, *row.specific_list_flags.values()]
@@ -332,9 +324,6 @@ def _check_flags(args: argparse.Namespace) -> None:
                 raise InputError(f"{flag} has no effect without --hp_search_strategy; say per_class or global")
             if flag in lists and args.per_class_hp_path is not None:
                 raise InputError(f"{flag} has no effect beside --per_class_hp_path; leave one of them out")
-            for number in given if isinstance(given, list) else [given]:
-                if not (math.isfinite(number) and number >= 0):
-                    raise InputError(f"{flag} must be a number from 0 up, got {number}")
 
 
 def _fixed(args: argparse.Namespace, row: Hyperparameter) -> float | None:

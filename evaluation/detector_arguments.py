@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from detection.conditions import Conditions, differences, found_in_training, map_conditions, training_conditions
 from detection.proposals import DetectionSettings
 from evaluation.arguments import (
-    check_common_arguments,
     is_untuned,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     resolve_radius_fraction,
     tomogram_settings,
 )
@@ -29,7 +27,6 @@ from particle_config import GIVEN_PARTICLES, PARTICLES
 
 def read_detector(args: argparse.Namespace) -> Detector:
     """Of --model_path and the flags of reading, inference and detection; InputError for what cannot be used."""
-    check_common_arguments(args)
     paths = find_checkpoints(args.model_path)
     descriptions = [read_description(path) for path in paths]
     check_agreement(paths, descriptions)
@@ -37,7 +34,7 @@ def read_detector(args: argparse.Namespace) -> Detector:
     for path, description in zip(paths, descriptions, strict=True):
         check_particles(path, description.particles, particles)
     tomograms, inference = tomogram_settings(args, descriptions), inference_settings(args, descriptions)
-    radius_fraction, downsample = resolve_radius_fraction(args, descriptions), resolve_internal_downsample(args)
+    radius_fraction, downsample = resolve_radius_fraction(args, descriptions), args.postproc_internal_downsample
     conditions = map_conditions(
         inference,
         tomo_type=tomograms.tomo_type,

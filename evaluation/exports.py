@@ -24,6 +24,8 @@ from particle_config import Particle
 # Hidden, since they lie among the picks of a tomogram.
 TABLE = ".picks.csv"
 CURVES = ".threshold_curves.json"
+# What could not be done; none where all could.
+FAILURES_TABLE = "failures.csv"
 TEXT_COLUMNS = ("experiment", "particle_type")
 COLUMNS = {name: str if name in TEXT_COLUMNS else float for name in (*TABLE_COLUMNS, *PICK_COLUMNS)}
 
@@ -45,17 +47,19 @@ def read_run_table(folder: Path) -> pd.DataFrame:
 
 def write_run_picks(folder: Path, run_name: str, table: pd.DataFrame, particles: Sequence[Particle]) -> None:
     """One picks JSON per particle, also for a particle that was not found; those that are right stay as they are."""
+    names, points = table["particle_type"].to_numpy(), table_coordinates_zyx(table)
+    scores, uncertainties, sizes, confidences = (table[name].to_numpy() for name in PICK_COLUMNS)
     for particle in particles:
-        rows = table[table["particle_type"] == particle.name]
+        rows = names == particle.name
         write_picks(
             folder / f"{particle.name}.json",
             particle_name=particle.name,
             run_name=run_name,
-            coordinates_zyx_angstrom=table_coordinates_zyx(rows),
-            scores=rows["score"].to_numpy(),
-            uncertainties=rows["uncertainty"].to_numpy(),
-            sizes_voxels=rows["size_voxels"].to_numpy(),
-            confidences=rows["confidence"].to_numpy(),
+            coordinates_zyx_angstrom=points[rows],
+            scores=scores[rows],
+            uncertainties=uncertainties[rows],
+            sizes_voxels=sizes[rows],
+            confidences=confidences[rows],
             user_id="etfinder",
         )
 
@@ -80,6 +84,16 @@ def read_curves(folder: Path) -> dict[str, ThresholdCurve]:
         )
         for name, one in content.items()
     }
+
+
+def write_failures(folder: Path, failures: Mapping[str, Exception]) -> None:
+    """Tomogram, and in one line why it could not be done; no file where all could."""
+    if not failures:
+        (folder / FAILURES_TABLE).unlink(missing_ok=True)
+        return
+    table = pd.DataFrame({"tomogram": list(failures), "reason": [one_line(error) for error in failures.values()]})
+    with atomic_path(folder / FAILURES_TABLE) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def write_results(

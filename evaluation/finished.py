@@ -1,7 +1,6 @@
 """Results on disk that are finished: written as a whole, with the key of all that they depend on."""
 
 import json
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from data.content_hash import content_hash, hash_of, table_hash
-from data.files import atomic_path, files_below, kept_folder
+from data.content_hash import file_hash, hash_of, table_hash
+from data.files import atomic_path, files_below
 from data.text_files import read_json_object
-from errors import InputError, os_error, raise_scarcity
+from errors import InputError, raise_scarcity
 from inference.ensembles import Ensemble
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
@@ -23,7 +21,7 @@ from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 # Part of every key: count up when the same ingredients would give other results.
-FORMAT = 5
+FORMAT = 6
 # In a folder that is finished: the key, what its maker wrote down, and hashes of this and of the files.
 FINISHED = ".finished.json"
 
@@ -74,33 +72,6 @@ def map_ingredients(one: TomogramInput, inference: InferenceSettings, maps: Netw
 
 
 @contextmanager
-def holding(root: Path, *, temporary: Sequence[str]) -> Iterator[None]:
-    """Keep a folder of results for this process; temporary files of one that was killed are removed first.
-
-    Parameters
-    ----------
-    temporary : patterns of such files below the folder; others may belong to a process that is at work
-
-    Raises
-    ------
-    InputError : another process is at work here, or it is no folder.
-    MachineError : the folder cannot be written to, or was removed before the block ended.
-    """
-    lock = FileLock(root / ".lock", timeout=0)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is at work on {root}; wait for it or stop it") from None
-    except OSError as error:
-        raise os_error(error, f"cannot write {root}", advice="choose another --output_dir") from error
-    with lock, kept_folder(root):
-        for path in [path for pattern in temporary for path in root.glob(pattern)]:
-            shutil.rmtree(path, ignore_errors=True)
-        yield
-
-
-@contextmanager
 def finishing(folder: Path, key: str, **notes: object) -> Iterator[Path]:
     """A folder to fill, which becomes ``folder`` as a whole when the block ends well."""
     with atomic_path(folder) as temporary:
@@ -115,7 +86,7 @@ def mark_finished(folder: Path, key: str, files: Iterable[str] = (), **notes: ob
 
     ``files`` are those that the results consist of, ``notes`` plain values to be read back.
     """
-    content = {"key": key, **notes, "files": {name: content_hash(folder / name) for name in files}}
+    content = {"key": key, **notes, "files": {name: file_hash(folder / name) for name in files}}
     with atomic_path(folder / FINISHED) as temporary:
         temporary.write_text(json.dumps({**content, "hash": hash_of(content)}) + "\n", encoding="utf-8")
 
@@ -130,7 +101,7 @@ def finished_notes(folder: Path, key: str) -> dict | None:
         if notes.get("key") != key:
             return None
         expected = notes.pop("hash", None)
-        if expected == hash_of(notes) and all(content_hash(folder / n) == h for n, h in notes["files"].items()):
+        if expected == hash_of(notes) and all(file_hash(folder / n) == h for n, h in notes["files"].items()):
             return notes
     except (InputError, OSError) as error:
         raise_scarcity(error)

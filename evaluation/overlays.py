@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
+from data.drawing import names_as_written
 from data.files import atomic_path
 from data.picks import table_coordinates_zyx
 from metrics.fbeta import MATCH_RADIUS_FRACTION, best_candidates, match_counts
@@ -30,7 +31,7 @@ KIND_COLOURS = {HIT: "#56b4e9", FALSE: "#ff6a3d", MISSED: "#f0e442"}
 KIND_NAMES = {HIT: "hit", FALSE: "false pick", MISSED: "missed"}
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
+@names_as_written
 def save_overlay(
     path: Path,
     volume: np.ndarray,

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,14 @@ import pandas as pd
 
 from data.command_record import PARAMETERS, write_command_record
 from data.content_hash import ContentHashes, table_hash
+from data.files import kept_folder
+from data.locks import Held, holder_of, locked
 from data.text_files import read_json_object
-from errors import InputError
-from evaluation.finished import holding
+from errors import InputError, os_error
+from evaluation.shards import LOGS, NOTES, Shard
+
+# To look at a folder takes less, also where it is on a slow disk.
+STARTING_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,13 @@ def data_hashes(
 
 @contextmanager
 def owned(
-    root: Path, command: Command, *, results: Sequence[str], temporary: Sequence[str], anew: bool = False
+    root: Path,
+    command: Command,
+    *,
+    results: Sequence[str],
+    temporary: Sequence[str],
+    anew: bool = False,
+    shard: Shard | None = None,
 ) -> Iterator[None]:
     """Hold the folder for a command until the block ends; PARAMETERS in it says which.
 
@@ -58,23 +69,74 @@ def owned(
     ----------
     results, temporary : patterns below the folder, of what such a command writes and of what a killed one leaves
     anew : remove the results that are there, whichever flags and networks of the same script they are of
+    shard : hold it together with the other shards of the same command
 
     Raises
     ------
-    InputError : another process is at work here, or the folder holds results of something else.
+    InputError : another process is at work here, or the folder holds results of something else; or it cannot be
+        written to.
     """
-    with holding(root, temporary=temporary):
-        there = [path for pattern in results for path in root.glob(pattern)]
-        if there:
-            _check(root, command, anew)
-        if anew:
-            for path in there:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        record = {"parameters": command.parameters, "networks": command.networks}
-        write_command_record(root, command.line, **record)
+    with ExitStack() as stack:
+        with _starting(root):
+            others = stack.enter_context(_holding(root, shard))
+            if shard is None:  # what shards leave may be of another that is at work
+                _remove(root, temporary)
+            there = [path for pattern in results for path in root.glob(pattern)]
+            if there or others:
+                _check(root, command, anew)
+            if anew:
+                _remove(root, (*results, NOTES, LOGS))
+            record = {"parameters": command.parameters, "networks": command.networks}
+            write_command_record(root, command.line, **record)
+        stack.enter_context(kept_folder(root))
         yield
-        # Hashes of tomograms take long, but not once they were worked on.
-        write_command_record(root, command.line, **record, data=command.data())
+        # Hashes of tomograms take long, but not once they were worked on; a shard has not seen those of the others.
+        if shard is None:
+            write_command_record(root, command.line, **record, data=command.data())
+
+
+def _remove(root: Path, patterns: Sequence[str]) -> None:
+    for path in [path for pattern in patterns for path in root.glob(pattern)]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _starting(root: Path) -> Iterator[None]:
+    """One process at a time looks at what lies in a folder and which others are at work on it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root / ".starting.lock", timeout=STARTING_SECONDS))
+        except Held as holder:
+            raise InputError(f"another process has been starting in {root} for long: {holder}; stop it") from None
+        except OSError as error:
+            raise os_error(error, f"cannot write {root}", advice="choose another --output_dir") from error
+        yield
+
+
+@contextmanager
+def _holding(root: Path, shard: Shard | None) -> Iterator[bool]:
+    """Keep a folder of results for this process, or for a shard beside others; whether there are others."""
+    alone = root / ".lock"
+    mine = alone if shard is None else root / f".shard_{shard.number}_of_{shard.count}.lock"
+    who = "another process" if shard is None else f"shard {shard}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(mine, timeout=0))
+        except Held as holder:
+            raise InputError(f"{who} is at work on {root}: {holder}; wait for it or stop it") from None
+        others = [path for path in (alone, *root.glob(".shard_*.lock")) if path != mine and _is_held(path)]
+        for other in others:
+            if shard is None or not other.name.endswith(f"_of_{shard.count}.lock"):
+                raise InputError(f"another process is at work on {root}: {holder_of(other)}; wait for it or stop it")
+        yield bool(others)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with locked(path, timeout=0):
+            return False
+    except Held:
+        return True
 
 
 def _check(root: Path, command: Command, anew: bool) -> None:

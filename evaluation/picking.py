@@ -4,9 +4,8 @@ What was found is kept beside it, so that another selection costs neither networ
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,12 @@ from evaluation.detector import Detector
 from evaluation.exports import read_run_table, write_run_picks, write_run_table
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing
 from evaluation.overlays import save_overlay
-from evaluation.progress import ProgressBars
-from evaluation.runs import FAILURES, Output, TomogramTask, find_particles, is_finished, missing_maps
+from evaluation.runs import Output, TomogramTask, find_particles, is_finished, missing_maps
 from evaluation.saved_maps import SavedMaps
 from evaluation.selection import Selection, select
+from evaluation.work import FAILURES
 from inference.maps.network_maps import NetworkMaps
-from inference.tomograms import SourceTomogram, read_ahead
+from inference.tomograms import SourceTomogram
 from particle_config import Particle
 
 # All that was found in a tomogram, and the wanted picks; folders of tomograms.
@@ -38,7 +37,7 @@ MASK_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class PickingTask:
-    """All that is asked of one tomogram.
+    """All that is asked of one tomogram; a unit of work, see evaluation.work.TomogramWork.
 
     Attributes
     ----------
@@ -80,6 +79,41 @@ class PickingTask:
     def wanted(self) -> list[Particle]:
         return [particle for particle in self.detector.particles if particle.name in self.selection.particles]
 
+    def do(self, maps: NetworkMaps, progress: Callable[[float], None] = lambda voxels: None) -> "PickingRecord":
+        begin = time.perf_counter()
+        [found] = find_particles(self.detection_task, maps, self.detector.particles, progress)
+        if found.error is not None:
+            return self.failed(found.error)
+        try:
+            notes = _notes(self, maps)
+            if notes is not None:
+                return PickingRecord(self.name, notes["counts"], found.windows_zyx)
+            counts = _select(self, maps)
+        except FAILURES as error:
+            return self.failed(error)
+        return PickingRecord(self.name, counts, found.windows_zyx, time.perf_counter() - begin)
+
+    def failed(self, error: Exception) -> "PickingRecord":
+        return PickingRecord(self.name, error=error)
+
+    def needs_voxels(self, maps: NetworkMaps) -> bool:
+        try:
+            found = is_finished(self.detection_task, maps, self.detector.particles, picks_alone=True)
+            return not found or _notes(self, maps) is None
+        except FAILURES:  # comes again, and is noted, when its turn comes
+            return False
+
+    def missing_maps(self, maps: NetworkMaps) -> set[str]:
+        return missing_maps(self.detection_task, maps)
+
+    @staticmethod
+    def in_words(record: "PickingRecord") -> str:
+        if record.error is not None:
+            return f"{record.run_name}: {one_line(record.error)}"
+        counts = ", ".join(f"{count} {name}" for name, count in record.counts.items() if count)
+        how = "finished before" if record.seconds is None else f"{record.seconds:.1f} s"
+        return f"{record.run_name}: {sum(record.counts.values())} picks{f' ({counts})' if counts else ''}, {how}"
+
 
 @dataclass(frozen=True)
 class PickingRecord:
@@ -98,36 +132,6 @@ class PickingRecord:
     windows_zyx: Sequence[Sequence[int]] = ()
     seconds: float | None = None
     error: Exception | None = None
-
-
-def pick_particles(
-    task: PickingTask,
-    maps: NetworkMaps,
-    progress: Callable[[float], None] = lambda voxels: None,
-    *,
-    force: bool = False,
-) -> PickingRecord:
-    """Do what is not finished of a task, and write it; what goes wrong is in the record.
-
-    The result depends on the task and the files that it names alone, and is the same whenever it is asked for.
-
-    Parameters
-    ----------
-    progress : is told of voxels that go through a network
-    force : do it again where it is finished
-    """
-    begin = time.perf_counter()
-    [found] = find_particles(task.detection_task, maps, task.detector.particles, progress, force=force)
-    if found.error is not None:
-        return PickingRecord(task.name, error=found.error)
-    try:
-        notes = None if force else _notes(task, maps)
-        if notes is not None:
-            return PickingRecord(task.name, notes["counts"], found.windows_zyx)
-        counts = _select(task, maps)
-    except FAILURES as error:
-        return PickingRecord(task.name, error=error)
-    return PickingRecord(task.name, counts, found.windows_zyx, time.perf_counter() - begin)
 
 
 def _select(task: PickingTask, maps: NetworkMaps) -> dict[str, int]:
@@ -195,37 +199,3 @@ def _notes(task: PickingTask, maps: NetworkMaps) -> dict | None:
     """What was written down about finished picks; None where they are to be selected."""
     notes = finished_notes(task.picks_dir, _key(task, maps))
     return notes if task.picture.is_file() else None
-
-
-def pick_tomograms(
-    tasks: Sequence[PickingTask], maps: NetworkMaps, bars: ProgressBars, *, force: bool = False
-) -> Iterator[PickingRecord]:
-    """The tasks in turn; the next tomogram is read while this one is at work. None ends the others."""
-    by_source = {task.source: task for task in tasks}
-
-    def needs_voxels(source: SourceTomogram) -> bool:
-        try:
-            task = by_source[source]
-            done = (
-                is_finished(task.detection_task, maps, task.detector.particles, picks_alone=True)
-                and _notes(task, maps) is not None
-            )
-            return force or not done
-        except FAILURES:  # comes again, and is noted, when its turn comes
-            return False
-
-    for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
-        missing = missing_maps(by_source[source].detection_task, maps)
-        with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing), source.name) as bar:
-            record = pick_particles(by_source[source], maps, bar.update, force=force)
-        bars.say(in_words(record))
-        yield record
-
-
-def in_words(record: PickingRecord) -> str:
-    """A line of a tomogram."""
-    if record.error is not None:
-        return f"{record.run_name}: {one_line(record.error)}"
-    counts = ", ".join(f"{count} {name}" for name, count in record.counts.items() if count)
-    how = "finished before" if record.seconds is None else f"{record.seconds:.1f} s"
-    return f"{record.run_name}: {sum(record.counts.values())} picks{f' ({counts})' if counts else ''}, {how}"

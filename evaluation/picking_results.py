@@ -11,9 +11,10 @@ from data.files import atomic_path, check_still_there
 from data.picks import write_submission
 from errors import first_failure, one_line
 from evaluation.detector import Detector
-from evaluation.exports import read_run_table
+from evaluation.exports import read_run_table, write_failures
 from evaluation.picking import PICKS, PickingRecord
 from evaluation.selection import Selection
+from evaluation.work import failures_of
 
 # More tomograms are summed up.
 MOST_ROWS = 40
@@ -32,7 +33,7 @@ class PickingResults:
         cls, folder: Path, records: Sequence[PickingRecord], failures: Mapping[str, Exception]
     ) -> "PickingResults":
         """InputError or MachineError where no picks were found in any; what is wrong with the first."""
-        failures = dict(failures) | {one.run_name: one.error for one in records if one.error is not None}
+        failures = dict(failures) | failures_of(records)
         done = {one.run_name: one for one in records if one.error is None}
         if not done:
             raise first_failure(failures)
@@ -55,7 +56,8 @@ class PickingResults:
 
 
 def write_picking_results(folder: Path, results: PickingResults, detector: Detector, selection: Selection) -> None:
-    """picks.csv and summary.json: counts and windows of each tomogram, failures, and all settings."""
+    """picks.csv, failures.csv and summary.json: counts and windows of each tomogram, failures, and all settings."""
+    write_failures(folder, results.failures)
     write_submission(folder / "picks.csv", pd.concat(results.tables.values(), ignore_index=True))
     content = {
         "tomograms": {

@@ -1,32 +1,37 @@
-"""The unit of work, one tomogram: its map, the picks found on it, their files; and the loop over all tomograms."""
+"""The unit of work, one tomogram: its map, the picks found on it, their files; and the tables of all tomograms."""
 
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from data.czi import Run
 from data.files import check_still_there
 from detection.proposals import DetectionSettings, accept, propose, threshold_curves
-from errors import InputError, first_failure, one_line
-from evaluation.exports import read_run_table, write_curves, write_results, write_run_picks, write_run_table
+from errors import first_failure
+from evaluation.exports import (
+    FAILURES_TABLE,
+    read_run_table,
+    write_curves,
+    write_failures,
+    write_results,
+    write_run_picks,
+    write_run_table,
+)
 from evaluation.finished import FINISHED, TomogramInput, finished_notes, finishing, result_key
 from evaluation.overlays import save_overlay
-from evaluation.progress import ProgressBars
 from evaluation.saved_maps import ZARR_SUFFIX, SavedMaps, map_key
 from evaluation.training_use import TrainingUse
 from evaluation.truth import by_particle, score_of
+from evaluation.work import FAILURES
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings
-from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
+from inference.tomograms import SourceTomogram, TomogramSettings
 from metrics.fbeta import Score, counts_per_run
 from particle_config import Particle
 
@@ -34,14 +39,12 @@ GALLERY = "gallery.html"
 # What an evaluation writes, and where it leaves temporary files when it is killed.
 SUMMARIES = ("submission.csv", "scores.json", GALLERY)
 RESULTS = (
-    *(*SUMMARIES, "picks", "overlays", "maps"),
+    *(*SUMMARIES, FAILURES_TABLE, "picks", "overlays", "maps"),
     *("thresholds.json", "search_grid.csv", "search_curves.png", FINISHED),
 )
-# What ends the work on one tomogram, or with one network, and not that on the others.
-FAILURES = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
 TEMPORARY = (".*.partial", "picks/.*.partial", "picks/*/.*.partial", "overlays/.*.partial", "maps/.*.partial")
 # Folder of results with a file or folder for each run -> what its name has behind the run's.
-BY_RUN = {"picks/*": "", "overlays/*.png": ".png", "maps/*": ZARR_SUFFIX}
+BY_RUN = {"picks/[!.]*": "", "overlays/[!.]*.png": ".png", "maps/[!.]*": ZARR_SUFFIX}
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,71 @@ class Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tomogram with the records of all its tasks, and how many maps they needed that were not there."""
+    """A tomogram with the records of all its tasks.
+
+    Attributes
+    ----------
+    maps_missing : how many maps they needed that were not there
+    seconds : of all work on it; None when it was found done
+    """
+
+    run_name: str
+    records: tuple[Record, ...]
+    maps_missing: int = 0
+    seconds: float | None = None
+
+    @property
+    def error(self) -> Exception | None:
+        return next((record.error for record in self.records if record.error is not None), None)
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """The tasks of one tomogram, which is read once for all of them; a unit of work, see evaluation.work.TomogramWork.
+
+    A network that fails ends those tasks alone that it is part of.
+
+    Attributes
+    ----------
+    label : what a line of it begins with
+    """
 
     source: SourceTomogram
-    records: tuple[Record, ...]
-    maps_missing: int
+    tasks: tuple[TomogramTask, ...]
+    particles: tuple[Particle, ...]
+    label: str = ""
+
+    def do(self, maps: NetworkMaps, progress: Callable[[float], None] = lambda voxels: None) -> Outcome:
+        begin, missing = time.perf_counter(), len(self.missing_maps(maps))
+        by_task = [find_particles(task, maps, self.particles, progress) for task in self.tasks]
+        records = tuple(record for of_task in by_task for record in of_task)
+        is_new = any(record.seconds is not None for record in records)
+        return Outcome(self.source.name, records, missing, time.perf_counter() - begin if is_new else None)
+
+    def failed(self, error: Exception) -> Outcome:
+        outputs = [output for task in self.tasks for output in task.outputs]
+        return Outcome(self.source.name, tuple(Record(self.source.name, output, error=error) for output in outputs))
+
+    def _unfinished(self, maps: NetworkMaps, *, picks_alone: bool = False) -> list[TomogramTask]:
+        return [task for task in self.tasks if not is_finished(task, maps, self.particles, picks_alone=picks_alone)]
+
+    def needs_voxels(self, maps: NetworkMaps) -> bool:
+        return bool(self.missing_maps(maps)) or any(
+            output.picture for task in self._unfinished(maps, picks_alone=True) for output in task.outputs
+        )
+
+    def missing_maps(self, maps: NetworkMaps) -> set[str]:
+        return set().union(*(missing_maps(task, maps) for task in self._unfinished(maps)))
+
+    def in_words(self, outcome: Outcome) -> str:
+        failed = sum(record.error is not None for record in outcome.records)
+        if len(outcome.records) == 1:
+            what = str(outcome.error) if failed else f"{outcome.records[0].picks} picks"
+        else:
+            done = sum(record.seconds is not None for record in outcome.records)
+            what = f"{done} sets of picks, " + (f"{failed} failed" if failed else f"{outcome.maps_missing} maps made")
+        how = "" if failed else ", finished before" if outcome.seconds is None else f", {outcome.seconds:.1f} s"
+        return f"{self.label}{outcome.run_name}: {what}{how}"
 
 
 def find_particles(
@@ -102,8 +165,6 @@ def find_particles(
     maps: NetworkMaps,
     particles: Sequence[Particle],
     progress: Callable[[float], None] = lambda voxels: None,
-    *,
-    force: bool = False,
 ) -> list[Record]:
     """Do what is not finished of a task, and write it; each output is there as a whole or not at all.
 
@@ -115,15 +176,14 @@ def find_particles(
     ----------
     maps : where the networks' maps come from
     progress : is told of voxels that go through a network
-    force : do it again where it is finished
     """
     one, name, records, prediction = task.tomogram, task.tomogram.source.name, [], None
     for number, output in enumerate(task.outputs):
         try:
             if output.saved_maps is not None:
                 output.saved_maps.remove_outdated(name, map_key(one, task.inference, maps, particles))
-            done = None if force else _notes(output, task, maps, particles)
-            must_save = _must_save_maps(output, task, maps, particles, force=force)
+            done = _notes(output, task, maps, particles)
+            must_save = _must_save_maps(output, task, maps, particles)
             if prediction is None and (done is None or must_save):
                 prediction = maps.combined(one.ensemble, one.source, task.inference, progress)
             if done is None:
@@ -171,14 +231,12 @@ def _notes(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Seq
     return notes if output.picture is None or output.picture.is_file() else None
 
 
-def _must_save_maps(
-    output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle], *, force: bool = False
-) -> bool:
+def _must_save_maps(output: Output, task: TomogramTask, maps: NetworkMaps, particles: Sequence[Particle]) -> bool:
     """Whether maps are asked for that are not there."""
     if output.saved_maps is None or output.saved_maps.format is None:
         return False
     key = map_key(task.tomogram, task.inference, maps, particles)
-    return force or not output.saved_maps.are_finished(task.tomogram.source.name, key, particles)
+    return not output.saved_maps.are_finished(task.tomogram.source.name, key, particles)
 
 
 def _save_maps(
@@ -203,39 +261,6 @@ def _draw(path: Path, tomogram: TomogramInput, picks: pd.DataFrame, particles: S
         particles=particles,
         title=tomogram.source.name,
     )
-
-
-def evaluate_tomograms(
-    tasks: Sequence[TomogramTask],
-    maps: NetworkMaps,
-    particles: Sequence[Particle],
-    bars: ProgressBars,
-    *,
-    force: bool = False,
-) -> Iterator[Outcome]:
-    """The tasks tomogram by tomogram, in their order; the next tomogram is read while this one is at work.
-
-    A tomogram that cannot be read ends its own tasks alone, and a network that fails those that it is part of.
-    """
-    by_source = {s: list(of) for s, of in groupby(tasks, key=lambda task: task.tomogram.source)}
-    unfinished = {
-        source: [task for task in of if force or not is_finished(task, maps, particles)]
-        for source, of in by_source.items()
-    }
-    undetected = {
-        source: [task for task in of if force or not is_finished(task, maps, particles, picks_alone=True)]
-        for source, of in unfinished.items()
-    }
-    missing = {source: set().union(*(missing_maps(task, maps) for task in of)) for source, of in unfinished.items()}
-
-    def needs_voxels(source: SourceTomogram) -> bool:
-        pictures = any(output.picture for task in undetected[source] for output in task.outputs)
-        return bool(missing[source]) or pictures
-
-    for source in bars.each(read_ahead(list(by_source), needs_voxels), "tomograms", total=len(by_source)):
-        with bars.voxels(math.prod(source.tomogram.shape_zyx) * len(missing[source]), source.name) as bar:
-            done = [find_particles(task, maps, particles, bar.update, force=force) for task in by_source[source]]
-        yield Outcome(source, tuple(record for of in done for record in of), len(missing[source]))
 
 
 def is_finished(
@@ -271,57 +296,65 @@ class Evaluation:
     failures: Mapping[str, Exception]
 
 
-def evaluate_runs(
+def evaluation_work(
     tomograms: Sequence[TomogramInput],
     inference: InferenceSettings,
     detection: DetectionSettings,
-    maps: NetworkMaps,
+    particles: Sequence[Particle],
+    output_dir: Path,
+    saved_maps: SavedMaps | None = None,
+) -> list[EvaluationWork]:
+    """What is asked of each tomogram, all of it written below ``output_dir``, its maps too where they are saved."""
+    return [
+        EvaluationWork(
+            one.source,
+            (TomogramTask(one, inference, (Output(output_dir / "picks" / name, detection, picture, saved_maps),)),),
+            tuple(particles),
+        )
+        for one in tomograms
+        for name in [one.source.name]
+        for picture in [output_dir / "overlays" / f"{name}.png"]
+    ]
+
+
+def write_evaluation(
+    outcomes: Iterable[Outcome],
+    tomograms: Sequence[TomogramInput],
     particles: Sequence[Particle],
     output_dir: Path,
     *,
     training_uses: Mapping[str, TrainingUse],
     settings: Mapping[str, object],
     failures: Mapping[str, Exception] | None = None,
-    saved_maps: SavedMaps | None = None,
-    force: bool = False,
 ) -> Evaluation:
-    """Find the particles of every tomogram, score all together, write all results below ``output_dir``.
+    """Score the picks of all tomograms together, and write the tables below ``output_dir``.
 
     Parameters
     ----------
+    outcomes : of the work on the tomograms, in their order
     training_uses : run name -> what part it had in training, of every tomogram
     settings : name -> dataclass, all that led to the results, for scores.json
     failures : of runs that could not be opened
-    saved_maps : what is saved of the probability maps, below ``output_dir`` too
 
     Raises
     ------
     InputError, MachineError : no tomogram could be evaluated; what is wrong with the first.
     """
-    bars, failures, tables, pictures, windows = ProgressBars(), dict(failures or {}), [], [], {}
-    tasks = [
-        TomogramTask(
-            one, inference, (Output(output_dir / "picks" / name, detection, _picture(output_dir, name), saved_maps),)
-        )
-        for one in tomograms
-        for name in [one.source.name]
-    ]
-    for outcome in evaluate_tomograms(tasks, maps, particles, bars, force=force):
+    failures, tables, pictures, picks_dirs, windows = dict(failures or {}), [], [], [], {}
+    for outcome in outcomes:
         [record] = outcome.records
         if record.error is not None:
             failures[record.run_name] = record.error
-            bars.say(f"{record.run_name}: {one_line(record.error)}")
             continue
-        if record.seconds is not None:
-            remove_summaries(output_dir)
         tables.append(read_run_table(record.output.picks_dir))
         write_run_picks(record.output.picks_dir, record.run_name, tables[-1], particles)
         pictures.append(record.output.picture)
+        picks_dirs.append(record.output.picks_dir)
         windows[record.run_name] = record.windows_zyx
-        bars.say(f"{record.run_name}: {record.picks} picks{', finished before' if record.seconds is None else ''}")
+    write_failures(output_dir, failures)
     if not tables:
         raise first_failure(failures)
-    check_still_there([*pictures, *(task.outputs[0].picks_dir for task in tasks if task.name not in failures)])
+    check_still_there([*pictures, *picks_dirs])
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {
@@ -349,10 +382,6 @@ def remove_other_runs(output_dir: Path, run_names: Iterable[str]) -> list[str]:
     if others:
         remove_summaries(output_dir)
     return sorted(set(others.values()))
-
-
-def _picture(output_dir: Path, run_name: str) -> Path:
-    return output_dir / "overlays" / f"{run_name}.png"
 
 
 def open_sources(runs: Sequence[Run], settings: TomogramSettings) -> tuple[list[SourceTomogram], dict[str, Exception]]:

@@ -1,9 +1,9 @@
 """Command-line flags that choose among picks."""
 
 import argparse
-import math
 
 from data.files import path_argument
+from data.number_ranges import COUNT, SHARE, NumberRange
 from errors import InputError
 from evaluation.detector import Detector
 from evaluation.detector_arguments import why_no_confidence
@@ -16,11 +16,15 @@ FLAGS = ("particles", "min_confidence", "max_per_tomogram", "exclude_edge_angstr
 def add_selection_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--particles", nargs="+", metavar="NAME", help="these alone (default: all of the networks)")
     group.add_argument(
-        "--min_confidence", type=float, metavar="P", help="least probability of a pick to be right, 0 to 1"
+        "--min_confidence", type=SHARE, metavar="P", help="least probability of a pick to be right, 0 to 1"
     )
-    group.add_argument("--max_per_tomogram", type=int, metavar="N", help="the N best of each particle")
+    group.add_argument("--max_per_tomogram", type=COUNT, metavar="N", help="the N best of each particle")
     group.add_argument(
-        "--exclude_edge_angstrom", type=float, default=0.0, metavar="A", help="none nearer to a face of the tomogram"
+        "--exclude_edge_angstrom",
+        type=NumberRange(0, 1e6),
+        default=0.0,
+        metavar="A",
+        help="none nearer to a face of the tomogram",
     )
     group.add_argument(
         "--mask_dir",
@@ -31,13 +35,7 @@ def add_selection_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def check_selection_arguments(args: argparse.Namespace) -> None:
-    """InputError for flags out of range or without effect."""
-    if args.min_confidence is not None and not 0 <= args.min_confidence <= 1:
-        raise InputError(f"--min_confidence must be from 0 to 1, got {args.min_confidence:g}")
-    if args.max_per_tomogram is not None and args.max_per_tomogram < 1:
-        raise InputError(f"--max_per_tomogram must be 1 or more, got {args.max_per_tomogram}")
-    if not 0 <= args.exclude_edge_angstrom < math.inf:
-        raise InputError(f"--exclude_edge_angstrom must be 0 or more, got {args.exclude_edge_angstrom:g}")
+    """InputError for flags without effect."""
     if args.mask_keep is not None and args.mask_dir is None:
         raise InputError("--mask_keep has no effect without --mask_dir; give the masks, too")
 

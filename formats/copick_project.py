@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.czi import find_runs
 from data.files import check_complete
+from data.names import check_path
 from data.text_files import read_json_object
 from errors import InputError
 from formats import copick
@@ -99,6 +100,7 @@ def _local(config: Path, root: object) -> Path:
     scheme = next((scheme for scheme in LOCAL if root.startswith(scheme)), "")
     if "://" in root and not scheme:
         raise InputError(f"{config}: {root} is not on this machine; fetch it with `copick sync` and give that project")
+    check_path(root, f"mend {config}")
     folder = Path(root.removeprefix(scheme)).expanduser()
     return folder if folder.is_absolute() or folder.exists() else config.absolute().parent / folder
 

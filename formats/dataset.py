@@ -1,5 +1,6 @@
 """Tomograms and picks of other programs into the challenge's layout (see data/czi.py)."""
 
+import glob
 import shutil
 import tempfile
 import warnings
@@ -184,7 +185,7 @@ def check_run(
 
 
 def _links_and_files(root: Path, run: str, tomo_type: str) -> list[Path]:
-    return sorted(training_folders(root, run)[0].glob(f"VoxelSpacing*/{tomo_type}.*"))
+    return sorted(training_folders(root, run)[0].glob(f"VoxelSpacing*/{glob.escape(tomo_type)}.*"))
 
 
 def _same_tomogram(target: Path, source: Tomogram, mode: str) -> bool:

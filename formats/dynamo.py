@@ -7,6 +7,7 @@ Source: wiki.dynamo.biozentrum.unibas.ch, "Table convention", "Cropping table" a
 """
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ SHIFTS, SCORE, TOMOGRAM, CLASS, POSITIONS = slice(3, 6), 9, 19, 21, slice(23, 26
 TAG, ALIGNED, AVERAGED, PIXEL_SIZE, COLUMNS = 0, 1, 2, 35, 36
 FIRST_PIXEL = 1.0
 NUMBERS_FILE = "tomograms.doc"
+# Of a tomogram, as a word.
+NUMBER = r"\d{1,15}"
 SUFFIXES = (".tbl",)
 
 
@@ -72,12 +75,12 @@ def tomogram_names(table: Path) -> dict[int, str]:
         companions = alone if len(alone) == 1 else []
     if not companions:
         return {}
-    lines = [line.split("#")[0].strip() for line in read_text(companions[0]).splitlines()]
+    lines = [line.split("#")[0].strip() for line in read_text(companions[0]).split("\n")]
     lines = [line for line in lines if line]
     if companions[0].suffix == ".vll":
         return dict(enumerate((line for line in lines if line[0] not in ">*"), start=1))
     pairs = [line.split(maxsplit=1) for line in lines]
-    return {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
+    return {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and re.fullmatch(NUMBER, pair[0])}
 
 
 def write(folder: Path, export: Export) -> list[Command]:

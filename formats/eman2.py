@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data.files import atomic_path
+from data.number_ranges import VOXEL_SIZE
 from data.picks import Picks
 from data.text_files import read_json_object
 from errors import InputError
@@ -41,7 +42,7 @@ def read(path: Path) -> list[PointGroup]:
             raise ValueError(f"{wrong[0]!r} is no name of a class")
         particles = [classes.get(int(box[CLASS_OF_BOX])) if len(box) > CLASS_OF_BOX else None for box in boxes]
         scores = np.array([box[4] if len(box) > 4 else np.nan for box in boxes], dtype=np.float64)
-        pixel = float(content[PIXEL_SIZE]) if content.get(PIXEL_SIZE) else None
+        pixel = _pixel_size(content)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"{path}: not a readable EMAN2 info file ({error}); save the boxes again") from error
     return split_groups(
@@ -60,8 +61,7 @@ def write(folder: Path, export: Export) -> list[Command]:
     for tomogram in export.tomograms:
         path = folder / "info" / f"{safe_name(tomogram.name)}{ENDING}"
         content = _existing(path)
-        known = content.get(PIXEL_SIZE) or export.series[tomogram.name].pixel_size_angstrom
-        pixel = None if known is None else float(known)
+        pixel = _pixel_size(content) or export.series[tomogram.name].pixel_size_angstrom
         if pixel is not None:
             content[PIXEL_SIZE] = pixel
         for particle, picks in export.of_tomogram(tomogram):
@@ -83,9 +83,18 @@ def _existing(path: Path) -> dict:
         content = read_json_object(path)
         [int(box[CLASS_OF_BOX]) for box in content.get(BOXES, [])]
         [(int(number), one[NAME]) for number, one in content.get(CLASSES, {}).items()]
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        _pixel_size(content)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"{path}: not a readable EMAN2 info file ({error}); move it elsewhere") from error
     return content
+
+
+def _pixel_size(content: dict) -> float | None:
+    """Angstrom; None where it is not known, ValueError for a size that no pixel has."""
+    pixel = float(content.get(PIXEL_SIZE) or 0.0)
+    if pixel and pixel not in VOXEL_SIZE:
+        raise ValueError(f"{PIXEL_SIZE} must be {VOXEL_SIZE}, not {pixel:g}")
+    return pixel or None
 
 
 def _boxes(tomogram: PickedTomogram, picks: Picks, pixel_angstrom: float | None) -> list[list]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.names import check_name
 from data.picks import Picks, picks_table
 from data.tomogram import Tomogram
 from errors import InputError
@@ -235,7 +236,9 @@ def _compare_extents(tomogram: PickedTomogram, series: TiltSeries) -> None:
 def _filled_in(template: str, name: str) -> str:
     if "{name}" not in template:
         raise InputError(f"--tomo_name_template {template!r} has no {{name}}; write for instance 'TS_{{name}}'")
-    return template.replace("{name}", name)
+    filled = template.replace("{name}", name)
+    check_name(filled, "--tomo_name_template: the name of tilt series", "give another template")
+    return filled
 
 
 def _known_series(name: str, tomogram: PickedTomogram, known: Mapping[str, TiltSeries]) -> TiltSeries:

@@ -115,7 +115,7 @@ def _objects(content: bytes) -> list[tuple[str, list[np.ndarray]]]:
 def _text_points(path: Path) -> np.ndarray:
     """x y z of each line; model2point may write object and contour, whole numbers, before, others a score behind."""
     try:
-        rows = [[float(word) for word in line.split()] for line in read_text(path).splitlines() if line.strip()]
+        rows = [[float(word) for word in line.split()] for line in read_text(path).split("\n") if line.strip()]
         numbered = all(row[0].is_integer() for row in rows)
         first = {5: 2, 4: 1} if numbered else {}
         points = np.array([row[first.get(len(row), 0) :][:3] for row in rows])

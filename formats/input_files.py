@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.files import files_below
+from data.names import check_path
 from data.other_tomograms import ADVICE, how_to_convert
 from data.text_files import read_text
 from data.tomogram import TOMOGRAM_SUFFIXES
@@ -45,6 +46,7 @@ def _find(words: Sequence[str], suffixes: tuple[str, ...], *, lists: bool) -> li
 
 def _paths_of(word: str) -> list[Path]:
     """Of a path, which may have brackets in it, or a glob, also below such a folder."""
+    check_path(word)
     path = Path(word).expanduser()
     if path.exists():
         return [path]

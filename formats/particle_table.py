@@ -1,15 +1,18 @@
 """particles.json: the table of the particles that a data set holds, in the form that particle_file.py reads."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.files import atomic_path
+from data.number_ranges import NumberRange
 from errors import InputError
 from particle_config import PARTICLES, Particle, find_particle, normalised_name, table_from_rows
-from particle_file import NAME, TAKEN_NAMES
+from particle_file import LARGEST_RADIUS_ANGSTROM, LEAST_RADIUS_ANGSTROM, is_particle_name
 
 PARTICLES_FILE = "particles.json"
+RADIUS_ANGSTROM = NumberRange(LEAST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM)
 # Told apart by most eyes, and none of the built-in table's colours.
 COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#808000", "#000075")
 
@@ -17,9 +20,9 @@ COLOURS = ("#4363d8", "#bfef45", "#9a6324", "#469990", "#dcbeff", "#800000", "#8
 def table_name(name: str, table: Sequence[Particle] = ()) -> str:
     """The particle's name in that table or the built-in one, where they know it; else as written."""
     known = find_particle(name, table) or find_particle(name)
-    if known is None and not (NAME.fullmatch(name.strip()) and name.strip().lower() not in TAKEN_NAMES):
+    if known is None and not is_particle_name(name.strip()):
         raise InputError(
-            f"particle name {name!r} is taken, or not made of letters, digits and - _ . +; "
+            f"particle name {name!r} is taken, longer than 50 bytes, or not made of letters, digits and - _ . +; "
             "give another one with --name_map"
         )
     return name.strip() if known is None else known.name
@@ -89,10 +92,10 @@ def parse_radii(words: Sequence[str], table: Sequence[Particle] = ()) -> dict[st
     for word in words:
         name, _, value = word.rpartition("=")
         try:
-            radius = float(value)
-        except ValueError:
-            radius = 0.0
-        if not name or not 0 < radius < float("inf"):
-            raise InputError(f"--radius {word}: write it as NAME=ANGSTROM with a number above 0")
+            radius = RADIUS_ANGSTROM(value)
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"--radius {word}: write it as NAME=ANGSTROM; ANGSTROM {error}") from error
+        if not name:
+            raise InputError(f"--radius {word}: write it as NAME=ANGSTROM")
         radii[table_name(name, table)] = radius
     return radii

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.number_ranges import COORDINATE, VOXEL_SIZE
 from errors import InputError
 
 # The units a reader may name; see PointGroup.
@@ -54,6 +55,23 @@ class PointGroup:
     tomogram_spacing_angstrom: float | None = None
     sizes_path: Path | None = None
 
+    def __post_init__(self) -> None:
+        """InputError for numbers that no tomogram has, of whatever format."""
+        for points in (self.coordinates_xyz, self.shifts_xyz_angstrom):
+            if points is not None:
+                self._check_points(np.asarray(points, dtype=np.float64).reshape(-1, 3))
+        for size in (self.pixel_size_angstrom, self.picked_spacing_angstrom, self.tomogram_spacing_angstrom):
+            if size is not None and size not in VOXEL_SIZE:
+                raise InputError(f"{self.path}: a pixel of {size:g} angstrom; it must be {VOXEL_SIZE}; mend the file")
+
+    def _check_points(self, points: np.ndarray) -> None:
+        wrong = ~((points >= COORDINATE.low) & (points <= COORDINATE.high)).all(axis=1)
+        if wrong.any():
+            raise InputError(
+                f"{self.path}: point {int(np.flatnonzero(wrong)[0]) + 1} has a coordinate that is not {COORDINATE}; "
+                "mend or remove it"
+            )
+
 
 def coordinates_zyx_angstrom(
     group: PointGroup,
@@ -72,8 +90,8 @@ def coordinates_zyx_angstrom(
 
     Raises
     ------
-    InputError : the coordinates are in pixels of a size that nobody knows, from the middle of a volume of another size
-        than the tomogram, or not finite.
+    InputError : the coordinates are in pixels of a size that nobody knows, or from the middle of a volume of another
+        size than the tomogram.
     """
     points = np.asarray(group.coordinates_xyz, dtype=np.float64).reshape(-1, 3)
     size_xyz = np.array(shape_zyx[::-1], dtype=np.float64)
@@ -98,9 +116,6 @@ def coordinates_zyx_angstrom(
         points = points * (pixel or voxel_spacing_angstrom)
     if group.shifts_xyz_angstrom is not None:
         points = points + group.shifts_xyz_angstrom
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0]) + 1
-        raise InputError(f"{group.path}: point {row} has a coordinate that is no finite number; mend or remove it")
     return points[:, ::-1].copy()
 
 

@@ -25,6 +25,7 @@ import starfile
 from scipy.spatial.transform import Rotation
 
 from data.files import atomic_path
+from data.number_ranges import SCALE, VOXEL_SIZE, NumberRange
 from data.picks import Picks
 from data.text_files import read_text
 from errors import InputError, raise_scarcity
@@ -42,6 +43,8 @@ ORIGINS_PIXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 SUBTOMOGRAM_ANGLES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 SIZES = [f"rlnTomoSize{axis}" for axis in "XYZ"]
 PIXEL_SIZE, BINNING = "rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning"
+# Of a side of the unbinned volume.
+VOLUME_PIXELS = NumberRange(1, 1e6)
 # Pixel sizes of one tilt series in two files differ by no more than this fraction.
 SAME_PIXEL = 0.02
 # Instead of a tomograms.star: none, not even the one beside the particles.
@@ -160,14 +163,17 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             raise InputError(f"{path}: column {missing[0]} is missing; export the file again")
 
 
-def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+def _numbers(path: Path, table: pd.DataFrame, columns: list[str], allowed: NumberRange | None = None) -> np.ndarray:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; export the file again")
     try:
-        return table[columns].to_numpy(dtype=np.float64).reshape(-1, len(columns))
-    except (TypeError, ValueError) as error:
+        numbers = table[columns].to_numpy(dtype=np.float64).reshape(-1, len(columns))
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: {columns[0]} holds a value that is no number ({error})") from error
+    if allowed is not None and (wrong := [number for number in numbers.ravel().tolist() if number not in allowed]):
+        raise InputError(f"{path}: {columns[0]} is {wrong[0]:g}; it must be {allowed}")
+    return numbers
 
 
 def _names(particles: pd.DataFrame) -> list[str | None]:
@@ -230,17 +236,19 @@ def read_tilt_series(path: Path) -> dict[str, TiltSeries]:
     if table is None:
         raise InputError(f"{path}: no {TOMOGRAM} and {PIXEL_SIZE} inside; give the tomograms.star of the project")
     names = [str(name) for name in table[TOMOGRAM]]
-    pixels = _numbers(path, table, [PIXEL_SIZE])[:, 0].tolist()
+    pixels = _numbers(path, table, [PIXEL_SIZE], VOXEL_SIZE)[:, 0].tolist()
     sizes = [None] * len(names)
     if set(SIZES) <= set(table.columns):
-        sizes = [tuple(row) for row in _numbers(path, table, SIZES).tolist()]
+        sizes = [tuple(row) for row in _numbers(path, table, SIZES, VOLUME_PIXELS).tolist()]
     optics = [{} for _ in names]
     if set(OPTICS) <= set(table.columns):
         columns = [*OPTICS, *([OPTICS_GROUP_NAME] if OPTICS_GROUP_NAME in table.columns else [])]
         # RELION makes a group of each tomogram that names none.
         rows = table[columns].to_dict("records")
         optics = [{OPTICS_GROUP_NAME: name, **row} for name, row in zip(names, rows, strict=True)]
-    binnings = _numbers(path, table, [BINNING])[:, 0].tolist() if BINNING in table.columns else [None] * len(names)
+    binnings = (
+        _numbers(path, table, [BINNING], SCALE)[:, 0].tolist() if BINNING in table.columns else [None] * len(names)
+    )
     return {row[0]: TiltSeries(*row) for row in zip(names, pixels, sizes, optics, binnings, strict=True)}
 
 

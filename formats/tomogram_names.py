@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.names import check_name
 from data.tomogram import TOMOGRAM_SUFFIXES
 from errors import InputError
 
@@ -36,6 +37,7 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in paths:
         name = series_name(path.name)
+        check_name(name, f"{path.parent}: the name of tomogram")
         if name in named:
             raise InputError(f"{named[name]} and {path} are both run {name!r}; give one of them, or rename one")
         named[name] = path

@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Sequence
 
 import config
+from data.number_ranges import BATCH, PERCENT, SIDE_VOXELS, NumberRange
 from errors import InputError
 from inference.checkpoints import Description
-from inference.device import DEVICES, choose_device, usable_precision
+from inference.device import DEVICES
 from inference.settings import PRECISIONS, InferenceSettings
 from inference.windows import BLEND_MODES
 from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS, TILT_AXES, beam_axis, turned
@@ -38,6 +39,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
     group.add_argument(
         "--inference_window",
+        type=_window_argument,
         nargs="+",
         metavar="W",
         default=[config.INFERENCE_WINDOW],
@@ -45,12 +47,12 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--sw_overlap",
-        type=float,
+        type=NumberRange(0, 0.9),
         help=f"share of the window's side (default: {config.SW_OVERLAP:g}, at most {config.SW_MAX_OVERLAP} voxels)",
     )
     group.add_argument(
         "--sw_batch_size",
-        type=int,
+        type=BATCH,
         default=config.VALIDATION_SW_BATCH_SIZE,
         help="views of windows per network call (default: 1 on a CPU, on a GPU as many as keep it busy)",
     )
@@ -59,14 +61,14 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max_memory_gb",
-        type=float,
+        type=NumberRange(0.001, 100_000),
         help="that windows may take of the device that computes, besides what is taken before; less where less is free "
         f"(default: {config.CPU_MEMORY_GB:g} on a CPU, {config.GPU_MEMORY_GB:g} on a GPU)",
     )
     group.add_argument("--compile", action="store_true", help="networks as CUDA graphs, made in a minute or two (GPU)")
     group.add_argument(
         "--norm_percentiles",
-        type=float,
+        type=PERCENT,
         nargs=2,
         metavar=("LOWER", "UPPER"),
         help="clip range in percent (default: as in training)",
@@ -80,10 +82,8 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def inference_settings(args: argparse.Namespace, descriptions: Sequence[Description]) -> InferenceSettings:
-    """The settings for networks of those descriptions; InputError for flags out of range or without effect."""
-    _check_ranges(args)
+    """The settings for networks of those descriptions; InputError for flags without effect."""
     tta_group = _tta_group(args, descriptions)
-    on_gpu = choose_device(args.device).type == "cuda"
     return InferenceSettings(
         window=_window(args.inference_window),
         overlap=config.SW_OVERLAP if args.sw_overlap is None else args.sw_overlap,
@@ -94,10 +94,11 @@ def inference_settings(args: argparse.Namespace, descriptions: Sequence[Descript
         tta_group=tta_group,
         tta_merge=args.tta_merge or config.TTA_MERGE,
         tilt_axis=_tilt_axis(args, descriptions, tta_group),
-        precision=usable_precision(args.precision, choose_device(args.device)),
+        precision=args.precision,
         compile=args.compile,
         max_memory_gb=args.max_memory_gb,
-        default_memory_gb=config.GPU_MEMORY_GB if on_gpu else config.CPU_MEMORY_GB,
+        cpu_memory_gb=config.CPU_MEMORY_GB,
+        gpu_memory_gb=config.GPU_MEMORY_GB,
     )
 
 
@@ -107,15 +108,6 @@ def check_merge(args: argparse.Namespace, *, merges: bool) -> None:
         raise InputError(
             "--tta_merge has no effect where neither views nor networks are merged; give --use_tta too, or leave it out"
         )
-
-
-def _check_ranges(args: argparse.Namespace) -> None:
-    for name in ("sw_batch_size", "max_memory_gb"):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name} must be above 0, got {value}")
-    if args.sw_overlap is not None and not 0 <= args.sw_overlap < 1:
-        raise InputError(f"--sw_overlap must be at least 0 and below 1, got {args.sw_overlap}")
 
 
 def _tta_group(args: argparse.Namespace, descriptions: Sequence[Description]) -> str:
@@ -144,12 +136,17 @@ def _tilt_axis(args: argparse.Namespace, descriptions: Sequence[Description], tt
     return given
 
 
-def _window(words: Sequence[str]) -> str | tuple[int, int, int]:
-    if len(words) == 1 and words[0] in NAMED_WINDOWS:
-        return words[0]
-    if len(words) == 3 and all(word.isdecimal() and int(word) > 0 for word in words):
-        return tuple(map(int, words))
-    raise InputError(f"--inference_window is auto, train, or three sides D H W in voxels, not {' '.join(words)}")
+def _window_argument(word: str) -> str | int:
+    return word if word in NAMED_WINDOWS else SIDE_VOXELS(word)
+
+
+def _window(given: Sequence[str | int]) -> str | tuple[int, int, int]:
+    if len(given) == 1 and given[0] in NAMED_WINDOWS:
+        return given[0]
+    if len(given) == 3 and not set(given) & set(NAMED_WINDOWS):
+        return tuple(given)
+    words = " ".join(map(str, given))
+    raise InputError(f"--inference_window is auto, train, or three sides D H W in voxels, not {words}")
 
 
 def resolve_tomo_type(args: argparse.Namespace, descriptions: Sequence[Description]) -> str:

@@ -62,7 +62,7 @@ class Predictor:
         if len(strides) > 1:
             raise ValueError(f"networks of different output strides {strides} cannot be averaged")
         self.output_stride = strides[0]
-        self.settings = settings
+        self.settings = settings = settings.on(device)
         self.device = device
         self.views = turned(ORIENTATIONS[settings.tta_group], settings.tilt_axis)
         # The mean of one is itself, without the rounding of its logarithm.
@@ -200,7 +200,8 @@ class Predictor:
         limit_gb = self.settings.max_memory_gb
         if self._window != "auto" and limit_gb is None:
             return self._planner.plan(shape, self._window)
-        limit = 1e9 * (self.settings.default_memory_gb if limit_gb is None else limit_gb)
+        default_gb = self.settings.gpu_memory_gb if self.device.type == "cuda" else self.settings.cpu_memory_gb
+        limit = 1e9 * (default_gb if limit_gb is None else limit_gb)
         plans = self._planner.plans(shape) if self._window == "auto" else [self._planner.plan(shape, self._window)]
         plans = [batch for plan in plans for batch in self._planner.batches(plan)]
         for plan in plans:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 import numpy as np
 
 from data.czi import Run
-from data.normalization import clip_to_percentiles
+from data.normalization import clip_to_percentiles, in_float32_range
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
 
@@ -91,7 +91,7 @@ class SourceTomogram:
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         volume, limits = self.tomogram.read(), self.settings.norm_percentiles
-        return volume, volume if limits is None else clip_to_percentiles(volume, *limits)
+        return volume, in_float32_range(volume) if limits is None else clip_to_percentiles(volume, *limits)
 
 
 def read_ahead(

@@ -278,7 +278,7 @@ MUTANTS = (
         "an experiment goes on with other runs", "training/experiment.py", "if before is not None:", "if False:", FOLDER
     ),
     Mutant(
-        "a fold trained twice at a time", "training/experiment.py", "        lock.acquire()", "        pass", FOLDER
+        "a fold trained twice at a time", "training/experiment.py", 'fold) / ".lock"', 'fold) / f".{id(stack)}"', FOLDER
     ),
     Mutant(
         "a held-out run without scored points validated on", "train.py", "p.score_weight > 0 and len(", "len(", FOLDER

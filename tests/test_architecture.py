@@ -15,6 +15,7 @@ ALLOWED = {
     "detection": {*LEAVES, "inference", "detection", "particle_config", "errors"},
     "training": {*LEAVES, "inference", "detection", "training", "particle_config", "errors"},
     "evaluation": {*LEAVES, "inference", "detection", "evaluation", "particle_config", "errors"},
+    "cluster": {"cluster", "evaluation", "inference", "data", "errors"},
     "config": set(),
     "errors": set(),
     "versions": set(),
@@ -32,7 +33,7 @@ EXCEPTIONS = {
     ("data/spatial_transforms.py", "tta"),
 }
 OURS = {
-    *(*LEAVES, "formats", "inference", "detection", "training", "evaluation"),
+    *(*LEAVES, "formats", "inference", "detection", "training", "evaluation", "cluster"),
     *("config", "errors", "particle_config", "particle_file", "command_line", "versions"),
 }
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
@@ -73,6 +74,16 @@ def test_imports_flow_one_way(path):
     allowed = ALLOWED[room] | ({"config"} if str(path) in READS_CONFIG else set())
     wrong = {name for name in ours - allowed if (str(path), name) not in EXCEPTIONS}
     assert not wrong, f"{path} must not import {sorted(wrong)}"
+
+
+def test_every_picture_draws_names_as_they_are_written():
+    drawing = [path for path in modules() if ".savefig(" in (ROOT / path).read_text()]
+    assert len(drawing) > 3
+    assert [str(path) for path in drawing if "from data.drawing import" not in (ROOT / path).read_text()] == []
+
+
+def test_all_locks_are_of_one_kind():
+    assert [str(path) for path in modules() if "filelock" in (ROOT / path).read_text()] == ["data/locks.py"]
 
 
 def test_augmentation_shares_the_orientations_and_nothing_else():

@@ -13,7 +13,6 @@ from evaluation.arguments import (
     add_search_arguments,
     is_untuned,
     resolve_hyperparameters,
-    resolve_internal_downsample,
     search_grid,
 )
 from particle_config import PARTICLES
@@ -105,19 +104,13 @@ def test_a_flag_without_effect_is_an_error(row, method):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_specific_beats_generic(row, method, flag):
-    for words in ([row.fixed_flag, "0.3", flag, "0"], [flag, "0", row.fixed_flag, "0.3"], [flag, "0"]):
+    least = row.range.low
+    for words in ([row.fixed_flag, 0.3, flag, least], [flag, least, row.fixed_flag, 0.3], [flag, least]):
         args = parse("--postprocessing_method", method, *words)
-        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+        assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == least
     for other in set(METHODS) - {method}:
         with pytest.raises(InputError, match=flag):
             resolve(parse("--postprocessing_method", other, flag, "0.3"), PARTICLES, [])
-
-
-def test_cells_are_whole_voxels():
-    assert resolve_internal_downsample(parse()) == 1
-    assert resolve_internal_downsample(parse("--postproc_internal_downsample", "3")) == 3
-    with pytest.raises(InputError, match="postproc_internal_downsample"):
-        resolve_internal_downsample(parse("--postproc_internal_downsample", "0"))
 
 
 # --- The table ----------------------------------------------------------------------------------------
@@ -187,9 +180,9 @@ def test_the_list_of_a_method_beats_the_general_one(method, keyword, flag):
 def test_what_is_fixed_is_not_searched_whatever_is_listed(method):
     for row in [row for row in HYPERPARAMETERS if method in row.methods]:
         for fixed in {row.fixed_flag, row.specific_fixed_flags.get(method, row.fixed_flag)}:
-            args = for_method(method, *SEARCH, fixed, 0, row.list_flag, 0.3, 0.4)
-            assert search_grid(args).values[row.keyword] == (0.0,)
-            assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == 0.0
+            args = for_method(method, *SEARCH, fixed, row.range.low, row.list_flag, 0.3, 0.4)
+            assert search_grid(args).values[row.keyword] == (row.range.low,)
+            assert resolve(args, PARTICLES, [])["ribosome"][row.keyword] == row.range.low
 
 
 @pytest.mark.parametrize("flag", sorted(LIST_FLAGS))
@@ -205,13 +198,6 @@ def test_nothing_left_to_search_is_said():
     args = parse(*SEARCH, "--fixed_plm_gpu_peak_thresh", 0.3, "--fixed_nms_radius_fraction", 0.8)
     with pytest.warns(UserWarning, match="searches nothing"):
         assert search_grid(args) is None
-
-
-@pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
-@pytest.mark.parametrize("flag", ["--fixed_nms_radius_fraction", "--nms_radius_fractions"])
-def test_values_that_are_none(flag, value):
-    with pytest.raises(InputError, match=flag):
-        search_grid(parse(*SEARCH, f"{flag}={value}"))
 
 
 # --- --per_class_hp_path ------------------------------------------------------------------------------

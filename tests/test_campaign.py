@@ -437,9 +437,6 @@ def test_a_folder_of_another_campaign_is_refused(finished):
     [
         (["--compare_tta"], "give --use_tta too"),
         (["--tta_merge", "logit"], "--tta_merge has no effect"),  # one network each
-        (["--limit_final_eval_tomos", "0"], "--limit_final_eval_tomos must be 1 or more"),
-        (["--training_radius_fraction", "2"], "from 0 to 1"),
-        (["--cache_limit_gb", "-1"], "--cache_limit_gb"),
         (["--evaluation_strategy", "ensemble_specialists"], "df2 has no specialist for apo-ferritin in fold 0"),
         ([*BOTH_METHODS, "--fixed_ws_cluster_rad_frac", "1"], "no effect on --postprocessing_method"),
         (["--hp_search_strategy", "global", "--training_data_root", "nowhere"], "--training_data_root"),

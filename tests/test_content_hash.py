@@ -89,3 +89,8 @@ def test_plain_values():
     assert hash_of({"a": 1, "b": (2, None)}) == hash_of({"b": [2, None], "a": 1}) != hash_of({"a": 1, "b": [2, 0]})
     with pytest.raises(TypeError):
         hash_of({"a": object()})
+
+
+def test_a_folder_that_takes_no_hashes_costs_time_alone(tmp_path):
+    (tmp_path / "file").write_text("a")
+    assert ContentHashes(tmp_path / "file" / "hashes").of(tmp_path / "file") == content_hash(tmp_path / "file")

@@ -212,7 +212,7 @@ def test_a_fold_is_trained_by_one_process_at_a_time(tmp_path, trained):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            with pytest.raises(InputError, match=r"another process is training fold 0 of .*one; wait for it"):
+            with pytest.raises(InputError, match=r"is training fold 0 of .*one: process \d+ on .*; wait for it"):
                 start(tmp_path, "--experiment_name", "one", "--fold", 0)
             start(tmp_path, "--experiment_name", "one", "--fold", 1)  # another fold, finished before
         finally:

@@ -1,6 +1,7 @@
 """Every reader against a file by the library that owns the format, or by hand, and positions computed by hand."""
 
 import json
+import re
 import struct
 
 import dynamotable
@@ -12,6 +13,7 @@ import starfile
 
 from errors import InputError
 from formats import FORMATS, format_of, read_points
+from formats.dynamo import tomogram_names
 from formats.point_groups import PointGroup, coordinates_zyx_angstrom
 from formats.tomogram_names import series_name
 
@@ -415,7 +417,7 @@ def test_tomograms_star_is_found_by_the_name_of_the_tilt_series(tmp_path):
     [
         ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, 0]], "class_list": {"0": {"name": [1]}}}, "no name of a class"),
         ("a_info.json", {"boxes_3d": [[1, 2, 3, "m", 1, float("inf")]]}, "not a readable EMAN2 info file"),
-        ("a.json", {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 10**400)}]}, "finite"),
+        ("a.json", {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 10**400)}]}, "from -1e"),
         (
             "a.json",
             {"pickable_object_name": "a", "points": [{"location": dict.fromkeys("xyz", 1), "score": "high"}]},
@@ -464,9 +466,46 @@ def test_decimal_commas_in_a_table_of_commas(tmp_path):
 
 def test_lines_of_model2point_that_are_no_numbers(tmp_path):
     (tmp_path / "a.coords").write_text("1e400 2 3\n")
-    [group] = read_points(tmp_path / "a.coords")
-    with pytest.raises(InputError, match="no finite number"):
-        coordinates_zyx_angstrom(group, shape_zyx=(4, 4, 4), voxel_spacing_angstrom=10.0)
+    with pytest.raises(InputError, match=r"a\.coords: point 1 has a coordinate that is not a number from -1e\+09 to"):
+        read_points(tmp_path / "a.coords")
+
+
+HUGE = {"1e308": 1e308, "-1e308": -1e308, "9" * 5000: np.inf}
+
+
+def with_huge_numbers(folder, word, value):
+    """A file of every format, with a coordinate, pixel size or number that no tomogram has."""
+    texts = {
+        "a.csv": f"x_angstrom,y_angstrom,z_angstrom\n1,{word},3\n",
+        "a.coords": f"1 {word} 3\n",
+        "a.tbl": " ".join(["0"] * 23 + ["1", word, "3"]),
+        "a.star": f"data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n1.0 {word} 3.0\n",
+        "a.cmm": f'<marker_set name="a"><marker id="1" x="1" y="{word}" z="3"/></marker_set>',
+        "a.json": f'{{"pickable_object_name": "a", "points": [{{"location": {{"x": 1, "y": {word}, "z": 3}}}}]}}',
+        "a_info.json": f'{{"boxes_3d": [[1, {word}, 3, "manual", 1, 0]]}}',
+        "b_info.json": f'{{"boxes_3d": [[1, 2, 3, "manual", 1, 0]], "apix_unbin": {word}}}',
+        "a-1.0_point.ndjson": f'{{"type": "point", "location": {{"x": 1, "y": {word}, "z": 3}}}}\n',
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        yield folder / name
+    with np.errstate(over="ignore"):
+        list_of_one = struct.pack("<4B3i", 6, 0, 0, 5, 20, 1, 1).ljust(512, b"\0") + np.full(20, value, "<f4").tobytes()
+    (folder / "a.em").write_bytes(list_of_one)
+    yield folder / "a.em"
+
+
+@pytest.mark.parametrize("word", HUGE, ids=lambda word: word[:6])
+def test_numbers_that_no_tomogram_has_are_one_line_in_every_format(tmp_path, word):
+    for path in with_huge_numbers(tmp_path, word, HUGE[word]):
+        with pytest.raises(InputError, match=re.escape(path.name)):
+            read_points(path)
+
+
+def test_text_in_another_line_separator_stays_in_its_line(tmp_path):
+    """U+2028 ends a line for str.splitlines, and for no program that writes these files."""
+    (tmp_path / "a.doc").write_text("1 rec\u2028one.mrc\n² two.mrc\n" + "9" * 5000 + " three.mrc\n")
+    assert tomogram_names(tmp_path / "a.tbl") == {1: "rec\u2028one.mrc"}
 
 
 def test_an_imod_model_that_is_cut_off_or_leads_back(tmp_path):

@@ -333,14 +333,13 @@ def test_a_particle_that_the_challenge_does_not_score_is_scored_alone(project):
     [
         (["--copy", "--to_zarr"], "exclude"),
         (["--coords_angpix", "2"], "no picks file has coordinates in pixels"),
-        (["--binning", "0"], "above 0"),
         (["--copick_user", "anna"], "no meaning"),
         (["--voxel_spacing", "12"], "--to_zarr"),
         (["--radius", "prion=3"], "no picks of it"),
         (["--radius", "spike=x"], "NAME=ANGSTROM"),
         (["--radius"], "expected"),
     ],
-    ids=["copy", "angpix", "binning", "user", "spacing", "unused", "number", "empty"],
+    ids=["copy", "angpix", "user", "spacing", "unused", "number", "empty"],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(project, flags, text):
     radius = "--radius" not in flags
@@ -388,7 +387,7 @@ def test_particles_that_differ_in_capitals_alone(project):
     assert not (project / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["", "a/b", "../x", ".hidden", "..", "my_wbp", "my wbp"])
+@pytest.mark.parametrize("kind", ["my_wbp", "my wbp"])  # others are refused by the parser, see test_names.py
 def test_a_type_of_tomogram_that_cannot_be_a_file_name(project, kind):
     with pytest.raises(InputError, match="--tomo_type"):
         run_import(project, "--tomo_type", kind)

@@ -111,13 +111,9 @@ def test_the_views_are_those_that_suit_the_training_of_all_networks(modes, group
     ("words", "text"),
     [
         (["--use_tta", "--tta_group", "none"], "contradict"),
-        (["--sw_batch_size", "0"], "--sw_batch_size"),
-        (["--max_memory_gb", "0"], "--max_memory_gb"),
-        (["--sw_overlap", "1"], "--sw_overlap"),
-        (["--sw_overlap", "-0.1"], "--sw_overlap"),
-        (["--inference_window", "largest"], "--inference_window"),
         (["--inference_window", "64", "64"], "--inference_window"),
-        (["--inference_window", "64", "0", "64"], "--inference_window"),
+        (["--inference_window", "auto", "train"], "--inference_window"),
+        (["--inference_window", "64", "auto", "64"], "--inference_window"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(words, text):

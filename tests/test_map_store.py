@@ -207,6 +207,26 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         save(MapStore(tmp_path / "file" / "maps", 1.0), "TS_1", "key", prediction())
 
 
+def test_the_store_of_another_user_is_read_and_evicts_what_it_may(tmp_path, monkeypatch):
+    """Neither times nor entries of others can be changed; in a folder that takes no files, nothing can be locked."""
+    store = filled(tmp_path, ["a", "b"], room=2)
+
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert load(store, "a", "k") is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        save(store, "c", "k", prediction())
+    assert entries(store) == ["a-k", "b-k", "c-k"]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("inference.maps.map_store.locked", refuse)
+    assert load(store, "b", "k") is not None
+    with pytest.raises(InputError, match=r"cannot write .*; choose another folder"):
+        load(store, "none", "k")
+
+
 def test_threads_that_want_the_same_map_make_it_once(store):
     calls, maps = [], []
 

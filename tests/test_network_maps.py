@@ -159,7 +159,7 @@ def test_windows_and_keys_do_not_depend_on_what_is_free(ensemble, sources, tmp_p
     """Of a machine with little memory they do, when maps must be made, and of what there is nothing is made again."""
     monkeypatch.setattr(Predictor, "predicted_bytes", lambda self, plan: 10**9 * math.prod(plan.grid.window_zyx))
     monkeypatch.setattr(Planner, "plans", lambda self, shape: [self.plan(shape, (24, side, 32)) for side in (32, 16)])
-    auto = replace(INFERENCE, window="auto", default_memory_gb=24 * 32 * 32.0)
+    auto = replace(INFERENCE, window="auto", cpu_memory_gb=24 * 32 * 32.0)
     keys, windows = [], []
     for free in (64, 24, 0.6):
         monkeypatch.setattr(

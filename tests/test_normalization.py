@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.normalization import clip_to_percentiles, standardize
+from data.normalization import clip_to_percentiles, in_float32_range, standardize
 from errors import InputError
 
 
@@ -39,6 +39,25 @@ def test_each_patch_is_scored_by_itself():
 def test_the_unit_of_the_grey_values_does_not_matter(unit):
     patches = torch.randn(2, 1, 6, 7, 8) - 0.3
     assert torch.allclose(standardize(patches * unit), standardize(patches), atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-44, 1e-30, 1e-12, 1e12, 1e30, 1e38])
+def test_grey_values_that_float32_can_hardly_hold_are_normalised_as_others(unit):
+    """Squares of 1e30 are infinite: a z-score would be 0 everywhere, and nothing would be found."""
+    volume = np.random.default_rng(0).uniform(-3, 3, (6, 7, 8)).astype(np.float32)
+    extreme = (volume.astype(np.float64) * unit).astype(np.float32)
+    scored, usual = (standardize(torch.from_numpy(in_float32_range(one))[None, None]) for one in (extreme, volume))
+    # Numbers below 1e-38 have few digits.
+    assert torch.allclose(scored, usual, atol=0.1 if unit < 1e-38 else 1e-4)
+    np.testing.assert_allclose(
+        clip_to_percentiles(extreme, 1, 99), clip_to_percentiles(volume, 1, 99), atol=0.05 if unit < 1e-38 else 1e-5
+    )
+
+
+def test_usual_grey_values_stay_as_they_are():
+    for value in (0.0, 1e-5, 3.0, 1e4):
+        volume = np.full((2, 2, 2), value, dtype=np.float32)
+        assert in_float32_range(volume) is volume
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e-5])

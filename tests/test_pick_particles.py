@@ -15,8 +15,9 @@ from tiny_campaign import EVALUATED, NAMES, SHAPE, SPACING
 import pick_particles as script
 from data.picks import read_picks
 from errors import InputError
-from evaluation.picking import PickingRecord, check_mask, in_words, pick_particles
+from evaluation.picking import PickingRecord, PickingTask, check_mask
 from evaluation.picking_results import MOST_ROWS, PickingResults
+from evaluation.work import InTurn
 from inference.predictor import Predictor
 from inference.tomograms import SourceTomogram
 
@@ -114,7 +115,7 @@ def test_a_finished_command_reads_no_tomogram_again(world, picked):
 
 def test_a_killed_command_goes_on(world, picked):
     """The second tomogram ends it; its picks are then found, and those of the first are not found again."""
-    with mock.patch.object(script, "pick_tomograms", side_effect=first_only), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(InTurn, "records", first_only), pytest.raises(KeyboardInterrupt):
         pick(world, out="killed")
     assert [path.name for path in (world / "killed" / "picks").iterdir()] == ["TS_7"]
     read = []
@@ -124,8 +125,8 @@ def test_a_killed_command_goes_on(world, picked):
     assert read == ["TS_8"]
 
 
-def first_only(tasks, maps, bars, *, force):
-    yield pick_particles(tasks[0], maps)
+def first_only(in_turn, tasks):
+    yield tasks[0].do(in_turn.maps)
     raise KeyboardInterrupt
 
 
@@ -215,13 +216,9 @@ def test_a_tomogram_that_is_damaged_later_is_in_no_table_and_on_no_page(world):
     ("words", "message"),
     [
         (["--min_confidence", "0.5"], "--min_confidence: picks of apo-ferritin, .* have no confidence"),
-        (["--min_confidence", "50"], "--min_confidence must be from 0 to 1, got 50"),
-        (["--max_per_tomogram", "0"], "--max_per_tomogram must be 1 or more"),
-        (["--exclude_edge_angstrom", "nan"], "--exclude_edge_angstrom must be 0 or more"),
         (["--particles", "virus"], "--particles virus: not one of the networks' particles, which are apo-ferritin,"),
         (["--mask_keep", "outside"], "--mask_keep has no effect without --mask_dir"),
         (["--binning", "4"], "--binning has no effect without one of --formats relion5, warp, eman"),
-        (["--binning", "0", "--formats", "warp"], "--binning must be above 0"),
         (["--tomo_name_template", "TS", "--formats", "warp"], "has no {name}"),
         (["--copick_config", "x.json"], "give either --tomograms or --copick_config"),
         (["--tta_merge", "logit"], "--tta_merge has no effect"),
@@ -250,6 +247,7 @@ def test_many_tomograms_are_summed_up():
 
 def test_lines_of_a_tomogram():
     done = PickingRecord("TS_1", {"ribosome": 3, "apo-ferritin": 0}, (), 1.23)
+    in_words = PickingTask.in_words
     assert in_words(done) == "TS_1: 3 picks (3 ribosome), 1.2 s"
     assert in_words(PickingRecord("TS_1", {"ribosome": 0})) == "TS_1: 0 picks, finished before"
     assert in_words(PickingRecord("TS_1", error=InputError("not readable"))) == "TS_1: not readable"

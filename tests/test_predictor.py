@@ -200,7 +200,7 @@ def test_less_memory_means_smaller_windows_until_nothing_fits(monkeypatch):
 
 def test_more_than_the_default_is_taken_where_the_smallest_windows_need_it():
     network = build_model("deepfinder2", num_classes=3)
-    predictor = Predictor([network], with_settings(window="auto", default_memory_gb=0.01), CPU)
+    predictor = Predictor([network], with_settings(window="auto", cpu_memory_gb=0.01), CPU)
     plans = predictor._planner.plans((96, 160, 160))
     assert predictor.plan_for((96, 160, 160)) == min(plans, key=predictor.predicted_bytes)
 

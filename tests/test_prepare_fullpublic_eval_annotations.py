@@ -147,13 +147,6 @@ def test_corrupt_metadata_is_named(tmp_path):
         convert(tmp_path)
 
 
-@pytest.mark.parametrize("spacing", ["0", "-4.99"])
-def test_a_spacing_that_is_no_length(tmp_path, spacing):
-    annotate(tmp_path)
-    with pytest.raises(InputError, match="must be above 0"):
-        convert(tmp_path, "--voxel_spacing", spacing)
-
-
 def test_a_folder_without_a_spacing_demands_it(tmp_path):
     annotate(tmp_path, spacing="0.000")
     with pytest.raises(InputError, match="give --voxel_spacing"):

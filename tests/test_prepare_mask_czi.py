@@ -59,13 +59,6 @@ def test_only_training_runs_with_the_type(tmp_path, capsys):
     assert "1 masks in" in printed and "left out, without a denoised tomogram: TS_2" in printed
 
 
-@pytest.mark.parametrize("fraction", ["0", "-0.5", "1.5", "nan"])
-def test_a_fraction_that_makes_no_sphere(tmp_path, fraction):
-    make_run(tmp_path, "TS_1", {"ribosome": [[40.0, 60.0, 80.0]]})
-    with pytest.raises(InputError, match="--single_pixel_mask"):
-        main(["--data_root", str(tmp_path), "--radius_fraction", fraction])
-
-
 def test_a_run_without_picks_stops_before_anything_is_written(tmp_path):
     make_run(tmp_path, "TS_1", {"ribosome": [[40.0, 60.0, 80.0]]})
     make_run(tmp_path, "TS_2", {})
@@ -78,14 +71,6 @@ def test_an_unknown_particle(tmp_path):
     make_run(tmp_path, "TS_1", {"proteasome": [[40.0, 60.0, 80.0]]})
     with pytest.raises(InputError, match=r"proteasome\.json: particle 'proteasome' is not in"):
         main(["--data_root", str(tmp_path)])
-
-
-@pytest.mark.parametrize("spacing", ["0", "-10"])
-def test_a_spacing_that_is_no_length(tmp_path, spacing):
-    make_run(tmp_path, "TS_1", {"ribosome": [[40.0, 60.0, 80.0]]})
-    with pytest.raises(InputError, match="must be above 0"):
-        main(["--data_root", str(tmp_path), "--voxel_spacing", spacing])
-    assert not (tmp_path / "mask").exists()
 
 
 def test_an_absent_root(tmp_path):

@@ -595,7 +595,7 @@ def test_tomogram_of_another_voxel_size(experiment, phantom):
         (["--radius_fraction", "0"], "--radius_fraction"),
         (["--epochs", "0"], "--epochs"),
         (["--seed", "-1"], "--seed"),
-        (["--use_mixup", "--mixup_prob", "2"], "at most 1"),
+        (["--use_mixup", "--mixup_prob", "2"], "0.001 to 1"),
         (["--mixup_prob", "0.5"], "no effect without --use_mixup"),
         (["--norm_percentiles", "99", "1"], "percentiles"),
         (["--training_tomo_types", "isonetcorrected"], "isonetcorrected"),

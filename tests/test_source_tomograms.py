@@ -98,6 +98,16 @@ def test_a_tomogram_that_cannot_be_read_fails_when_it_is_asked_for(tmp_path):
             source.voxels()
 
 
+def test_huge_grey_values_are_in_another_unit_for_the_networks_alone(tmp_path):
+    run = write(tmp_path, "TS_1")
+    path = run.tomogram_path("denoised")
+    with mrcfile.mmap(path, mode="r+") as mrc:
+        mrc.data[:] = np.arange(mrc.data.size, dtype=np.float32).reshape(mrc.data.shape) * 1e30
+    raw, normalised = SourceTomogram(run, replace(SETTINGS, norm_percentiles=None)).voxels()
+    assert raw.max() > 1e30 and 0.5 <= normalised.max() <= 1
+    np.testing.assert_allclose(normalised / normalised.max(), raw / raw.max(), rtol=1e-6)
+
+
 def test_another_voxel_size_is_resampled_where_it_is_asked_for(tmp_path):
     run = write(tmp_path, "TS_1", spacing=13.0)
     with pytest.raises(InputError, match=r"--rescale"):

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from data.number_ranges import SHARE, NumberRange
 from data.thresholds import read_thresholds, write_thresholds
 from errors import InputError
 from metrics.calibration import KEYWORDS as CALIBRATION
 from particle_config import PARTICLES
 from training.experiment import FoldResult, write_result
 
-KEYWORDS = ("nms_radius_fraction", "peak_threshold")
+RANGES = {"nms_radius_fraction": NumberRange(0, 100), "peak_threshold": SHARE}
 METHOD = "peak_local_max_gpu"
 
 
@@ -21,7 +22,7 @@ def values(peak=0.4):
 
 
 def read(path):
-    return read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=PARTICLES)
+    return read_thresholds(path, method=METHOD, ranges=RANGES, particles=PARTICLES)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -34,11 +35,11 @@ def test_a_calibration_may_be_there_for_some_and_of_any_sign(tmp_path):
     table = values()
     table["ribosome"] |= {"calibration_slope": 0.5, "calibration_offset": -2.0}
     write_thresholds(tmp_path / "t.json", {"search": {"hyperparameters": {METHOD: table}}}, PARTICLES)
-    keywords = {"method": METHOD, "keywords": KEYWORDS, "particles": PARTICLES, "optional": CALIBRATION}
+    keywords = {"method": METHOD, "ranges": RANGES, "particles": PARTICLES, "optional": CALIBRATION}
     assert read_thresholds(tmp_path / "t.json", **keywords) == [{METHOD: table}]
     table["ribosome"]["calibration_offset"] = math.inf
     (tmp_path / "t.json").write_text(json.dumps({"search": {"hyperparameters": {METHOD: table}}}))
-    with pytest.raises(InputError, match=r"calibration_offset is inf; it must be a finite number$"):
+    with pytest.raises(InputError, match=r"calibration_offset is inf; it must be a number from "):
         read_thresholds(tmp_path / "t.json", **keywords)
 
 
@@ -76,9 +77,10 @@ def changed(change):
         (changed(lambda t: t["ribosome"].update(peak=1)), ["ribosome", "'peak'", "unknown"]),
         (
             changed(lambda t: t["ribosome"].update(peak_threshold=math.nan)),
-            ["ribosome", "peak_threshold", "finite"],
+            ["ribosome", "peak_threshold", "from 0 to 1"],
         ),
         (changed(lambda t: t["ribosome"].update(peak_threshold=-0.1)), ["peak_threshold", "-0.1"]),
+        (changed(lambda t: t["ribosome"].update(nms_radius_fraction=1e308)), ["nms_radius_fraction", "0 to 100"]),
         (changed(lambda t: t["ribosome"].update(peak_threshold="0.3")), ["peak_threshold", "'0.3'"]),
         (changed(lambda t: t["ribosome"].update(peak_threshold=True)), ["peak_threshold", "True"]),
         (changed(lambda t: t.update(ribosome=0.3)), ["ribosome", "table"]),
@@ -99,9 +101,9 @@ def test_values_found_with_other_radii_are_refused(tmp_path):
     write_thresholds(path, {"search": {"hyperparameters": {METHOD: values()}}}, PARTICLES)
     doubled = [replace(p, radius_angstrom=2 * p.radius_angstrom) for p in PARTICLES]
     with pytest.raises(InputError, match=r"a radius of 60.0 A for apo-ferritin, which has 120 A .*; search again"):
-        read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=doubled)
+        read_thresholds(path, method=METHOD, ranges=RANGES, particles=doubled)
     exchanged = [replace(p, label=7 - p.label, colour="#000000", score_weight=3.0) for p in PARTICLES[::-1]]
-    assert read_thresholds(path, method=METHOD, keywords=KEYWORDS, particles=exchanged)  # by name: labels play no part
+    assert read_thresholds(path, method=METHOD, ranges=RANGES, particles=exchanged)  # by name: labels play no part
 
 
 def test_a_file_that_is_none(tmp_path):

@@ -408,7 +408,7 @@ def test_an_unknown_unit_is_told_and_one_left_out_is_not_guessed(tmp_path):
 
 @pytest.mark.parametrize("spacing", [0, -1.0, np.nan, np.inf])
 def test_a_spacing_that_is_no_length(tmp_path, spacing):
-    with pytest.raises(InputError, match="must be above 0"):
+    with pytest.raises(InputError, match=r"must be a number from 0\.1 to 1000"):
         open_tomogram(as_mrc(tmp_path), voxel_spacing_angstrom=spacing)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from data import tomogram_cache
+from data import locks, tomogram_cache
 from data.normalization import clip_to_percentiles
 from data.tomogram import Tomogram, open_tomogram
 from data.tomogram_cache import TomogramCache
@@ -143,7 +143,7 @@ def test_several_at_once(tmp_path, source, count, monkeypatch, lockable):
     if not lockable:
         everyone_has_written, save = threading.Barrier(4), np.save
         monkeypatch.setattr(np, "save", lambda *a: (save(*a), everyone_has_written.wait(30)))
-        monkeypatch.setattr(tomogram_cache.FileLock, "acquire", refuse)
+        monkeypatch.setattr(locks.FileLock, "acquire", refuse)
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(lambda _: load(tmp_path), range(4)))
     assert len(count) == (1 if lockable else 4)

@@ -362,7 +362,6 @@ def test_folds_are_dealt_and_named_ones_are_held_out(many, tmp_path, capsys):
     ("flags", "text"),
     [
         (["--epochs", "5", "--validate_every", "2"], "--epochs 5 is not a multiple of --validate_every 2.* --epochs 6"),
-        (["--validate_every", "0"], "--validate_every must be a number above 0"),
         (["--num_folds", "3", "--validation_runs", "TS_1"], "exclude each other"),
         (["--num_folds", "9"], "--num_folds must be from 2 to the number of runs with picks, 8; got 9"),
         (["--num_folds", "3", "--fold", "3"], "fold 3 does not exist: .* gives folds 0 to 2"),

@@ -71,8 +71,8 @@ def test_voxels_that_are_no_cubes_are_refused_unless_they_are_resampled():
 def test_unknown_is_asked_for():
     with pytest.raises(InputError, match="--voxel_spacing"):
         decide(None, None)
-    for value in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="must be above 0; give --rescale"):
+    for value in (0, -1.0, 1e-30, 1e308, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"must be a number from 0\.1 to 1000; give --rescale"):
             check_voxel_spacing(value, "--rescale")
 
 

@@ -9,8 +9,23 @@ from typing import Any
 import config
 from data.augmentation import LEVELS
 from data.files import path_argument
+from data.names import comment_argument, name_argument
+from data.number_ranges import (
+    BATCH,
+    COUNT,
+    INDEX,
+    LEARNING_RATE,
+    PERCENT,
+    PROCESSES,
+    SEED,
+    SIDE_VOXELS,
+    SPHERE_SHARE,
+    VOXEL_SIZE,
+    NumberRange,
+    whole,
+)
 from data.spatial_transforms import MODES
-from data.training_volume import VolumeSource
+from data.training_volume import FIRST_RUN, VolumeSource
 from detection.arguments import Hyperparameter, hyperparameters_of
 from detection.grid import Grid
 from inference.device import DEVICES, choose_device, usable_precision
@@ -43,7 +58,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="mix: instance norm early, batch norm deeper"
     )
     group.add_argument(
-        "--patch_size", type=int, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE, help="voxels"
+        "--patch_size", type=SIDE_VOXELS, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE, help="voxels"
     )
     group.add_argument(
         "--output_stride",
@@ -62,17 +77,17 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="go on exactly where that fold stopped, in its experiment; then the folds that are not finished",
     )
-    group.add_argument("--epochs", type=int, default=config.EPOCHS, help="of training")
+    group.add_argument("--epochs", type=COUNT, default=config.EPOCHS, help="of training")
     group.add_argument(
         "--validate_every",
-        type=int,
+        type=COUNT,
         default=config.VALIDATE_EVERY,
         metavar="N",
         help="validate after every N-th epoch; --epochs must be a multiple of it",
     )
-    group.add_argument("--steps_per_epoch", type=int, default=config.STEPS_PER_EPOCH, help="batches per epoch")
-    group.add_argument("--batch_size", type=int, default=config.BATCH_SIZE, help="patches per batch and device")
-    group.add_argument("--lr", type=float, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
+    group.add_argument("--steps_per_epoch", type=COUNT, default=config.STEPS_PER_EPOCH, help="batches per epoch")
+    group.add_argument("--batch_size", type=BATCH, default=config.BATCH_SIZE, help="patches per batch and device")
+    group.add_argument("--lr", type=LEARNING_RATE, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
     group.add_argument("--use_scheduler", action=SWITCH, default=config.USE_SCHEDULER, help="cosine decay")
     group.add_argument(
         "--use_swa", action=SWITCH, default=config.USE_SWA, help="mean of the late weights, in place of EMA"
@@ -82,20 +97,22 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--use_gradnorm", action=SWITCH, default=config.USE_GRADNORM, help="balance a hybrid loss")
     group.add_argument(
-        "--gradnorm_lr", type=float, help=f"of the balance, with --use_gradnorm (default: {config.GRADNORM_LR:g})"
+        "--gradnorm_lr",
+        type=LEARNING_RATE,
+        help=f"of the balance, with --use_gradnorm (default: {config.GRADNORM_LR:g})",
     )
     group.add_argument("--precision", choices=PRECISIONS, default=config.TRAINING_PRECISION, help="of the arithmetic")
-    group.add_argument("--seed", type=int, default=config.SEED, help="of everything drawn")
+    group.add_argument("--seed", type=SEED, default=config.SEED, help="of everything drawn")
 
 
 def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("hardware")
     group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
-    group.add_argument("--devices", type=int, default=1, help="GPUs (or CPU processes) per node")
-    group.add_argument("--num_nodes", type=int, default=1, help="nodes")
+    group.add_argument("--devices", type=PROCESSES, default=1, help="GPUs (or CPU processes) per node")
+    group.add_argument("--num_nodes", type=PROCESSES, default=1, help="nodes")
     group.add_argument("--strategy", choices=STRATEGIES, default="auto", help="Lightning's, for several devices")
     group.add_argument(
-        "--num_workers", type=int, help="processes that cut patches (default: 2 for a GPU, none for a CPU)"
+        "--num_workers", type=whole(0, 1024), help="processes that cut patches (default: 2 for a GPU, none for a CPU)"
     )
     group.add_argument(
         "--cache_dir",
@@ -114,7 +131,7 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--class_loss_weights",
-        type=float,
+        type=NumberRange(0, 1e6),
         nargs="+",
         metavar="W",
         help="one per class, background first (default: those of particle_config.py or ETFINDER_PARTICLES; "
@@ -133,6 +150,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--training_tomo_types",
+        type=name_argument,
         nargs="+",
         default=config.TRAINING_TOMO_TYPES,
         metavar="TYPE",
@@ -159,11 +177,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--use_mixup", action=SWITCH, default=config.USE_MIXUP, help="blend patches of a batch")
     group.add_argument(
-        "--mixup_prob", type=float, help=f"of each patch, with --use_mixup (default: {config.MIXUP_PROB:g})"
+        "--mixup_prob",
+        type=NumberRange(0.001, 1),
+        help=f"of each patch, with --use_mixup (default: {config.MIXUP_PROB:g})",
     )
     group.add_argument(
         "--norm_percentiles",
-        type=float,
+        type=PERCENT,
         nargs=2,
         metavar=("LOWER", "UPPER"),
         help="clip range in percent of each tomogram's voxels "
@@ -172,27 +192,36 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--disable_global_norm", action="store_true", help="no clipping; patches are z-scored all the same"
     )
-    group.add_argument("--radius_fraction", type=float, default=config.RADIUS_FRACTION, help="of the target spheres")
+    group.add_argument(
+        "--radius_fraction", type=SPHERE_SHARE, default=config.RADIUS_FRACTION, help="of the target spheres"
+    )
     group.add_argument(
         "--single_pixel_mask", action="store_true", help="targets of one voxel; overrides --radius_fraction"
     )
-    group.add_argument("--voxel_spacing", type=float, metavar="A", help="angstrom; overrides the files'")
+    group.add_argument("--voxel_spacing", type=VOXEL_SIZE, metavar="A", help="angstrom; overrides the files'")
     group.add_argument(
         "--rescale",
-        type=float,
+        type=_rescale_argument,
         nargs="?",
-        const="first",
+        const=FIRST_RUN,
         metavar="A",
         help="resample tomograms of other voxel sizes to this one, angstrom; without a number to that of the first run "
         "(in y and x)",
     )
 
 
+def _rescale_argument(word: str) -> str | float:
+    return word if word == FIRST_RUN else VOXEL_SIZE(word)
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("logging and output")
-    group.add_argument("--comment", default="", help="part of the experiment's name, here and in W&B")
+    group.add_argument(
+        "--comment", type=comment_argument, default="", help="part of the experiment's name, here and in W&B"
+    )
     group.add_argument(
         "--experiment_name",
+        type=name_argument,
         metavar="NAME",
         help="of the folder, so that folds started one by one are one experiment (default: encoder, comment and time)",
     )
@@ -204,7 +233,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--num_folds",
-        type=int,
+        type=whole(2, 1_000_000),
         metavar="K",
         help="deal the runs out to K folds, by their names and the seed (default: one fold for each run)",
     )
@@ -214,9 +243,9 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="one fold, which holds out these runs and trains on all others",
     )
-    group.add_argument("--fold", type=int, help="index of the fold to run (default: all)")
+    group.add_argument("--fold", type=INDEX, help="index of the fold to run (default: all)")
     group.add_argument(
-        "--run_specific_folds", type=int, nargs="+", metavar="FOLD", help="indices of the folds to run (default: all)"
+        "--run_specific_folds", type=INDEX, nargs="+", metavar="FOLD", help="indices of the folds to run (default: all)"
     )
     group.add_argument(
         "--wandb_mode", choices=WANDB_MODES, default=config.WANDB_MODE, help="log to Weights & Biases as well"

@@ -5,15 +5,15 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_only
 
 from data.files import atomic_path
+from data.locks import Held, locked
 from data.text_files import read_json_object
 from data.thresholds import write_thresholds
 from data.training_volume import check_same_content
@@ -79,7 +79,7 @@ def open_experiment(
     ``made_with`` (command and versions) is added to what worked on it before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # of two that start at once, one is the second
+    with locked(folder / ".lock"):  # of two that start at once, one is the second
         check()
         path = folder / "args.json"
         content = read_json_object(path, advice=RESTORE) if path.is_file() else _as_json(arguments)
@@ -138,19 +138,15 @@ def holding_fold(experiment_dir: Path, fold: int) -> Iterator[None]:
     if rank_zero_only.rank:  # the first process holds it for all
         yield
         return
-    folder = fold_dir(experiment_dir, fold)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"another process is training fold {fold} of {experiment_dir}; wait for it, or choose another fold or name"
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(fold_dir(experiment_dir, fold) / ".lock", timeout=LOCK_SECONDS))
+        except Held as holder:
+            raise InputError(
+                f"another process is training fold {fold} of {experiment_dir}: {holder}; wait for it, or choose "
+                "another fold or name"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def _run_id() -> str:
@@ -180,14 +176,14 @@ def finished_folds(experiment_dir: Path) -> dict[int, FoldResult]:
 
 def write_result(experiment_dir: Path, result: FoldResult, particles: Sequence[Particle]) -> None:
     """The fold's result.json, and thresholds.json anew: the hyperparameters chosen on the held-out runs of each."""
-    with FileLock(experiment_dir / ".lock"):  # folds of a job array end when they like
+    with locked(experiment_dir / ".lock"):  # folds of a job array end when they like
         _write_json(result_path(experiment_dir, result.fold), asdict(result))
         _write_thresholds(experiment_dir, particles)
 
 
 def complete_thresholds(experiment_dir: Path, particles: Sequence[Particle]) -> None:
     """Write thresholds.json where a run was killed between a fold's result.json and it, or where it is damaged."""
-    with FileLock(experiment_dir / ".lock"):
+    with locked(experiment_dir / ".lock"):
         _write_thresholds(experiment_dir, particles)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from data.drawing import names_as_written
 from data.files import atomic_path
 from errors import raise_scarcity
 from particle_config import Particle
@@ -83,6 +85,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"epoch": []})
 
 
+@names_as_written
 def save_learning_curves(table: Path, picture: Path, particles: Iterable[Particle]) -> None:
     """Loss and its terms on the left, F4 and that of every particle in its colour on the right, against steps."""
     metrics = pd.read_csv(table)
@@ -106,7 +109,12 @@ def save_learning_curves(table: Path, picture: Path, particles: Iterable[Particl
         textcoords="offset points",
         ha="right",
     )
-    loss_axes.set(title="training loss", xlabel="optimizer step", yscale="log" if loss_axes.lines else "linear")
+    loss_axes.set(title="training loss", xlabel="optimizer step")
+    if loss_axes.lines:
+        loss_axes.set_yscale("log")
+        # By default ticks are formulas.
+        loss_axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}")
+        loss_axes.yaxis.set(minor_formatter=NullFormatter())
     score_axes.set(title="F4 on the held-out tomograms", xlabel="optimizer step", ylim=(0, 1.05))
     for axes in (loss_axes, score_axes):
         axes.grid(alpha=0.3)

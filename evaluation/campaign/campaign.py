@@ -14,6 +14,7 @@ import pandas as pd
 
 from data.content_hash import hash_of
 from data.czi import find_runs
+from data.names import no_formula
 from data.picks import truth_table
 from data.thresholds import Hyperparameters, write_thresholds
 from detection.conditions import Conditions, map_conditions
@@ -24,12 +25,15 @@ from errors import one_line
 from evaluation.campaign.comparison import intermediate_row
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import Detector, Experiment
-from evaluation.campaign.folder import FAILURES_TABLE, CampaignFolder
+from evaluation.campaign.folder import CampaignFolder
+from evaluation.exports import FAILURES_TABLE
 from evaluation.finished import TomogramInput, finishing
+from evaluation.map_work import MapsWork, maps_work
 from evaluation.progress import ProgressBars
-from evaluation.runs import FAILURES, Outcome, Output, TomogramTask, evaluate_tomograms, open_sources
+from evaluation.runs import EvaluationWork, Outcome, Output, TomogramTask, open_sources
 from evaluation.training_use import training_use
 from evaluation.tuning.search import search_hyperparameters
+from evaluation.work import FAILURES, InTurn
 from inference.maps.network_maps import NetworkMaps
 from inference.settings import InferenceSettings
 from inference.tomograms import SourceTomogram, TomogramSettings
@@ -214,6 +218,23 @@ class Campaign:
             self._write_rows()
         self.left_out = self._failed_for_all(studies)
 
+    def maps_work(self, studies: Sequence[Study]) -> list[MapsWork]:
+        """The networks' maps that the campaign needs."""
+        asked = []
+        for study in studies:
+            evaluated = study.sources(self.data_root, self._truths)
+            training, _ = study.training_truths(self.particles)
+            for inference in study.views:
+                for task in study.tasks(inference):
+                    detector = task.detector
+                    asked += [(source, detector.ensemble, inference) for source in evaluated]
+                    asked += [
+                        (source, detector.tuning[source.name], inference)
+                        for source in training
+                        if source.name in detector.tuning
+                    ]
+        return maps_work(asked)
+
     def _run(self, study: Study, inference: InferenceSettings) -> None:
         (training, unreadable), tasks = study.training_truths(self.particles), study.tasks(inference)
         detection = {
@@ -274,7 +295,7 @@ class Campaign:
         return tuple(names) if len(names) < len(self.truths) else ()
 
     def _fail(self, task: DetectorTask, method: str, tomogram: str | None, error: Exception) -> None:
-        one = Failure(task.configuration(method), task.detector.name, tomogram, one_line(error))
+        one = Failure(task.configuration(method), task.detector.name, tomogram, no_formula(one_line(error)))
         self.failures.append(one)
         self._bars.say(f"failed: {one.configuration}, {one}")
         rows = [{**vars(f.configuration), **vars(f)} for f in self.failures]
@@ -341,7 +362,7 @@ class Campaign:
 
     def _evaluate(self, study: Study, inference: InferenceSettings, detection: Detection) -> None:
         owners: dict[Path, tuple[DetectorTask, str]] = {}
-        tasks = []
+        work, label = [], f"{study.experiment.name}, views {inference.tta_group}, "
         truths = self.truths
         sources, unreadable = study.opened(self.data_root, truths)
         for name, error in unreadable.items():
@@ -349,6 +370,7 @@ class Campaign:
                 for method in by_method:
                     self._fail(task, method, name, error)
         for source in sources:
+            tasks = []
             for task, by_method in detection.items():
                 outputs = []
                 for method, settings in by_method.items():
@@ -357,7 +379,8 @@ class Campaign:
                     outputs.append(Output(folder, settings))
                 one = TomogramInput(source, task.detector.ensemble, truths[source.name])
                 tasks.append(TomogramTask(one, inference, tuple(outputs)))
-        for outcome in evaluate_tomograms(tasks, self.maps, self.particles, self._bars):
+            work.append(EvaluationWork(source, tuple(tasks), tuple(self.particles), label))
+        for outcome in InTurn(self.maps, self._bars).records(work):
             for record in outcome.records:
                 if record.error is not None:
                     self._fail(*owners[record.output.picks_dir], record.run_name, record.error)
@@ -365,12 +388,6 @@ class Campaign:
                     "detection", record.seconds, *owners[record.output.picks_dir], tomogram=record.run_name
                 )
             self._note(outcome, owners)
-            done = sum(record.seconds is not None for record in outcome.records)
-            failed = sum(record.error is not None for record in outcome.records)
-            what = f"{done} sets of picks, {outcome.maps_missing} maps made" if done else "finished before"
-            if failed:
-                what = f"{done} sets of picks, {failed} failed"
-            self._bars.say(f"{study.experiment.name}, views {inference.tta_group}, {outcome.source.name}: {what}")
 
     def _write_timing(self, work: str, seconds: float | None, task: DetectorTask, method: str, **further: str) -> None:
         """Of what was done now."""
@@ -383,7 +400,7 @@ class Campaign:
 
     def _note(self, outcome: Outcome, owners: Mapping[Path, tuple[DetectorTask, str]]) -> None:
         """Write down what is finished, in the order in which it is finished."""
-        name = outcome.source.name
+        name = outcome.run_name
         for record in outcome.records:
             if record.error is None:
                 task, method = owners[record.output.picks_dir]

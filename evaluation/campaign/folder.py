@@ -13,8 +13,9 @@ from data.files import atomic_path
 from data.picks import write_submission
 from evaluation.campaign.configuration import Configuration
 from evaluation.campaign.experiments import STRATEGIES
-from evaluation.exports import read_run_table, write_run_picks
+from evaluation.exports import FAILURES_TABLE, read_run_table, write_run_picks
 from evaluation.ownership import Command, owned
+from evaluation.shards import Shard
 from inference.maps.timings import Timings
 from particle_config import Particle
 
@@ -22,8 +23,6 @@ from particle_config import Particle
 SUMMARIES = (
     *("report.html", "comparison_summary.csv", "comparison_summary_by_particle.csv", "per_tomogram_scores.csv"),
 )
-# What the last run could not do; none where all is done.
-FAILURES_TABLE = "failures.csv"
 # All that a campaign writes.
 RESULTS = (
     *(*SUMMARIES, "intermediate_results.csv", FAILURES_TABLE, "timings.jsonl"),
@@ -41,9 +40,11 @@ class CampaignFolder:
 
     root: Path
 
-    def owned(self, command: Command, *, anew: bool = False) -> AbstractContextManager[None]:
+    def owned(
+        self, command: Command, *, anew: bool = False, shard: Shard | None = None
+    ) -> AbstractContextManager[None]:
         """Hold the folder for a campaign, see evaluation.ownership.owned."""
-        return owned(self.root, command, results=RESULTS, temporary=TEMPORARY, anew=anew)
+        return owned(self.root, command, results=RESULTS, temporary=TEMPORARY, anew=anew, shard=shard)
 
     def remove_summaries(self) -> None:
         """Of what is done anew the tables of before are no longer right, should this process be stopped."""

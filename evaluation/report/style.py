@@ -11,6 +11,7 @@ from collections.abc import Callable
 import matplotlib
 from matplotlib.figure import Figure
 
+from data.drawing import AS_WRITTEN
 from evaluation.report.templates import embedded
 
 # Okabe and Ito's colours, which every eye tells apart on white; more configurations than these are not drawn together.
@@ -24,7 +25,7 @@ STYLE = {
     "font.family": "DejaVu Sans",  # to lay out by; it is wider than the fonts that are shown
     "font.size": 10,
     "text.color": INK,
-    "text.parse_math": False,  # a name may hold dollar signs
+    **AS_WRITTEN,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.labelsize": 10,

@@ -15,6 +15,7 @@ import pandas as pd
 
 from data.files import atomic_path
 from data.thresholds import read_thresholds, write_thresholds
+from detection.arguments import hyperparameters_of
 from detection.evidence import Evidence, gather_evidence
 from detection.grid import Grid
 from detection.proposals import MethodHyperparameters, Proposals, accept, propose
@@ -74,8 +75,6 @@ def search_hyperparameters(
     maps: NetworkMaps,
     particles: Sequence[Particle],
     bars: ProgressBars,
-    *,
-    force: bool = False,
 ) -> dict[Path, Found]:
     """Folder -> what each search found: now, or before, if its folder is finished.
 
@@ -83,13 +82,12 @@ def search_hyperparameters(
     ----------
     tomograms : with truth, each with networks that were not trained on it
     searches : folder for thresholds.json, search_grid.csv and search_curves.png -> what is searched
-    force : search again where it is finished
     """
 
     def key(folder: Path) -> str:
         return result_key(tomograms, searches[folder], inference, maps, particles, with_score_weights=True)
 
-    todo = [folder for folder in searches if force or finished_notes(folder, key(folder)) is None]
+    todo = [folder for folder in searches if finished_notes(folder, key(folder)) is None]
     searched: dict[Path, list[SearchedTomogram]] = {folder: [] for folder in todo}
     seconds = dict.fromkeys(todo, 0.0)
     by_source = {one.source: one for one in tomograms} if todo else {}
@@ -131,7 +129,7 @@ def _read(folder: Path, grid: Grid, particles: Sequence[Particle]) -> MethodHype
     [found] = read_thresholds(
         folder / "thresholds.json",
         method=grid.method,
-        keywords=grid.keywords,
+        ranges={row.keyword: row.range for row in hyperparameters_of(grid.method)},
         particles=particles,
         optional=CALIBRATION,
     )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from data.drawing import names_as_written
 from data.files import atomic_path
 from detection.grid import GLOBAL, SUPPRESSION, Grid
 from detection.search_result import ALL, SearchResult
@@ -26,7 +26,7 @@ SMOOTHED = {"color": "0.15", "lw": 1.2, "ls": (0, (1, 1))}
 OUTLINE = [patheffects.Stroke(linewidth=4, foreground="0.15"), patheffects.Normal()]
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # a name may hold dollar signs
+@names_as_written
 def save_search_curves(path: Path, result: SearchResult) -> Path:
     """One panel for each particle, and one for all together where one set of values serves all; the path.
 

@@ -8,17 +8,18 @@ numbers of the one that made them.
 """
 
 import glob
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from data.files import atomic_path
+from data.locks import Held, locked
 from errors import InputError, raise_scarcity
 from inference.maps.map_files import Shape, read_map, write_map
 from inference.predictor import Prediction
@@ -64,6 +65,10 @@ class MapStore:
         ValueError : a probability that is not a number
         """
         path = self._path(run_name, key)
+        if not remake and not os.access(self.folder / LOCKS, os.W_OK):  # another user's store can be read alone
+            prediction = self._read(path, device, shape)
+            if prediction is not None:
+                return key, prediction
         with self._locked(path):
             prediction = None if remake else self._read(path, device, shape)
             if prediction is not None:
@@ -83,17 +88,13 @@ class MapStore:
 
     @contextmanager
     def _locked(self, path: Path, timeout: float = -1) -> Iterator[None]:
-        """Hold the lock of an entry, which ends with the process; Timeout when another holds it for longer."""
-        lock = FileLock(self.folder / LOCKS / f"{path.name}.lock", timeout=timeout)
-        try:
-            (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
-        try:
+        """Hold the lock of an entry, which ends with the process; Held when another holds it for longer."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / LOCKS / f"{path.name}.lock", timeout=timeout, shared=True))
+            except OSError as error:
+                raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
             yield
-        finally:
-            lock.release()
 
     def _read(self, path: Path, device: torch.device, shape: Shape | None) -> Prediction | None:
         """The entry; None when there is none, or none that can be trusted."""
@@ -107,7 +108,8 @@ class MapStore:
             raise_scarcity(error)
             warnings.warn(f"{path} is damaged and made again", stacklevel=4)
             return None
-        path.touch()
+        with suppress(OSError):  # another user's entry stays as old as it is
+            path.touch()
         return prediction
 
     def _write(self, path: Path, prediction: Prediction) -> Prediction:
@@ -133,8 +135,9 @@ class MapStore:
                     return
                 with self._unless_in_use(entry) as free:
                     if free:
-                        entry.unlink(missing_ok=True)
-                        excess -= entry_size
+                        with suppress(PermissionError):  # another user's
+                            entry.unlink(missing_ok=True)
+                            excess -= entry_size
 
     def _remove_temporary(self, path: Path) -> None:
         """What processes left that were killed while they wrote this entry; only for the holder of its lock."""
@@ -146,5 +149,5 @@ class MapStore:
         try:
             with self._locked(entry, timeout=0):
                 yield True
-        except Timeout:
+        except Held:
             yield False

@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from data.content_hash import ContentHashes, hash_of
 from errors import InputError
 from inference.checkpoints import load_checkpoint, read_description
+from inference.device import choose_device
 from inference.ensembles import Ensemble
 from inference.maps.map_store import MapStore
 from inference.maps.timings import Timings
@@ -24,12 +25,44 @@ from tta.views import MERGES
 # Part of every key: count up when the same ingredients would give another map, or another kind of file.
 FORMAT = 4
 # Settings that a map does not depend on; of the window the one that is used counts, not what was asked for.
-WITHOUT_EFFECT = ("batch_size", "compile", "max_memory_gb", "default_memory_gb", "window", "trained_window_zyx")
+WITHOUT_EFFECT = (
+    *("batch_size", "compile", "max_memory_gb", "cpu_memory_gb", "gpu_memory_gb"),
+    *("window", "trained_window_zyx"),
+)
 # Networks that stay ready, in bytes of their weights: those of several folds, unless they are huge.
 RESIDENT_BYTES = 4e9
 
 Progress = Callable[[float], None]
 Sides = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Where maps are kept and networks run; small to send to the machines that do.
+
+    Attributes
+    ----------
+    folder, limit_gb : of the MapStore
+    device, precision : as given, see inference.device.choose_device
+    particles, remake : as of NetworkMaps
+    """
+
+    folder: Path
+    limit_gb: float
+    device: str
+    precision: str
+    particles: tuple[Particle, ...]
+    remake: bool = False
+
+    def open(self) -> "NetworkMaps":
+        """On this machine; InputError where it lacks the device."""
+        device = choose_device(self.device, self.precision)
+        return NetworkMaps(MapStore(self.folder, self.limit_gb), device, particles=self.particles, remake=self.remake)
+
+    @property
+    def hashes(self) -> ContentHashes:
+        """Of the files that maps are made from, kept beside the maps."""
+        return ContentHashes(self.folder / "hashes")
 
 
 class NetworkMaps:
@@ -58,6 +91,8 @@ class NetworkMaps:
         self.timings = Timings(store.folder / "timings.jsonl")
         self._remake = remake
         self._made: set[str] = set()
+        self._given_up: dict[tuple[Path, Path, InferenceSettings], Exception] = {}
+        self._used: dict[InferenceSettings, InferenceSettings] = {}
         self._keys: dict[tuple, str] = {}
         self._architectures: dict[Path, dict] = {}
         self._windows: dict[tuple, Sides] = {}
@@ -68,7 +103,7 @@ class NetworkMaps:
 
         Looked up once: what files hold is taken to stay the same while this object lives.
         """
-        inference = _of_one_network(inference)
+        inference = self._of_one_network(inference)
         resampled = _resampling(source)
         known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference, resampled
         if known not in self._keys:
@@ -99,7 +134,7 @@ class NetworkMaps:
         self, ensemble: Ensemble, source: SourceTomogram, inference: InferenceSettings, progress: Progress
     ) -> Prediction:
         """The map of all members together; ``progress`` is told of voxels that go through a network."""
-        one = _of_one_network(inference)
+        one = self._of_one_network(inference)
         maps = [partial(self._map, member, source, one, progress) for member in ensemble.members]
         while True:
             keys = self.keys(ensemble, source, inference)
@@ -108,12 +143,17 @@ class NetworkMaps:
                 return prediction
             del prediction  # on the way memory ran out: all members once more, in the same window
 
+    def give_up(self, network: tuple[Path, InferenceSettings], source: SourceTomogram, error: Exception) -> None:
+        """A map that could not be made elsewhere is not tried here: the error is raised in its place."""
+        checkpoint, inference = network
+        self._given_up[checkpoint, source.tomogram.path, self._of_one_network(inference)] = error
+
     def window(self, checkpoint: Path, inference: InferenceSettings, shape_zyx: Sides) -> Sides:
         """The window in which the network takes tomograms of that shape, the same for all of its architecture.
 
         It does not depend on the memory that is free, unless a map was made where less was free than the window needs.
         """
-        inference = _of_one_network(inference)
+        inference = self._of_one_network(inference)
         used_by = self._used_by(checkpoint, inference, shape_zyx)
         if used_by not in self._windows:
             self._windows[used_by] = self._predictor(checkpoint, inference).window_for(shape_zyx)
@@ -135,6 +175,8 @@ class NetworkMaps:
         """Of one network, rounded as the store rounds it."""
         key = self.key(checkpoint, source, inference)
         if self._must_make(key) or not self._store.holds(source.name, key):
+            if error := self._given_up.get((checkpoint, source.tomogram.path, inference)):
+                raise error
             self._fitting(checkpoint, source, inference)
             key = self.key(checkpoint, source, inference)
 
@@ -188,6 +230,13 @@ class NetworkMaps:
         self.timings.write(work="network", key=key, seconds=seconds)
         return key, prediction
 
+    def _of_one_network(self, inference: InferenceSettings) -> InferenceSettings:
+        """What its map depends on: one view is not merged with anything, and not every device has every precision."""
+        if inference not in self._used:
+            merge = inference.tta_merge if inference.num_views > 1 else MERGES[0]
+            self._used[inference] = replace(inference, tta_merge=merge).on(self.device)
+        return self._used[inference]
+
     def _must_make(self, key: str) -> bool:
         return self._remake and key not in self._made
 
@@ -209,8 +258,3 @@ def _resampling(source: SourceTomogram) -> tuple | None:
     """From which voxel size (z, y, x) to which; None for a tomogram that is taken as it is."""
     before = source.tomogram.rescaled_from_zyx_angstrom
     return None if before is None else (before, source.voxel_spacing_angstrom)
-
-
-def _of_one_network(inference: InferenceSettings) -> InferenceSettings:
-    """What its map depends on: one view is not merged with anything."""
-    return inference if inference.num_views > 1 else replace(inference, tta_merge=MERGES[0])

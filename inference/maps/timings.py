@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.files import no_link
 from data.text_files import is_finite_number
 from errors import os_error
 
@@ -19,7 +20,7 @@ class Timings:
     def write(self, *, seconds: float, **what: str) -> None:
         """Add a line: what was done, and the seconds that it took."""
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 if file.tell() and not self.path.read_bytes().endswith(b"\n"):  # a killed process wrote half a line
                     file.write("\n")
                 file.write(json.dumps({**what, "seconds": round(seconds, 4)}) + "\n")

@@ -1,0 +1,198 @@
+"""What it costs to spread picking over processes, and how many tasks one command can keep at work.
+
+    python -m benchmarks.scale_out --tomograms 40 --shape 96 192 192
+    python -m benchmarks.scale_out --tasks 10000
+
+The first picks in as many tomograms of noise with an untrained network: in this process, on one worker of Dask, on two,
+and as two shards. All have one thread. Times are those of the work itself: from the first tomogram on, with workers or
+shards that have started; what starting takes stands beside it. The second sends tasks that only sleep through the same
+code, and watches the memory of this process.
+"""
+
+from command_line import run_script
+
+import argparse
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import psutil
+
+import pick_particles
+from cluster.dask_workers import DaskWorkers, dask_workers
+from evaluation.arguments import map_settings, saved_maps, without_search
+from evaluation.detector_arguments import read_detector
+from evaluation.picking import PickingTask
+from evaluation.progress import ProgressBars
+from evaluation.runs import open_sources
+from evaluation.selection_arguments import selection_of
+from evaluation.work import InTurn
+from inference.maps.network_maps import MapSettings
+from particle_config import PARTICLES
+from tests import fake_work, tiny_campaign
+
+ROOT = Path(__file__).parents[1]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale_out",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--tomograms", type=int, default=0, metavar="N", help="to pick in")
+    parser.add_argument("--shape", type=int, nargs=3, default=(96, 192, 192), metavar=("Z", "Y", "X"))
+    parser.add_argument("--tasks", type=int, default=0, metavar="N", help="that sleep")
+    parser.add_argument("--task_seconds", type=float, default=0.01, help="each sleeps")
+    parser.add_argument("--task_workers", type=int, default=4, help="for them")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        if args.tomograms:
+            picking(Path(folder), args.tomograms, tuple(args.shape))
+        if args.tasks:
+            sleeping(Path(folder), args.tasks, args.task_seconds, args.task_workers)
+
+
+# --- Picking ------------------------------------------------------------------------------------------
+def picking(root: Path, count: int, shape: tuple[int, int, int]) -> None:
+    write_data(root, count, shape)
+    alone = once(root, "in_turn", count)
+    print(f"in this process   {alone:7.1f} s, {alone / count:.2f} s a tomogram", flush=True)
+    found = {}
+    for number in (1, 2):
+        seconds, starting = on_workers(root, number)
+        found[number] = seconds
+        print(
+            f"on {number} worker{'s' * (number > 1):1s}      {seconds:7.1f} s, and {starting:.1f} s to start",
+            flush=True,
+        )
+    seconds = in_shards(root, 2, count)
+    print(f"2 shards          {seconds:7.1f} s")
+    print(
+        f"one worker takes {found[1] / alone - 1:+.1%}; two workers are {found[1] / found[2]:.2f} times as fast, two "
+        f"shards {alone / seconds:.2f} times as fast as this process"
+    )
+
+
+def write_data(root: Path, count: int, shape: tuple[int, int, int]) -> None:
+    tiny_campaign.write_checkpoint(root / "network.ckpt", fold=0, seed=1)
+    (root / "tomograms").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        with mrcfile.new(root / "tomograms" / f"noise_{number:04d}.mrc") as file:
+            file.set_data(rng.normal(size=shape).astype(np.float32))
+            file.voxel_size = tiny_campaign.SPACING
+
+
+def words(root: Path, out: str) -> list[str]:
+    folders = ("--tomograms", root / "tomograms", "--output_dir", root / out, "--cache_dir", root / f"cache_{out}")
+    flags = ("--device", "cpu", "--fixed_plm_gpu_peak_thresh", "0.5")
+    return list(map(str, ("--model_path", root / "network.ckpt", *folders, *flags)))
+
+
+def tasks_of(root: Path, out: str) -> tuple[list[PickingTask], MapSettings]:
+    """As pick_particles.py makes them."""
+    args = without_search(pick_particles.build_parser().parse_args(words(root, out)))
+    detector = read_detector(args)
+    runs = pick_particles.find_inputs(args, detector.tomograms.tomo_type)
+    sources, _ = open_sources(runs, detector.tomograms)
+    folder, selection = root / out, selection_of(args, detector)
+    tasks = [PickingTask(one, detector, selection, None, folder, saved_maps(args, folder)) for one in sources]
+    return tasks, map_settings(args, detector.particles)
+
+
+def once(root: Path, out: str, count: int) -> float:
+    """Seconds in a process with one thread, as the workers are: this one may have loaded libraries before."""
+    command = [sys.executable, "-c", f"from benchmarks import scale_out; scale_out.in_turn({str(root)!r}, {out!r})"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return float(done.stdout.split()[-1])
+
+
+def in_turn(root: str, out: str) -> None:
+    tasks, settings = tasks_of(Path(root), out)
+    with quiet():
+        maps, begin = settings.open(), time.perf_counter()
+        assert not any(record.error for record in InTurn(maps, ProgressBars()).records(tasks))
+        seconds = time.perf_counter() - begin
+    print(seconds)
+
+
+def on_workers(root: Path, number: int) -> tuple[float, float]:
+    """Seconds of the work, and of starting."""
+    tasks, settings = tasks_of(root, f"workers_{number}")
+    begin = time.perf_counter()
+    with quiet(), started(number, settings, root) as workers:
+        there = time.perf_counter()
+        assert not any(record.error for record in workers.records(tasks))
+        end = time.perf_counter()
+    return end - there, there - begin
+
+
+@contextlib.contextmanager
+def started(number: int, settings: MapSettings, root: Path) -> Iterator[DaskWorkers]:
+    with dask_workers("local", number, None, settings, ProgressBars(), root / "logs") as workers:
+        workers.wait()
+        yield workers
+
+
+def in_shards(root: Path, number: int, count: int) -> float:
+    """Seconds from the moment when each has begun with its first tomogram until the last has done its last."""
+    command = [sys.executable, "-u", "pick_particles.py", *words(root, "shards"), "--shard"]
+    shards = [
+        subprocess.Popen([*command, f"{index}/{number}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for index in range(1, number + 1)
+    ]
+    picks, begin = root / "shards" / "picks", None
+    while len(list(picks.glob("[!.]*/.finished.json"))) < count:
+        if begin is None and (root / "shards" / "run_parameters.json").exists():
+            begin = time.perf_counter()
+        time.sleep(0.05)
+    seconds = time.perf_counter() - begin
+    for shard in shards:
+        shard.communicate()
+    return seconds
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+# --- Tasks that sleep ---------------------------------------------------------------------------------
+def sleeping(root: Path, count: int, seconds: float, number: int) -> None:
+    settings = MapSettings(root / "maps", 1.0, "cpu", "fp32", PARTICLES)
+    work = [fake_work.FakeWork(fake_work.FakeSource(f"TS_{index:06d}"), seconds) for index in range(count)]
+    process, memory = psutil.Process(), []
+    with quiet(), started(number, settings, root) as workers:
+        begin = time.perf_counter()
+        for done, record in enumerate(workers.records(work), start=1):
+            assert record.error is None
+            if done % (count // 10) == 0:
+                memory.append(process.memory_info().rss / 1e6)
+        wall = time.perf_counter() - begin
+    each = wall / count
+    print(
+        f"{count} tasks of {seconds * 1e3:g} ms on {number} workers: {wall:.1f} s, {each * 1e3:.2f} ms a task, "
+        f"{(each - seconds / number) * 1e3:.2f} ms of it not asleep; memory of this process, at every tenth, "
+        f"{', '.join(f'{one:.0f}' for one in memory)} MB"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
