@@ -12,13 +12,15 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TABLE, CONSTRAINTS = ROOT / "docs" / "licences.md", ROOT / "constraints.txt"
+# What users install; the second for workers of Dask alone.
+REQUIREMENTS = ("requirements.txt", "requirements-cluster.txt")
 # Longer texts are the licence itself, which the classifiers name.
 LONGEST_NAME = 60
 
 
 def requirements() -> dict[str, str]:
-    """Package -> version of every line in requirements.txt."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    """Package -> version of every line in the requirements of users."""
+    lines = [line for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
@@ -35,7 +37,7 @@ def licence(package: str) -> str:
 
 
 def closure() -> dict[str, str]:
-    """Name -> installed version of all that requirements.txt needs, itself included."""
+    """Name -> installed version of all that the requirements need, themselves included."""
     todo, found = [(name, frozenset()) for name in requirements()], set()
     while todo:
         name, extras = todo.pop()
