@@ -273,6 +273,8 @@ def fuzz(
         samples = {name: _sample(name, Path(folder)) for name in names}
         for number in tqdm(range(first, first + mutants), disable=True if quiet else None, unit="file"):
             name = names[number % len(names)]
+            if KINDS[name].share < 1 and Random(f"{seed} {number}").random() >= KINDS[name].share:
+                continue
             outcome, words = _one(name, number, seed, Path(folder), *samples[name])
             counts[name][outcome] += 1
             if outcome in BAD:

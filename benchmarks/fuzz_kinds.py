@@ -4,11 +4,16 @@ What is read comes back as plain values, which can be compared. ``AGAIN`` stands
 and made again from others.
 """
 
+import atexit
+import contextlib
 import csv
 import gzip
+import io
 import json
 import math
+import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,6 +25,9 @@ import pandas as pd
 import torch
 import zarr
 
+import eval_public_czi
+import pick_particles
+import run_experiment_evaluation
 from data.czi import find_runs
 from data.masks import make_mask, mask_path, mask_record, save_mask
 from data.number_ranges import NumberRange
@@ -47,6 +55,7 @@ from inference.predictor import Prediction
 from metrics.threshold_curve import ThresholdCurve
 from models import build_model
 from particle_config import PARTICLES, read_table
+from tests import tiny_campaign
 from training.experiment import FoldResult, check_same_arguments, check_same_runs, finished_folds
 from training.metrics_table import read_metrics
 
@@ -65,12 +74,14 @@ class Kind:
     write : makes the sample in a folder, and gives the path that ``read`` takes
     has_checksum : every change must be seen; else another value may be read, if it is ``right``
     right : of the path and the value read, by a second and simple reading
+    share : of the damaged files that its turn would be, where each takes long
     """
 
     write: Callable[[Path], Path]
     read: Callable[[Path], object]
     has_checksum: bool = False
     right: Callable[[Path, object], bool] = lambda path, value: True
+    share: float = 1.0
 
 
 def voxels() -> np.ndarray:
@@ -540,6 +551,63 @@ def _write_particles(folder: Path) -> Path:
     return folder / "particles.json"
 
 
+# --- Folders of results -------------------------------------------------------------------------------
+# What a command leaves for others, pictures apart.
+TABLES = ("*.csv", "scores.json", "summary.json", "picks/*/*.json", "*/*/*/picks/*/*.json", "thresholds.json")
+
+
+@cache
+def _world() -> Path:
+    """Data, networks and maps that all folders of results share."""
+    folder = Path(tempfile.mkdtemp(prefix="etfinder-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return tiny_campaign.make(folder)
+
+
+def _pick(out: Path) -> None:
+    world = _world()
+    network = next((world / "checkpoints" / "df2").glob("fold_0-*.ckpt"))
+    words = ("--model_path", network, "--tomograms", world / "public", "--fixed_plm_gpu_peak_thresh", 0.1)
+    pick_particles.main(list(map(str, (*words, *_flags(out)))))
+
+
+def _evaluate(out: Path) -> None:
+    world = _world()
+    network = next((world / "checkpoints" / "df2").glob("fold_0-*.ckpt"))
+    words = ("--model_path", network, "--data_root", world / "public", "--hp_search_strategy", "global")
+    eval_public_czi.main(list(map(str, (*words, *_flags(out)))))
+
+
+def _compare(out: Path) -> None:
+    words = tiny_campaign.command(_world(), "--postprocessing_method", "cc3d", experiments=("df2",), output=out)
+    run_experiment_evaluation.main([*words, "--hp_search_strategy", "global"])
+
+
+def _flags(out: Path) -> tuple[object, ...]:
+    where = ("--output_dir", out, "--cache_dir", _world() / "cache")
+    return (*where, "--precision", "fp32", "--inference_window", "train")
+
+
+def _results_of(command: Callable[[Path], None]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        _again(command)(folder / "out")
+        return folder / "out"
+
+    return write
+
+
+def _again(command: Callable[[Path], None]) -> Callable[[Path], object]:
+    """The tables of a folder of results after its command was given again."""
+
+    def read(out: Path) -> object:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            command(out)
+        found = {path for pattern in TABLES for path in out.glob(pattern)}
+        return {str(path.relative_to(out)): path.read_text() for path in sorted(found)}
+
+    return read
+
+
 KINDS: dict[str, Kind] = {
     "picks JSON": Kind(_write_picks, _picks, right=_json_points),
     "ndjson": Kind(_write_ndjson, lambda path: read_ndjson(path).tolist(), right=_ndjson_points),
@@ -574,6 +642,9 @@ KINDS: dict[str, Kind] = {
     "result.json": Kind(_write_result, _results),
     "timings": Kind(_write_timings, _timings, right=lambda path, value: math.isfinite(value[0])),
     "metrics.csv": Kind(_write_metrics, _metrics),
+    "folder of picks": Kind(_results_of(_pick), _again(_pick), has_checksum=True, share=0.05),
+    "folder of an evaluation": Kind(_results_of(_evaluate), _again(_evaluate), has_checksum=True, share=0.05),
+    "folder of a campaign": Kind(_results_of(_compare), _again(_compare), has_checksum=True, share=0.05),
 }
 # What of a sample is damaged, where that is not all of its files.
 DAMAGED = {"mask": "segmentations_*/*", "tomogram cache": "cache/*/*.npy", "probability map": "*.zip"}
