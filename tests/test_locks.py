@@ -82,11 +82,11 @@ def test_links_are_not_followed(tmp_path, target):
         (tmp_path / name).symlink_to(tmp_path / target)
     with pytest.raises(InputError, match="is a link"), locked(tmp_path / ".lock"):
         pass
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises((OSError, InputError), match="symbolic links"):
         Timings(tmp_path / "timings.jsonl").write(seconds=1.0, work="a")
     with pytest.raises(InputError, match="cannot write"), complete_group(tmp_path):
         pass
-    with pytest.raises(OSError, match="symbolic links"), open(tmp_path / ".lock", "wb", opener=no_link):
+    with pytest.raises((OSError, InputError), match="symbolic links"), open(tmp_path / ".lock", "wb", opener=no_link):
         pass
     assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "nowhere").exists()
 
