@@ -520,3 +520,24 @@ def test_a_chunk_of_blosc_that_was_cut_off_is_corrupt(tmp_path, zarr_format, los
     np.testing.assert_array_equal(tomogram.read((slice(0, 8), slice(0, 8), slice(0, 8))), voxels[:, :, :8])
     with pytest.raises(InputError, match=rf"{chunk}: corrupt chunk \(\d+ bytes, \d+ when it was written\)"):
         tomogram.read()
+
+
+PACKED = [
+    *((2, codec(), codec().encode) for codec in (numcodecs.GZip, numcodecs.Zlib, numcodecs.BZ2, numcodecs.LZMA)),
+    *((2, codec(), codec().encode) for codec in (numcodecs.LZ4, numcodecs.Zstd)),
+    *((3, zarr.codecs.GzipCodec(), numcodecs.GZip().encode), (3, zarr.codecs.ZstdCodec(), numcodecs.Zstd().encode)),
+]
+
+
+@pytest.mark.parametrize(("zarr_format", "codec", "packed"), PACKED, ids=lambda one: type(one).__name__)
+def test_a_chunk_that_grows_beyond_its_voxels_is_not_decompressed(tmp_path, monkeypatch, zarr_format, codec, packed):
+    """A few kilobytes that become gigabytes: refused by what they say, or after as much as the voxels need."""
+    voxels = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    path = write_array(tmp_path / "a.zarr", voxels, zarr_format, (8, 8, 8), compressors=codec)
+    np.testing.assert_array_equal(open_tomogram(path, voxel_spacing_angstrom=10).read(), voxels)
+    chunk = path / ("0.0.0" if zarr_format == 2 else "c/0/0/0")
+    chunk.write_bytes(packed(bytes(64 * 2**20)))
+    monkeypatch.setattr("data.zarr_chunks.SMALL_BYTES", {})
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda *_: pytest.fail("decompressed"))
+    with pytest.raises(InputError, match=f"{chunk}.*more than its 2048 bytes"):
+        open_tomogram(path, voxel_spacing_angstrom=10).read()
