@@ -124,3 +124,21 @@ def test_hits_misses_and_false_picks_in_colours_of_their_own(tmp_path, by_kind):
     picture = np.round(255 * matplotlib.image.imread(path)[..., :3])
     picture = picture[: int(0.85 * len(picture))]  # without the legend
     assert [has_colour(picture, colour) for colour in KIND_COLOURS.values()] == [by_kind] * 3
+
+
+def test_circles_lie_on_their_picks_and_are_as_large_as_the_slice_cuts_them(tmp_path):
+    """The slice lies at z = 200 A; the second pick 50 A above, the third where the sphere is hardly cut."""
+    picks = table((200, 50, 150), (250, 150, 100), (340, 100, 250), name="ribosome")
+    with mock.patch.object(Figure, "savefig", autospec=True) as saved:
+        saved.side_effect = lambda figure, path, **_: path.touch()
+        where = {"voxel_spacing_angstrom": 10.0, "particles": PARTICLES, "title": "TS"}
+        volume = np.random.default_rng(0).normal(size=(40, 20, 30))
+        with mock.patch("evaluation.overlays._busiest_slice", lambda marks, axis, *_: 20 if axis == 0 else 10):
+            save_overlay(tmp_path / "TS.png", volume, picks=picks, truth=None, **where)
+    [figure] = saved.call_args.args[:1]
+    panel = next(one for one in figure.axes if one.collections)
+    [circles] = panel.collections
+    boxes = [path.get_extents() for path in circles.get_paths()]
+    radius = next(particle.radius_angstrom for particle in PARTICLES if particle.name == "ribosome")
+    found = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, box.width / 2) for box in boxes]
+    np.testing.assert_allclose(found, [(15, 5, radius / 10), (10, 15, np.sqrt(radius**2 - 50**2) / 10)], atol=1e-6)
