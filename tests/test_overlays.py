@@ -128,7 +128,7 @@ def test_hits_misses_and_false_picks_in_colours_of_their_own(tmp_path, by_kind):
 
 def test_circles_lie_on_their_picks_and_are_as_large_as_the_slice_cuts_them(tmp_path):
     """The slice lies at z = 200 A; the second pick 50 A above, the third where the sphere is hardly cut."""
-    picks = table((200, 50, 150), (250, 150, 100), (340, 100, 250), name="ribosome")
+    picks = table((200, 50, 150), (250, 150, 100), (345, 100, 250), name="ribosome")
     with mock.patch.object(Figure, "savefig", autospec=True) as saved:
         saved.side_effect = lambda figure, path, **_: path.touch()
         where = {"voxel_spacing_angstrom": 10.0, "particles": PARTICLES, "title": "TS"}
