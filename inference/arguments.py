@@ -36,7 +36,12 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the data, for views that turn about the beam: z with y and x, which give the same views; y with z "
         "(default: as in training)",
     )
-    group.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION, help="of the network")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=config.INFERENCE_PRECISION,
+        help="of the network; fp32 in place of bf16 on CPUs that lack it, fp16 on GPUs",
+    )
     group.add_argument(
         "--inference_window",
         type=_window_argument,

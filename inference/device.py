@@ -26,8 +26,19 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
 
 
 def usable_precision(name: str, device: torch.device) -> str:
-    """fp16 in place of bf16, with a warning, on a GPU that would only emulate bf16; else the one of that name."""
-    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    """The precision of that name; instead of bf16, where a device would only emulate it, the one that it computes in.
+
+    On a GPU that is fp16, with a warning. On a CPU it is fp32, of which bf16 is a rounding; emulated it takes eighty
+    times as long.
+    """
+    if name != "bf16":
+        return name
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         warnings.warn("this GPU does not compute in bf16: fp16 in its place (or give --precision fp32)", stacklevel=2)
         return "fp16"
-    return name
+    return "fp32" if device.type == "cpu" and not cpu_computes_bf16() else name
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether this CPU has the instructions for bf16; where torch does not know them, it has none."""
+    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)())
