@@ -134,7 +134,7 @@ def complete_group(folder: Path) -> Iterator[None]:
         with open(marker, "w", opener=no_link) as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise os_error(error, f"cannot write {folder}") from error
+        raise os_error(error, f"cannot write {folder}", advice="choose another folder") from error
     with kept_folder(folder):
         yield
     marker.unlink(missing_ok=True)
@@ -174,7 +174,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
     except OSError as error:
-        raise os_error(error, f"cannot write {path}") from error
+        raise os_error(error, f"cannot write {path}", advice="choose another folder") from error
     try:
         yield workplace / path.name
         _flush(workplace)

@@ -27,7 +27,7 @@ from evaluation.overlays import save_overlay
 from evaluation.saved_maps import ZARR_SUFFIX, SavedMaps, map_key
 from evaluation.training_use import TrainingUse
 from evaluation.truth import by_particle, score_of
-from evaluation.work import FAILURES
+from evaluation.work import FAILURES, failures_of
 from inference.maps.network_maps import NetworkMaps
 from inference.predictor import Prediction
 from inference.settings import InferenceSettings
@@ -49,12 +49,19 @@ BY_RUN = {"picks/[!.]*": "", "overlays/[!.]*.png": ".png", "maps/[!.]*": ZARR_SU
 
 @dataclass(frozen=True)
 class Output:
-    """Where the picks of a tomogram go, how they are found, and where a picture and the map are wanted, if anywhere."""
+    """Where the picks of a tomogram go, how they are found, and what else is wanted.
+
+    Attributes
+    ----------
+    picture, saved_maps : where a picture and the map go; None: nowhere
+    for_others : whether the picks are written for other programs at once, too
+    """
 
     picks_dir: Path
     settings: DetectionSettings
     picture: Path | None = None
     saved_maps: SavedMaps | None = None
+    for_others: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,8 @@ def find_particles(
             else:
                 counts = None if done["counts"] is None else np.array(done["counts"])
                 record = Record(name, output, done["picks"], counts, done["windows_zyx"])
+            if output.for_others:
+                write_run_picks(output.picks_dir, name, read_run_table(output.picks_dir), particles)
             if must_save:
                 _save_maps(prediction, output, task, maps, particles)
             records.append(record)
@@ -308,7 +317,11 @@ def evaluation_work(
     return [
         EvaluationWork(
             one.source,
-            (TomogramTask(one, inference, (Output(output_dir / "picks" / name, detection, picture, saved_maps),)),),
+            (
+                TomogramTask(
+                    one, inference, (Output(output_dir / "picks" / name, detection, picture, saved_maps, True),)
+                ),
+            ),
             tuple(particles),
         )
         for one in tomograms
@@ -340,20 +353,15 @@ def write_evaluation(
     ------
     InputError, MachineError : no tomogram could be evaluated; what is wrong with the first.
     """
-    failures, tables, pictures, windows = dict(failures or {}), [], [], {}
-    for outcome in outcomes:
-        [record] = outcome.records
-        if record.error is not None:
-            failures[record.run_name] = record.error
-            continue
-        tables.append(read_run_table(record.output.picks_dir))
-        write_run_picks(record.output.picks_dir, record.run_name, tables[-1], particles)
-        pictures.append(record.output.picture)
-        windows[record.run_name] = record.windows_zyx
+    records = [record for outcome in outcomes for record in outcome.records]
+    failures = dict(failures or {}) | failures_of(records)
+    done = [record for record in records if record.error is None]
     write_failures(output_dir, failures)
-    if not tables:
+    if not done:
         raise first_failure(failures)
-    check_still_there([*pictures, *(output_dir / "picks" / name for name in windows)])
+    pictures, windows = [one.output.picture for one in done], {one.run_name: one.windows_zyx for one in done}
+    check_still_there([*pictures, *(one.output.picks_dir for one in done)])
+    tables = [read_run_table(one.output.picks_dir) for one in done]
     picks = pd.concat(tables, ignore_index=True)
     uses = {name: use for name, use in training_uses.items() if name not in failures}
     truths = {

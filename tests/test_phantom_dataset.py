@@ -26,7 +26,9 @@ def make(output_dir, *more):
 
 
 def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Path -> bytes, without the command that led to them."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run_parameters.json"]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from torch.nn import functional
 import eval_public_czi
 from data.czi import Run
 from data.tomogram import open_tomogram
-from errors import InputError
+from errors import InputError, MachineError
 from evaluation.saved_maps import MAP_FORMATS, SavedMaps, label_map
 from inference.predictor import Prediction, Predictor
 from inference.settings import InferenceSettings
@@ -288,7 +288,7 @@ def test_stopped_or_with_a_full_disk_the_maps_of_before_stay(source, tmp_path, m
             yield prediction.probability[particle.label].numpy()
 
     monkeypatch.setattr("evaluation.saved_maps._one_by_one", stops_at_the_third)
-    full = pytest.raises(InputError, match=r"cannot write .*TS_1.*No space left on device; make room and run again")
+    full = pytest.raises(MachineError, match=r"cannot write .*TS_1.*No space left on device; make room and run again")
     with full if isinstance(error, OSError) else pytest.raises(KeyboardInterrupt):
         saved.write(prediction_of(), source, "other", PARTICLES)
     assert files() == before and len(given) == 3
@@ -383,7 +383,7 @@ def test_maps_of_another_tomogram_or_of_a_run_that_is_gone_do_not_stay(evaluate,
     assert {path.name for path in (out / "maps").iterdir()} == {second, f"{second}.zarr"}
 
 
-def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(evaluate, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(evaluate, tmp_path, monkeypatch):
     out, (first, second) = tmp_path / "out", tiny_campaign.EVALUATED
     original = mrcfile.new
 
@@ -392,13 +392,11 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(evaluate, 
             raise OSError(errno.ENOSPC, "No space left on device")
         return original(path, *rest, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+    with monkeypatch.context() as patch:
         patch.setattr("data.volume_files.mrcfile.new", full)
-        evaluate("--save_maps", "mrc")
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
-    assert stop.value.code == 1 and len(lines) == 1
-    assert lines[0].startswith(f"failed    {first}: cannot write") and "make room and run again" in lines[0]
-    assert [path.name for path in (out / "maps").iterdir()] == [second]
+        with pytest.raises(MachineError, match=rf"cannot write .*{first}.*; make room and run again"):
+            evaluate("--save_maps", "mrc")
+    assert not list((out / "maps").iterdir())
     picks = states(out / "picks")
     evaluate("--save_maps", "mrc")
     assert {path.name for path in (out / "maps").iterdir()} == {first, second}

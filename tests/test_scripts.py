@@ -592,10 +592,6 @@ def test_tomogram_of_another_voxel_size(experiment, phantom):
         (["--patch_size", "30", "32", "32"], "nearest that does: 32 32 32"),
         (["--patch_size", "64", "64", "64"], "does not fit"),
         (["--class_loss_weights", "1", "2"], "needs 7 values"),
-        (["--radius_fraction", "0"], "--radius_fraction"),
-        (["--epochs", "0"], "--epochs"),
-        (["--seed", "-1"], "--seed"),
-        (["--use_mixup", "--mixup_prob", "2"], "0.001 to 1"),
         (["--mixup_prob", "0.5"], "no effect without --use_mixup"),
         (["--norm_percentiles", "99", "1"], "percentiles"),
         (["--training_tomo_types", "isonetcorrected"], "isonetcorrected"),
@@ -606,6 +602,21 @@ def test_values_that_cannot_be_trained_with(phantom, tmp_path, words, text):
     with pytest.raises(InputError, match=text):
         train.main(["--data_root", str(phantom), "--output_dir", str(tmp_path), "--fold", "0", *QUICK, *words])
     assert not list(tmp_path.iterdir())  # an experiment begins when its input is known to be good
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--radius_fraction", "0"], "argument --radius_fraction: must be a number from 0.01 to 1, got '0'"),
+        (["--epochs", "0"], "argument --epochs: must be a whole number from 1"),
+        (["--seed", "-1"], "argument --seed: must be a whole number from 0"),
+        (["--use_mixup", "--mixup_prob", "2"], "must be a number from 0.001 to 1, got '2'"),
+    ],
+)
+def test_values_that_the_parser_refuses(words, text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(words)
+    assert stop.value.code == 2 and text in capsys.readouterr().err
 
 
 def test_flags_are_not_abbreviated(capsys):

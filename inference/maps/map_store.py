@@ -20,7 +20,7 @@ import torch
 
 from data.files import atomic_path
 from data.locks import Held, locked
-from errors import InputError, raise_scarcity
+from errors import InputError, os_error, raise_scarcity
 from inference.maps.map_files import Shape, read_map, write_map
 from inference.predictor import Prediction
 
@@ -93,7 +93,7 @@ class MapStore:
             try:
                 stack.enter_context(locked(self.folder / LOCKS / f"{path.name}.lock", timeout=timeout, shared=True))
             except OSError as error:
-                raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
+                raise os_error(error, f"cannot write {self.folder}", advice="choose another folder") from error
             yield
 
     def _read(self, path: Path, device: torch.device, shape: Shape | None) -> Prediction | None:
