@@ -3,9 +3,9 @@
     python -m benchmarks.scale_out --tomograms 40 --shape 96 192 192
     python -m benchmarks.scale_out --tasks 10000
 
-The first picks in as many tomograms of noise with an untrained network: in this process, on one worker of Dask, on two,
-and as two shards. All have one thread. Times are those of the work itself: from the first tomogram on, with workers or
-shards that have started; what starting takes stands beside it. The second sends tasks that only sleep through the same
+The first picks in as many tomograms of noise with an untrained network: in this process, on one worker of Dask and on
+two, side by side in rounds. All have one thread. Times are those of the work itself, from the first tomogram on, with
+workers that have started; what starting takes stands beside it. The second sends tasks that only sleep through the same
 code, and watches the memory of this process.
 """
 
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import mrcfile
 import numpy as np
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tomograms", type=int, default=0, metavar="N", help="to pick in")
     parser.add_argument("--shape", type=int, nargs=3, default=(96, 192, 192), metavar=("Z", "Y", "X"))
+    parser.add_argument("--rounds", type=int, default=2, help="each with its share of the tomograms")
     parser.add_argument("--tasks", type=int, default=0, metavar="N", help="that sleep")
     parser.add_argument("--task_seconds", type=float, default=0.01, help="each sleeps")
     parser.add_argument("--task_workers", type=int, default=4, help="for them")
@@ -63,30 +65,28 @@ def main(argv: list[str] | None = None) -> None:
         os.environ[name] = "1"
     with tempfile.TemporaryDirectory() as folder:
         if args.tomograms:
-            picking(Path(folder), args.tomograms, tuple(args.shape))
+            picking(Path(folder), args.tomograms, tuple(args.shape), args.rounds)
         if args.tasks:
             sleeping(Path(folder), args.tasks, args.task_seconds, args.task_workers)
 
 
 # --- Picking ------------------------------------------------------------------------------------------
-def picking(root: Path, count: int, shape: tuple[int, int, int]) -> None:
+def picking(root: Path, count: int, shape: tuple[int, int, int], rounds: int) -> None:
+    """Each round takes its share of the tomograms through all, side by side: the machine's speed may change."""
     write_data(root, count, shape)
-    alone = once(root, "in_turn", count)
-    print(f"in this process   {alone:7.1f} s, {alone / count:.2f} s a tomogram", flush=True)
-    found = {}
-    for number in (1, 2):
-        seconds, starting = on_workers(root, number)
-        found[number] = seconds
+    overheads, gains = [], []
+    for index in range(rounds):
+        seconds = {"this process": once(root, f"{index}_alone", index, rounds)}
+        for number in (1, 2):
+            seconds[number], starting = on_workers(root, f"{index}_{number}", number, index, rounds)
+        overheads.append(seconds[1] / seconds["this process"] - 1)
+        gains.append(seconds[1] / seconds[2])
         print(
-            f"on {number} worker{'s' * (number > 1):1s}      {seconds:7.1f} s, and {starting:.1f} s to start",
+            f"{len(range(index, count, rounds))} tomograms: in this process {seconds['this process']:.1f} s, on one "
+            f"worker {seconds[1]:.1f} s, on two {seconds[2]:.1f} s, and {starting:.1f} s to start them",
             flush=True,
         )
-    seconds = in_shards(root, 2, count)
-    print(f"2 shards          {seconds:7.1f} s")
-    print(
-        f"one worker takes {found[1] / alone - 1:+.1%}; two workers are {found[1] / found[2]:.2f} times as fast, two "
-        f"shards {alone / seconds:.2f} times as fast as this process"
-    )
+    print(f"one worker takes {median(overheads):+.1%}; two are {median(gains):.2f} times as fast as one (medians)")
 
 
 def write_data(root: Path, count: int, shape: tuple[int, int, int]) -> None:
@@ -116,29 +116,30 @@ def tasks_of(root: Path, out: str) -> tuple[list[PickingTask], MapSettings]:
     return tasks, map_settings(args, detector.particles)
 
 
-def once(root: Path, out: str, count: int) -> float:
+def once(root: Path, out: str, index: int, rounds: int) -> float:
     """Seconds in a process with one thread, as the workers are: this one may have loaded libraries before."""
-    command = [sys.executable, "-c", f"from benchmarks import scale_out; scale_out.in_turn({str(root)!r}, {out!r})"]
+    call = f"scale_out.in_turn({str(root)!r}, {out!r}, {index}, {rounds})"
+    command = [sys.executable, "-c", f"from benchmarks import scale_out; {call}"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return float(done.stdout.split()[-1])
 
 
-def in_turn(root: str, out: str) -> None:
+def in_turn(root: str, out: str, index: int, rounds: int) -> None:
     tasks, settings = tasks_of(Path(root), out)
     with quiet():
         maps, begin = settings.open(), time.perf_counter()
-        assert not any(record.error for record in InTurn(maps, ProgressBars()).records(tasks))
+        assert not any(record.error for record in InTurn(maps, ProgressBars()).records(tasks[index::rounds]))
         seconds = time.perf_counter() - begin
     print(seconds)
 
 
-def on_workers(root: Path, number: int) -> tuple[float, float]:
+def on_workers(root: Path, out: str, number: int, index: int, rounds: int) -> tuple[float, float]:
     """Seconds of the work, and of starting."""
-    tasks, settings = tasks_of(root, f"workers_{number}")
+    tasks, settings = tasks_of(root, out)
     begin = time.perf_counter()
     with quiet(), started(number, settings, root) as workers:
         there = time.perf_counter()
-        assert not any(record.error for record in workers.records(tasks))
+        assert not any(record.error for record in workers.records(tasks[index::rounds]))
         end = time.perf_counter()
     return end - there, there - begin
 
@@ -148,24 +149,6 @@ def started(number: int, settings: MapSettings, root: Path) -> Iterator[DaskWork
     with dask_workers("local", number, None, settings, ProgressBars(), root / "logs") as workers:
         workers.wait()
         yield workers
-
-
-def in_shards(root: Path, number: int, count: int) -> float:
-    """Seconds from the moment when each has begun with its first tomogram until the last has done its last."""
-    command = [sys.executable, "-u", "pick_particles.py", *words(root, "shards"), "--shard"]
-    shards = [
-        subprocess.Popen([*command, f"{index}/{number}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for index in range(1, number + 1)
-    ]
-    picks, begin = root / "shards" / "picks", None
-    while len(list(picks.glob("[!.]*/.finished.json"))) < count:
-        if begin is None and (root / "shards" / "run_parameters.json").exists():
-            begin = time.perf_counter()
-        time.sleep(0.05)
-    seconds = time.perf_counter() - begin
-    for shard in shards:
-        shard.communicate()
-    return seconds
 
 
 @contextlib.contextmanager
