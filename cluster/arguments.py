@@ -2,8 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from data.number_ranges import PROCESSES
@@ -49,9 +49,8 @@ def add_cluster_arguments(group: argparse._ArgumentGroup, what: str = "tomograms
 def shard_argument(text: str) -> Shard:
     try:
         return Shard.of_words(text, os.environ)
-    except (ValueError, KeyError) as error:
-        how = str(error) if "array" in str(error) or "I must" in str(error) else f"{text!r} is no I/N or slurm"
-        raise argparse.ArgumentTypeError(how) from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def check_cluster_arguments(args: argparse.Namespace) -> None:
@@ -70,10 +69,9 @@ def check_cluster_arguments(args: argparse.Namespace) -> None:
         _dask()
 
 
-@contextmanager
 def workers_of(
     args: argparse.Namespace, settings: MapSettings, bars: ProgressBars, folder: Path, key: str
-) -> Iterator[Workers]:
+) -> AbstractContextManager[Workers]:
     """Whoever does the work of a command: this process, a shard of it, or workers of Dask, which end with the block.
 
     Parameters
@@ -81,13 +79,6 @@ def workers_of(
     folder : of the results, held by this command
     key : of all that the results depend on, see evaluation.shards
     """
-    with _start(args, settings, bars, folder, key) as workers:
-        yield workers
-
-
-def _start(
-    args: argparse.Namespace, settings: MapSettings, bars: ProgressBars, folder: Path, key: str
-) -> AbstractContextManager[Workers]:
     if args.cluster is not None:
         return _dask()(args.cluster, args.workers, args.slurm_options, settings, bars, folder / LOGS)
     in_turn = InTurn(settings.open(), bars)

@@ -5,6 +5,7 @@ finds all of them finished goes on with what needs all tomograms.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ class Shard:
 
         The tasks of an array may be counted from 0 or from 1. ``slurm/N`` is for those of its tasks that run again.
         """
-        first, slash, count = text.partition("/")
-        if first == "slurm":
-            return cls._of_array(int(count) if slash else None, environment)
-        return cls(int(first), int(count))
+        words = re.fullmatch(r"(slurm|\d{1,9})(?:/(\d{1,9}))?", text, re.ASCII)
+        if words is None or (words[1] != "slurm" and words[2] is None):
+            raise ValueError(f"{text!r} is neither I/N nor slurm")
+        count = None if words[2] is None else int(words[2])
+        return cls._of_array(count, environment) if words[1] == "slurm" else cls(int(words[1]), count)
 
     @classmethod
     def _of_array(cls, count: int | None, environment: Mapping[str, str]) -> "Shard":
@@ -57,7 +59,7 @@ class Shard:
             raise ValueError("slurm is for tasks of a job array (sbatch --array=1-N); this is none")
         task = int(environment["SLURM_ARRAY_TASK_ID"])
         if count is None:
-            low, high, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("MIN", "MAX", "COUNT"))
+            low, high, count = (int(environment.get(f"SLURM_ARRAY_TASK_{name}", 0)) for name in ("MIN", "MAX", "COUNT"))
             if high - low + 1 != count or low > 1:
                 raise ValueError(
                     f"the array has {count} tasks between {low} and {high}; start it with --array=1-N, or say of how "
