@@ -152,21 +152,32 @@ class DaskWorkers:
         return (record for _, record in self._done(work))
 
     def _done(self, work: Sequence[TomogramWork[Done]]) -> Iterator[tuple[TomogramWork[Done], Done]]:
-        waiting, at_work = iter(work), {}
+        waiting, at_work, killing = iter(work), {}, []
         done = as_completed(loop=self._client.loop)
+
+        def submit(one: TomogramWork[Done]) -> None:
+            future = self._client.submit(do, one, retries=RETRIES, pure=False)
+            at_work[future] = one
+            done.add(future)
 
         def send() -> None:
             while len(at_work) < QUEUED * self._workers() and (one := next(waiting, None)) is not None:
-                future = self._client.submit(do, one, retries=RETRIES, pure=False)
-                at_work[future] = one
-                done.add(future)
+                submit(one)
 
         def finished() -> Iterator[tuple[TomogramWork[Done], Done]]:
             send()
             for future in done:
                 one = at_work.pop(future)
-                yield one, self._record(one, future)
+                if isinstance(future.exception(), KilledWorker):
+                    killing.append(one)
+                else:
+                    yield one, self._record(one, future)
                 send()
+            # What waited on the same workers is blamed for their deaths, too: each once more, with nothing beside it.
+            for one in killing:
+                submit(one)
+                future = next(done)
+                yield at_work.pop(future), self._record(one, future)
 
         try:
             yield from self._bars.each(finished(), "tomograms", total=len(work))
@@ -178,8 +189,8 @@ class DaskWorkers:
         try:
             report: Report = future.result()
         except KilledWorker as error:
-            where = "" if self._logs is None else f"; see {self._logs}"
-            died = MachineError(f"{error.allowed_failures + 1} workers died while they were at work on it{where}")
+            number, where = error.allowed_failures + 1, "" if self._logs is None else f"; see {self._logs}"
+            died = MachineError(f"{number} workers died while they were at work on it alone{where}")
             return self._failed(one, died)
         except (*FAILURES, MachineError) as error:
             return self._failed(one, error)

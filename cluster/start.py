@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import torch
 from distributed import LocalCluster, SpecCluster
 
 from errors import InputError
 
+# A unit of work that so many workers died of is set aside, and once more done alone.
+DEATHS, MOST_DEATHS = "distributed.scheduler.allowed-failures", 1
 # Of each worker: a connection that is lost for longer ends it.
 DEATH_SECONDS = 60
 # A process that lives for less has not started; the longest wait before it is tried again; seconds.
@@ -54,7 +57,10 @@ class WorkerStart:
 def local_workers(start: WorkerStart, number: int | None) -> Iterator[tuple[LocalCluster, int]]:
     """A scheduler, and a worker for each GPU, or that many that share the cores; they end with the block."""
     environments = local_environments(start, number)
-    with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=False) as cluster:
+    with (
+        dask.config.set({DEATHS: MOST_DEATHS}),
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=False) as cluster,
+    ):
         processes = [
             _Process(cluster.scheduler_address, str(index), environment, start)
             for index, environment in enumerate(environments)
@@ -146,22 +152,30 @@ def slurm_workers(start: WorkerStart, number: int | None, options: str | None) -
     number, asked = number or 1, sbatch_options(options or "", on_gpu=start.on_gpu)
     cores, memory, wall_time = asked.pop("cpus-per-task"), asked.pop("mem"), asked.pop("time", None)
     ends = [] if wall_time is None else ["--lifetime", f"{lifetime(wall_time)}s", "--lifetime-stagger", f"{STAGGER}s"]
-    with SLURMCluster(
-        cores=1,
-        processes=1,
-        memory="1GB",
-        job_cpu=int(cores),
-        job_mem=memory,
-        walltime=wall_time,
-        job_directives_skip=[] if wall_time is not None else ["#SBATCH -t "],
-        job_extra_directives=[f"--{name}" + ("" if value is None else f"={value}") for name, value in asked.items()],
-        job_script_prologue=[f"export PYTHONPATH={shlex.quote(start.import_path)}", f"export OMP_NUM_THREADS={cores}"],
-        worker_extra_args=["--memory-limit", "0", "--no-dashboard", *ends],
-        python=sys.executable,
-        death_timeout=DEATH_SECONDS,
-        log_directory=str(start.logs),
-        scheduler_options={"dashboard_address": ":0"},
-    ) as cluster:
+    with (
+        dask.config.set({DEATHS: MOST_DEATHS}),
+        SLURMCluster(
+            cores=1,
+            processes=1,
+            memory="1GB",
+            job_cpu=int(cores),
+            job_mem=memory,
+            walltime=wall_time,
+            job_directives_skip=[] if wall_time is not None else ["#SBATCH -t "],
+            job_extra_directives=[
+                f"--{name}" + ("" if value is None else f"={value}") for name, value in asked.items()
+            ],
+            job_script_prologue=[
+                f"export PYTHONPATH={shlex.quote(start.import_path)}",
+                f"export OMP_NUM_THREADS={cores}",
+            ],
+            worker_extra_args=["--memory-limit", "0", "--no-dashboard", *ends],
+            python=sys.executable,
+            death_timeout=DEATH_SECONDS,
+            log_directory=str(start.logs),
+            scheduler_options={"dashboard_address": ":0"},
+        ) as cluster,
+    ):
         cluster.adapt(minimum_jobs=number, maximum_jobs=number)
         yield cluster, number
 

@@ -151,9 +151,19 @@ def test_what_fails_is_tried_as_often_as_it_makes_sense(scheduler, tmp_path, cap
     attempts = [path.name.split("-")[0] for path in (tmp_path / "attempts").iterdir()]
     assert {name: attempts.count(name) for name in set(attempts)} == {"input": 1, "machine": 3, "kill": 4}
     failed = {name: str(record.error) for name, record in found.items() if record.error is not None}
-    assert failed.pop("kill").startswith("4 workers died while they were at work on it")
+    assert failed.pop("kill").startswith("2 workers died while they were at work on it alone")
     assert failed == {"input": "not a tomogram", "machine": "no space left"}
     assert len(found) == 9 and "TS_00005: done (worker" in capsys.readouterr().out
+
+
+def test_what_waits_beside_work_that_kills_its_worker_is_done(tmp_path, monkeypatch):
+    """With a single worker all that is there waits for it, and is blamed with it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    bad = [FakeWork(FakeSource(f"bad_{number}"), then="kill") for number in range(2)]
+    with dask_workers("local", 1, None, settings(tmp_path), ProgressBars(), tmp_path) as workers:
+        found = {record.run_name: record for record in workers.records([bad[0], *works(2), bad[1], *works(4)[2:]])}
+    assert {name for name, record in found.items() if record.error is not None} == {"bad_0", "bad_1"}
+    assert len(found) == 6
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_work_done_elsewhere(scheduler, tmp_path):
