@@ -49,8 +49,8 @@ SCRIPTS = (
 # What a script does to files: names of Python's audit events, and which of their values are paths.
 OPERATIONS = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (0,), "shutil.rmtree": (0,)}
 WRITING = os.O_WRONLY | os.O_RDWR
-# Values that say when or how fast.
-TIMES = ("seconds", "time", "date", "created", "command", "steps_per_second", "lock")
+# Values that say when, how fast, or by how many commands.
+TIMES = ("seconds", "time", "date", "created", "command", "steps_per_second", "lock", "made_with")
 # Files that hold nothing else, or pictures of it.
 LEFT_OUT = (".lock", ".jsonl", "report.html", "learning_curves.png")
 
@@ -243,8 +243,8 @@ def make_cases(root: Path) -> list[Case]:
         )
 
     def training_again(here: Path) -> Sequence[object]:
-        last = here / "run" / "fold_0-last.ckpt"
-        return (*training(here), *(("--resume_from_checkpoint", last) if last.exists() else ()))
+        last, is_finished = here / "run" / "fold_0-last.ckpt", (here / "run" / "fold_0" / "result.json").exists()
+        return (*training(here), *(("--resume_from_checkpoint", last) if last.exists() and not is_finished else ()))
 
     return [
         same("make_phantom_dataset", make_phantom_dataset.main, lambda here: ("--output_dir", here, *train_data)),
