@@ -81,7 +81,8 @@ def test_one_view_of_one_network_knows_no_variance():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precisions(precision):
+def test_precisions(precision, monkeypatch):
+    monkeypatch.setattr("inference.device.cpu_computes_bf16", lambda: True)
     network = nn.Conv3d(1, 3, 3, padding=1)
     network.divisor = network.output_stride = 1
     seen = []
