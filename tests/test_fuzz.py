@@ -13,7 +13,8 @@ from errors import InputError
 def test_no_damaged_file_is_a_traceback_a_hang_or_silently_wrong():
     table, findings = fuzz.fuzz(6 * len(KINDS), seed=0)
     assert not findings, "\n".join(map(str, findings))
-    assert (table.sum(axis=1) == 6).all() and (table["refused"] > 0).sum() > len(KINDS) / 2
+    often = [name for name, kind in KINDS.items() if kind.share == 1]
+    assert (table.loc[often].sum(axis=1) == 6).all() and (table["refused"] > 0).sum() > len(KINDS) / 2
 
 
 def test_a_number_makes_the_same_damage_again():
