@@ -1,7 +1,6 @@
 """Campaigns: what they write, what they never do twice, and what a kill at any moment leaves."""
 
 import json
-import multiprocessing
 import random
 import re
 import shlex
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 import tiny_campaign
 import torch
+from script_process import CONTEXT
 from tiny_campaign import EVALUATED, NAMES, TRAINING, command, run_without_pictures, tables, write_checkpoint
 
 import inference.maps.network_maps
@@ -268,12 +268,10 @@ def test_evaluation_on_training_tomograms_is_called_so(made, tmp_path, capsys):
 def test_killed_at_ten_random_moments(made, tmp_path):
     """Each time it goes on; what was finished stays untouched; the end is that of a campaign left alone."""
     words = command(made, *SEARCH_PEAKS, "--evaluation_strategy", "best_single", "kfold_ensemble")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_campaign", "run_experiment_evaluation"])
 
     def start(folder):
         here = [*words, "--output_dir", str(folder / "out"), "--cache_dir", str(folder / "cache")]
-        process = context.Process(target=run_without_pictures, args=(here,))
+        process = CONTEXT.Process(target=run_without_pictures, args=(here,))
         process.start()
         return process
 

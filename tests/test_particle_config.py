@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_campaign
+from script_process import ROOT, run_script_process
 
 from data.picks import write_picks
 from errors import InputError
@@ -151,13 +152,8 @@ def test_scripts_take_the_table_and_name_its_mistakes(tmp_path):
             write_picks(path, particle_name=row["name"], run_name=run, coordinates_zyx_angstrom=points)
 
     def run(script, *words, particles=table):
-        return subprocess.run(
-            [sys.executable, Path(__file__).parents[1] / script, "--data_root", tmp_path, *map(str, words)],
-            env={**os.environ, "ETFINDER_PARTICLES": str(particles), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, "ETFINDER_PARTICLES": str(particles), "OMP_NUM_THREADS": "1"}
+        return run_script_process(ROOT / script, "--data_root", tmp_path, *words, environment=environment)
 
     out, cache = ("--output_dir", tmp_path / "out"), ("--cache_dir", tmp_path / "cache", "--device", "cpu")
     short = ("--patch_size", 16, 32, 32, "--epochs", 1, "--steps_per_epoch", 1, "--fold", 0, "--experiment_name", "own")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import zarr
+from script_process import run_script_process
 
 import eval_public_czi
 import prepare_fullpublic_eval_annotations
@@ -38,8 +37,7 @@ QUICK = ["--epochs", "1", "--steps_per_epoch", "2", "--batch_size", "2", "--patc
 
 def run(script, *words):
     """The script as a user starts it."""
-    command = [sys.executable, str(ROOT / script), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    return run_script_process(ROOT / script, *words)
 
 
 def fails_cleanly(done, *texts):
@@ -484,8 +482,7 @@ def test_a_new_particle_is_one_new_row(tmp_path):
     table.write_text(table.read_text().replace(")\n\n\ndef normalised_name", row, 1))
 
     def step(script, *words):
-        command = [sys.executable, script, *map(str, words)]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300)
+        done = run_script_process(script, *words, folder=copy)
         assert done.returncode == 0, done.stderr
 
     step("make_phantom_dataset.py", "--output_dir", "d", "--num_train", 2, "--num_eval", 1, "--shape", 32, 64, 64)
