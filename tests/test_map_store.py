@@ -12,7 +12,7 @@ import pytest
 import torch
 import zarr
 
-from errors import InputError
+from errors import InputError, MachineError
 from inference.maps.map_files import LEVELS
 from inference.maps.map_store import SUFFIX, MapStore
 from inference.predictor import Prediction
@@ -223,7 +223,7 @@ def test_the_store_of_another_user_is_read_and_evicts_what_it_may(tmp_path, monk
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr("inference.maps.map_store.locked", refuse)
     assert load(store, "b", "k") is not None
-    with pytest.raises(InputError, match=r"cannot write .*; choose another folder"):
+    with pytest.raises(MachineError, match=r"cannot write .*; choose another folder"):
         load(store, "none", "k")
 
 

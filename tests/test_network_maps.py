@@ -104,7 +104,8 @@ def test_maps_are_made_once_more_when_asked_for(ensemble, sources, reads, tmp_pa
         ({"compile": True}, False),
     ],
 )
-def test_a_map_is_another_where_its_values_may_be(ensemble, sources, tmp_path, changes, another):
+def test_a_map_is_another_where_its_values_may_be(ensemble, sources, tmp_path, monkeypatch, changes, another):
+    monkeypatch.setattr("inference.device.cpu_computes_bf16", lambda: True)
     path = ensemble.members[0]
     with mock.patch("inference.predictor.compiled", lambda network, device: network):
         changed = maps(tmp_path).key(path, sources[0], replace(INFERENCE, **changes))

@@ -167,7 +167,7 @@ def test_the_simulated_public_set(tmp_path):
     shutil.copytree(SIMULATED, tmp_path / "10445", ignore=without_voxels, copy_function=shutil.copyfile)
     convert(tmp_path / "10445")
     extent = 96 * 10.012, 192 * 10.012, 192 * 10.012
-    for run in sorted(path.name for path in (tmp_path / "10445").iterdir()):
+    for run in sorted(path.name for path in (tmp_path / "10445").iterdir() if path.is_dir()):
         points = np.concatenate(list(picks(tmp_path / "10445", run).values()))
         assert ((points >= 0) & (points <= extent)).all()
         # The points fill the volume in every run, TS_201_4 with its finer annotation voxels included.
