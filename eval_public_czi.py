@@ -19,8 +19,6 @@ that cannot be read is named at the end, and the exit code is 1; the others are 
 from command_line import end_with_failures, run_script
 
 import argparse
-import shlex
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -73,6 +71,7 @@ from inference.arguments import add_inference_arguments, check_merge
 from inference.checkpoints import Description
 from inference.tomograms import SourceTomogram
 from particle_config import Particle
+from versions import typed_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -116,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     experiment = paths[0].resolve().parent.name
     folder = output_dir(args, experiment)
     saved = saved_maps(args, folder)
-    line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
+    line = typed_command(__file__, argv)
     networks = {path.name: maps.hashes.of(path) for path in paths}
     files = {source.name: source.tomogram.path for source in sources}
     command = Command(line, parameters(args, absolute=True), networks, lambda: data_hashes(files, truths, maps.hashes))

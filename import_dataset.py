@@ -294,7 +294,7 @@ def main(argv: list[str] | None = None) -> None:
         for run, by in tqdm(points.items(), desc="runs", unit="run", disable=None):
             write_run(root, run, tomograms[run], by, **how)
         write_table(table, particles)
-    write_command_record(root, typed_command(argv))
+    write_command_record(root, typed_command(__file__, argv))
     report(points, {run: outside for run, (_, outside) in kept.items()})
     report_names(assigned, sorted(set(tomograms) - set(points)))
     report_rivals(rival_files(assigned, all_radii))

@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
             stacklevel=2,
         )
     molecules = load_molecules(PARTICLES, args.density_dir)
-    write_command_record(args.output_dir, typed_command(argv))
+    write_command_record(args.output_dir, typed_command(__file__, argv))
     with ExitStack() as groups:
         # Who reads the data set in between is told that it is not whole.
         for parent in sorted({of[0].parent for of in folders.values()}):

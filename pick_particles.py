@@ -15,8 +15,6 @@ others are finished.
 from command_line import end_with_failures, run_script
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +60,7 @@ from formats.writers import bring_up_to_date, check_file_names, next_commands
 from inference.arguments import add_inference_arguments, check_merge
 from inference.tomograms import SourceTomogram
 from particle_config import Particle
+from versions import typed_command
 
 SUMMARIES = ("picks.csv", "summary.json", GALLERY)
 RESULTS = (*SUMMARIES, FAILURES_TABLE, PICKS, OVERLAYS, FOUND, "maps")
@@ -152,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     experiment = detector.paths[0].resolve().parent.name
     folder = output_dir(args, "picks", experiment, leave_out=CHOICES)
     saved = saved_maps(args, folder)
-    line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
+    line = typed_command(__file__, argv)
     flags = parameters(args, absolute=True, leave_out=(*CHOICES, *INPUTS))
     networks = {path.name: maps.hashes.of(path) for path in detector.paths}
     files = {source.name: source.tomogram.path for source in sources}

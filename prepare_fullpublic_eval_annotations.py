@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         if conversions[run.name].picks:
             write_run(run, conversions[run.name].picks)
-    write_command_record(args.data_dir, typed_command(argv))
+    write_command_record(args.data_dir, typed_command(__file__, argv))
     report(conversions, args.data_dir)
 
 

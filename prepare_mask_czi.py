@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
             )
             for run in tqdm(runs, desc="masks", unit="run", disable=None)
         ]
-    write_command_record(mask_folder(mask_root, radius_fraction), typed_command(argv))
+    write_command_record(mask_folder(mask_root, radius_fraction), typed_command(__file__, argv))
     summary = pd.DataFrame(rows)
     print(summary.to_string(index=False))
     if summary["not painted"].any():

@@ -21,7 +21,6 @@ picks/{run}/{particle}.json, submission.csv and hyperparameters/ (thresholds.jso
 from command_line import end_with_failures, run_script
 
 import argparse
-import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -66,6 +65,7 @@ from evaluation.truth import truths_of
 from inference.arguments import add_inference_arguments, check_merge, inference_settings
 from inference.checkpoints import table_in_use
 from particle_config import GIVEN_PARTICLES, PARTICLES, Particle
+from versions import typed_command
 
 NO_VIEWS = "none"
 
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         warnings.warn(caution, stacklevel=2)
     settings = map_settings(args, particles)
     folder = CampaignFolder(default_output_dir(args))
-    line = shlex.join(["python", Path(__file__).name, *(sys.argv[1:] if argv is None else argv)])
+    line = typed_command(__file__, argv)
     files = {one.name: one.tomogram.path for study in studies for one in study.sources(args.data_root, truths)}
     networks = networks_of(studies, settings.hashes)
     command = Command(

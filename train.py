@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     check()
     report_data(source, labels)
     folds = load_folds(source, labels, held_out)
-    made_with = {"command": typed_command(argv), "versions": versions()}
+    made_with = {"command": typed_command(__file__, argv), "versions": versions()}
     open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check, made_with)
     say(f"experiment {experiment_dir}")
     for index in indices:

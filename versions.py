@@ -18,9 +18,9 @@ PACKAGES = (
 )
 
 
-def typed_command(argv: Sequence[str] | None = None) -> str:
-    """The command as it can be typed again; ``argv``: its flags, where they are not those of the process."""
-    return shlex.join(["python", Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)])
+def typed_command(script: str, argv: Sequence[str] | None = None) -> str:
+    """The command of a script's file as it can be typed again; ``argv``: its flags, if not those of the process."""
+    return shlex.join(["python", Path(script).name, *(sys.argv[1:] if argv is None else argv)])
 
 
 @cache

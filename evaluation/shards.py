@@ -80,7 +80,7 @@ class ShardInTurn:
 
     Parameters
     ----------
-    folder : of the results, held by this shard (evaluation.finished.holding)
+    folder : of the results, held by this shard (evaluation.ownership.owned)
     key : of all that the results depend on; shards of another key are of another command
     """
 

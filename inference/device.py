@@ -28,7 +28,7 @@ def choose_device(name: str, precision: str = "fp32") -> torch.device:
 def usable_precision(name: str, device: torch.device) -> str:
     """The precision of that name; instead of bf16, where a device would only emulate it, the one that it computes in.
 
-    On a GPU that is fp16, with a warning. On a CPU it is fp32, of which bf16 is a rounding; emulated it takes eighty
+    On a GPU that is fp16, with a warning. On a CPU it is fp32, of which bf16 is a rounding; emulated it takes many
     times as long.
     """
     if name != "bf16":

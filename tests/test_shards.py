@@ -23,11 +23,7 @@ COMMAND = Command("python pick_particles.py", {"use_tta": True}, {})
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("shards")
-    tiny_campaign.write_checkpoint(root / "network.ckpt", fold=0, seed=1)
-    for seed, name in enumerate(RUNS):
-        tiny_campaign.write_run(root / "public", name, seed)
-    return root
+    return tiny_campaign.write_world(tmp_path_factory.mktemp("shards"), RUNS)
 
 
 def pick(world, *words, out):

@@ -56,6 +56,14 @@ def write_checkpoint(path, fold, seed, particles=PARTICLES):
     torch.save({"state_dict": weights, KEY: description.as_plain()}, path)
 
 
+def write_world(root, runs):
+    """A network and tomograms of these names."""
+    write_checkpoint(root / "network.ckpt", fold=0, seed=1)
+    for seed, name in enumerate(runs):
+        write_run(root / "public", name, seed)
+    return root
+
+
 def write_experiment(folder, data_root, seed, specialists=()):
     folder.mkdir(parents=True)
     (folder / "args.json").write_text(json.dumps({"data_root": str(data_root), "voxel_spacing": None}))
