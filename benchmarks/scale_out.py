@@ -3,10 +3,12 @@
     python -m benchmarks.scale_out --tomograms 40 --shape 96 192 192
     python -m benchmarks.scale_out --tasks 10000
 
-The first picks in as many tomograms of noise with an untrained network: in this process, on one worker of Dask and on
-two, side by side in rounds. All have one thread. Times are those of the work itself, from the first tomogram on, with
-workers that have started; what starting takes stands beside it. The second sends tasks that only sleep through the same
-code, and watches the memory of this process.
+The first picks in as many tomograms of noise with an untrained network: in one process, on one worker of Dask and on
+two, side by side in rounds. The process has one core, the worker and the command that it works for share one, and two
+workers and their command share two: a process that reads the next tomogram with another thread would use a second
+core. Times are those of the work itself, from the first tomogram on, with workers that have started; what starting
+takes stands beside it. The second sends tasks that only sleep through the same code, and watches the memory of this
+process.
 """
 
 from command_line import run_script
@@ -76,13 +78,13 @@ def picking(root: Path, count: int, shape: tuple[int, int, int], rounds: int) ->
     write_data(root, count, shape)
     overheads, gains = [], []
     for index in range(rounds):
-        seconds = {"this process": once(root, f"{index}_alone", index, rounds)}
+        seconds = {"one process": once(root, f"{index}_alone", index, rounds)}
         for number in (1, 2):
             seconds[number], starting = on_workers(root, f"{index}_{number}", number, index, rounds)
-        overheads.append(seconds[1] / seconds["this process"] - 1)
+        overheads.append(seconds[1] / seconds["one process"] - 1)
         gains.append(seconds[1] / seconds[2])
         print(
-            f"{len(range(index, count, rounds))} tomograms: in this process {seconds['this process']:.1f} s, on one "
+            f"{len(range(index, count, rounds))} tomograms: in one process {seconds['one process']:.1f} s, on one "
             f"worker {seconds[1]:.1f} s, on two {seconds[2]:.1f} s, and {starting:.1f} s to start them",
             flush=True,
         )
@@ -117,10 +119,11 @@ def tasks_of(root: Path, out: str) -> tuple[list[PickingTask], MapSettings]:
 
 
 def once(root: Path, out: str, index: int, rounds: int) -> float:
-    """Seconds in a process with one thread, as the workers are: this one may have loaded libraries before."""
+    """Seconds in a process of its own, as the workers are: this one may have loaded libraries before."""
     call = f"scale_out.in_turn({str(root)!r}, {out!r}, {index}, {rounds})"
     command = [sys.executable, "-c", f"from benchmarks import scale_out; {call}"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    with on_cores(1):
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return float(done.stdout.split()[-1])
 
 
@@ -137,11 +140,22 @@ def on_workers(root: Path, out: str, number: int, index: int, rounds: int) -> tu
     """Seconds of the work, and of starting."""
     tasks, settings = tasks_of(root, out)
     begin = time.perf_counter()
-    with quiet(), started(number, settings, root) as workers:
+    with on_cores(number), quiet(), started(number, settings, root) as workers:
         there = time.perf_counter()
         assert not any(record.error for record in workers.records(tasks[index::rounds]))
         end = time.perf_counter()
     return end - there, there - begin
+
+
+@contextlib.contextmanager
+def on_cores(number: int) -> Iterator[None]:
+    """For this process and those that it starts; threads that run already stay where they are."""
+    all_cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_cores)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_cores)
 
 
 @contextlib.contextmanager

@@ -1,109 +1,36 @@
-"""Workers of Dask: each keeps its networks ready, takes one unit of work at a time, and writes the files itself."""
+"""Work that is sent to workers of Dask, which write the files themselves and return a small record."""
 
 import logging
-import os
-import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Worker, WorkerPlugin, as_completed, get_worker
+from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
 from cluster.start import WorkerStart, local_workers, slurm_workers
-from data.content_hash import hash_of
-from errors import InputError, MachineError, one_line
+from cluster.worker import AT_A_TIME, ROOT, Networks, Report, code_hash, device_type, do
+from errors import InputError, MachineError
 from evaluation.map_work import MapsWork, single_maps
 from evaluation.progress import ProgressBars
 from evaluation.work import FAILURES, Done, InTurn, TomogramWork
-from inference.maps.network_maps import MapSettings, NetworkMaps
+from inference.maps.network_maps import MapSettings
 
-NAME = "etfinder"
-ROOT = Path(__file__).parents[1]
 # Tries after the first, where something else than the input was wrong.
 RETRIES = 2
 # Units of work that a worker has or waits for: it never waits itself, and the scheduler holds few.
-QUEUED = 2
+QUEUED = AT_A_TIME + 1
 # The scheduler keeps so many tasks for its dashboard, 100,000 unless told otherwise.
 HISTORY, HISTORY_LENGTH = "distributed.scheduler.dashboard.tasks.task-stream-length", 1000
 # A scheduler that does not answer within so many seconds is none.
 CONNECT_SECONDS = 30
 # How often the number of workers is asked for, where others start them; seconds.
 ASK_AGAIN = 10.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """What comes back from a worker; ``unusable``: why it can do nothing at all."""
-
-    record: Any
-    worker: str
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    unusable: str | None = None
-
-
-class Networks(WorkerPlugin):
-    """What a worker has from its start: the maps and with them the networks, each loaded when first used.
-
-    Parameters
-    ----------
-    folder : in which paths were typed
-    code : hash of the program, see :func:`code_hash`
-    """
-
-    name = NAME
-
-    def __init__(self, settings: MapSettings, folder: str, code: str) -> None:
-        self.settings, self.folder, self.code = settings, folder, code
-        self.maps: NetworkMaps | None = None
-        self.unusable: str | None = None
-
-    def setup(self, worker: Worker) -> None:
-        # One unit of work at a time, also where somebody's workers have several threads.
-        self.lock = threading.Lock()
-        try:
-            if code_hash() != self.code:
-                raise InputError(f"its program in {ROOT} is another version")
-            os.chdir(self.folder)
-            self.maps = self.settings.open()
-        except FAILURES as error:
-            # Raised here it would end the worker, and a new one would be started, without end.
-            self.unusable = one_line(error)
-
-
-def code_hash() -> str:
-    """Of all modules of the program."""
-    packages = [path.parent for path in ROOT.glob("*/__init__.py")]
-    files = [*ROOT.glob("*.py"), *(file for package in packages for file in package.rglob("*.py"))]
-    return hash_of({str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files})
-
-
-def do(work: TomogramWork) -> Report:
-    """On a worker: a unit of work. What other workers may do better is raised: Dask tries it again."""
-    worker = get_worker()
-    networks: Networks = worker.plugins[NAME]
-    if networks.unusable is not None:
-        return Report(None, str(worker.name), unusable=networks.unusable)
-    begin = time.perf_counter()
-    with networks.lock, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        record = work.do(networks.maps, lambda voxels: None)
-        said = tuple(dict.fromkeys(str(one.message) for one in caught))
-    if record.error is not None and not isinstance(record.error, InputError):
-        raise record.error
-    return Report(record, str(worker.name), time.perf_counter() - begin, said)
-
-
-def _device_type(dask_worker: Worker) -> str | None:
-    maps = dask_worker.plugins[NAME].maps
-    return None if maps is None else maps.device.type
 
 
 class DaskWorkers:
@@ -124,25 +51,24 @@ class DaskWorkers:
 
     @cached_property
     def here(self) -> InTurn:
-        """This process, which reads the maps that workers have made.
-
-        InputError where it computes on another kind of device than they do: it would look for other maps.
-        """
-        here = InTurn(replace(self._settings, remake=False).open(), self._bars)
-        of_workers = set(self._client.run(_device_type).values()) - {None}
-        if of_workers - {here.maps.device.type}:
-            raise InputError(
-                f"workers compute on {', '.join(sorted(of_workers))}, this command on {here.maps.device.type}, and "
-                "what needs all maps is done here: start it on a machine with a GPU, or give --device cpu"
-            )
-        return here
+        """This process, which reads the maps that workers have made."""
+        return InTurn(replace(self._settings, remake=False).open(), self._bars)
 
     def wait(self) -> None:
         """Until all workers are there."""
         self._client.wait_for_workers(self._workers())
 
     def prepare(self, work: Sequence[MapsWork]) -> None:
-        """Have the maps made, a network on a tomogram at a time; what failed fails here too, and is not tried again."""
+        """Have the maps made, a network on a tomogram at a time; what failed fails here too, and is not tried again.
+
+        InputError where workers compute on another kind of device than this process, which would look for other maps.
+        """
+        there, here = self._client.submit(device_type, pure=False).result(), self.here.maps.device.type
+        if there not in (None, here):
+            raise InputError(
+                f"workers compute on {there}, this command on {here}, and what needs all maps is done here: start it "
+                "on a machine with a GPU, or give --device cpu"
+            )
         for one, record in self._done(single_maps(work)):
             if record.error is not None:
                 self.here.maps.give_up(one.networks[0], one.source, record.error)

@@ -16,6 +16,7 @@ import dask
 import torch
 from distributed import LocalCluster, SpecCluster
 
+from cluster.worker import AT_A_TIME
 from errors import InputError
 
 # A unit of work that so many workers died of is set aside, and once more done alone.
@@ -105,7 +106,8 @@ class _Process:
 
     def __init__(self, scheduler: str, name: str, environment: dict[str, str], start: WorkerStart) -> None:
         self._command = [
-            *(sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--name", name, "--nthreads", "1"),
+            *(sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--name", name),
+            *("--nthreads", str(AT_A_TIME)),
             *("--no-nanny", "--no-dashboard", "--memory-limit", "0", "--death-timeout", str(DEATH_SECONDS)),
         ]
         self._environment, self._log = {**os.environ, **environment}, start.logs / f"worker_{name}.log"
@@ -155,7 +157,7 @@ def slurm_workers(start: WorkerStart, number: int | None, options: str | None) -
     with (
         dask.config.set({DEATHS: MOST_DEATHS}),
         SLURMCluster(
-            cores=1,
+            cores=AT_A_TIME,  # as many threads
             processes=1,
             memory="1GB",
             job_cpu=int(cores),

@@ -1,9 +1,11 @@
-"""Units of work that need neither tomogram nor network: they sleep, fail or kill their worker."""
+"""Units of work that need neither tomogram nor network: they sleep, wait, warn, fail or kill their worker."""
 
 import os
 import signal
+import threading
 import time
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +14,21 @@ from errors import InputError
 
 @dataclass(frozen=True)
 class FakeSource:
+    """``reads``: folder for an empty file once it is read; None: it need not be."""
+
     name: str
+    reads: Path | None = None
+
+    def voxels(self):
+        warnings.warn(f"{self.name} is read", stacklevel=1)
+        (self.reads / self.name).touch()
 
 
 @dataclass(frozen=True)
 class FakeRecord:
     run_name: str
     pid: int = 0
+    thread: str = ""
     error: Exception | None = None
 
 
@@ -29,7 +39,8 @@ class FakeWork:
     Attributes
     ----------
     seconds : that it sleeps
-    then : what it does: nothing, kill its worker, or fail for the input's or for the machine's sake
+    then : what it does: nothing, warn when another was read, kill its worker, or fail for the input's or the machine's
+        sake
     attempts : folder for an empty file each time it begins; None: none
     """
 
@@ -44,8 +55,16 @@ class FakeWork:
         time.sleep(self.seconds)
         if self.then == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.then == "warn":
+            end = time.monotonic() + 30
+            while len(list(self.source.reads.iterdir())) < 2 and time.monotonic() < end:
+                time.sleep(0.01)
+            warnings.warn(f"{self.source.name} is done beside {len(list(self.source.reads.iterdir()))}", stacklevel=1)
         errors = {"input": InputError("not a tomogram"), "machine": OSError("no space left")}
-        return FakeRecord(self.source.name, os.getpid(), errors.get(self.then))
+        return FakeRecord(self.source.name, os.getpid(), threading.current_thread().name, errors.get(self.then))
+
+    def needs_voxels(self, maps):
+        return self.source.reads is not None
 
     def failed(self, error):
         return FakeRecord(self.source.name, error=error)

@@ -976,7 +976,7 @@ MUTANTS = (
     ),
     Mutant(
         "mistakes in the input tried again on workers",
-        "cluster/dask_workers.py",
+        "cluster/worker.py",
         "record.error is not None and not isinstance(record.error, InputError)",
         "record.error is not None",
         "test_cluster.py",
@@ -990,7 +990,7 @@ MUTANTS = (
     ),
     Mutant(
         "workers of another version at work",
-        "cluster/dask_workers.py",
+        "cluster/worker.py",
         "if code_hash() != self.code:",
         "if False:",
         "test_cluster.py",

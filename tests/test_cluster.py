@@ -13,6 +13,7 @@ from unittest import mock
 import pandas as pd
 import pytest
 import tiny_campaign
+import torch
 from fake_work import FakeSource, FakeWork, works
 from test_shards import contents, evaluate, pick
 
@@ -34,11 +35,7 @@ RUNS = ("TS_50", "TS_51", "TS_52")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("cluster")
-    tiny_campaign.write_checkpoint(root / "network.ckpt", fold=0, seed=1)
-    for seed, name in enumerate(RUNS):
-        tiny_campaign.write_run(root / "public", name, seed)
-    return root
+    return tiny_campaign.write_world(tmp_path_factory.mktemp("cluster"), RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +156,25 @@ def test_what_fails_is_tried_as_often_as_it_makes_sense(scheduler, tmp_path, cap
 def test_what_waits_beside_work_that_kills_its_worker_is_done(tmp_path, monkeypatch):
     """With a single worker all that is there waits for it, and is blamed with it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.setattr("cluster.start.START_SECONDS", 0.0)  # none of them waits before it starts again
     bad = [FakeWork(FakeSource(f"bad_{number}"), then="kill") for number in range(2)]
     with dask_workers("local", 1, None, settings(tmp_path), ProgressBars(), tmp_path) as workers:
         found = {record.run_name: record for record in workers.records([bad[0], *works(2), bad[1], *works(4)[2:]])}
     assert {name for name, record in found.items() if record.error is not None} == {"bad_0", "bad_1"}
     assert len(found) == 6
+
+
+def test_a_worker_reads_the_next_tomogram_while_its_networks_are_at_work(tmp_path, monkeypatch, capsys):
+    """All networks run in one thread; what is warned of belongs to the tomogram that was read or done."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    (tmp_path / "reads").mkdir()
+    work = [FakeWork(FakeSource(name, tmp_path / "reads"), then="warn") for name in ("TS_1", "TS_2")]
+    with dask_workers("local", 1, None, settings(tmp_path), ProgressBars(), tmp_path) as workers:
+        found = list(workers.records(work))
+    assert not any(record.error for record in found) and len({record.thread for record in found}) == 1
+    warned = {line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")}
+    lines = {f"warning: {name}: {name} is {what}" for name in ("TS_1", "TS_2") for what in ("read", "done beside 2")}
+    assert warned == lines
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_work_done_elsewhere(scheduler, tmp_path):
@@ -181,6 +192,14 @@ def test_a_worker_that_is_killed_is_replaced_and_its_work_done_elsewhere(schedul
 def test_a_worker_that_can_do_nothing_is_named(scheduler, tmp_path):
     with pytest.raises(InputError, match="--precision fp16 needs a GPU"):
         records(scheduler, tmp_path, works(4), precision="fp16")
+
+
+def test_another_kind_of_device_than_the_workers_is_told_before_maps_are_made(scheduler, tmp_path):
+    """The maps would be made there, and then looked for under other keys here."""
+    with dask_workers(scheduler, None, None, settings(tmp_path), ProgressBars(), tmp_path) as workers:
+        workers.here.maps.device = torch.device("cuda")
+        with pytest.raises(InputError, match="workers compute on cpu, this command on cuda"):
+            workers.prepare([])
 
 
 def test_workers_with_another_version_of_the_program_are_refused(scheduler, tmp_path):
@@ -310,7 +329,7 @@ def test_jobs_of_slurm_and_one_that_is_killed(world, slurm):
     script = (slurm / "jobs" / "1.sh").read_text()
     for line in ("#SBATCH -t 1:00:00", "#SBATCH --partition=gpu", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=48G"):
         assert line in script
-    assert "--nthreads 1" in script and "--lifetime 3300s" in script and "gres" not in script
+    assert "--nthreads 2" in script and "--lifetime 3300s" in script and "gres" not in script
     assert len(list((slurm / "jobs").glob("*.sh"))) >= 2
     wait_until(lambda: not processes_with(str(slurm / "jobs")), 20)
 

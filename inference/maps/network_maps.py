@@ -1,5 +1,6 @@
 """The map of one network on one tomogram: from the store, else made now; no tomogram is read in vain, or twice."""
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -68,6 +69,8 @@ class MapSettings:
 class NetworkMaps:
     """Probability maps of single networks.
 
+    One thread makes maps; others may ask meanwhile which are missing.
+
     Parameters
     ----------
     store : where maps are kept
@@ -97,6 +100,7 @@ class NetworkMaps:
         self._architectures: dict[Path, dict] = {}
         self._windows: dict[tuple, Sides] = {}
         self._ready: OrderedDict[tuple[Path, InferenceSettings], tuple[Predictor, int]] = OrderedDict()
+        self._loading = threading.RLock()
 
     def key(self, checkpoint: Path, source: SourceTomogram, inference: InferenceSettings) -> str:
         """32 hex digits of all that the map depends on: contents of the files, settings, and the window in use.
@@ -106,7 +110,8 @@ class NetworkMaps:
         inference = self._of_one_network(inference)
         resampled = _resampling(source)
         known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference, resampled
-        if known not in self._keys:
+        key = self._keys.get(known)
+        if key is None:
             settings = {name: value for name, value in asdict(inference).items() if name not in WITHOUT_EFFECT}
             ingredients = {
                 **settings,
@@ -118,8 +123,8 @@ class NetworkMaps:
                 "device": self.device.type,
                 **({} if resampled is None else {"resampled": resampled}),
             }
-            self._keys[known] = hash_of(ingredients)
-        return self._keys[known]
+            self._keys[known] = key = hash_of(ingredients)
+        return key
 
     def keys(self, ensemble: Ensemble, source: SourceTomogram, inference: InferenceSettings) -> list[str]:
         """Those of all members, in their order."""
@@ -155,9 +160,10 @@ class NetworkMaps:
         """
         inference = self._of_one_network(inference)
         used_by = self._used_by(checkpoint, inference, shape_zyx)
-        if used_by not in self._windows:
-            self._windows[used_by] = self._predictor(checkpoint, inference).window_for(shape_zyx)
-        return self._windows[used_by]
+        with self._loading:
+            if used_by not in self._windows:
+                self._windows[used_by] = self._predictor(checkpoint, inference).window_for(shape_zyx)
+            return self._windows[used_by]
 
     def windows(self, ensemble: Ensemble, source: SourceTomogram, inference: InferenceSettings) -> tuple[Sides, ...]:
         """Those of all members, each size once."""
@@ -243,14 +249,15 @@ class NetworkMaps:
     def _predictor(self, checkpoint: Path, inference: InferenceSettings) -> Predictor:
         """Those used last stay ready."""
         known = checkpoint, inference
-        ready = self._ready.pop(known, None)
-        if ready is None:
-            network, _ = load_checkpoint(checkpoint, self._particles)
-            weight_bytes = sum(weight.nbytes for weight in network.parameters())
-            ready = Predictor([network], inference, self.device), weight_bytes
-        self._ready[known] = ready
-        while len(self._ready) > 1 and sum(bytes_ for _, bytes_ in self._ready.values()) > RESIDENT_BYTES:
-            self._ready.popitem(last=False)
+        with self._loading:
+            ready = self._ready.pop(known, None)
+            if ready is None:
+                network, _ = load_checkpoint(checkpoint, self._particles)
+                weight_bytes = sum(weight.nbytes for weight in network.parameters())
+                ready = Predictor([network], inference, self.device), weight_bytes
+            self._ready[known] = ready
+            while len(self._ready) > 1 and sum(bytes_ for _, bytes_ in self._ready.values()) > RESIDENT_BYTES:
+                self._ready.popitem(last=False)
         return ready[0]
 
 
