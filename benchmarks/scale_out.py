@@ -6,9 +6,9 @@
 The first picks in as many tomograms of noise with an untrained network: in one process, on one worker of Dask and on
 two, side by side in rounds. The process has one core, the worker and the command that it works for share one, and two
 workers and their command share two: a process that reads the next tomogram with another thread would use a second
-core. Times are those of the work itself, from the first tomogram on, with workers that have started; what starting
-takes stands beside it. The second sends tasks that only sleep through the same code, and watches the memory of this
-process.
+core. Each has done a tomogram before (and imported what it needs, and loaded the network): times are those of the
+others; what all that takes stands beside it. The second sends tasks that only sleep through the same code, and watches
+the memory of this process.
 """
 
 from command_line import run_script
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +33,7 @@ import pick_particles
 from cluster.dask_workers import DaskWorkers, dask_workers
 from evaluation.arguments import map_settings, saved_maps, without_search
 from evaluation.detector_arguments import read_detector
-from evaluation.picking import PickingTask
+from evaluation.picking import PickingRecord, PickingTask
 from evaluation.progress import ProgressBars
 from evaluation.runs import open_sources
 from evaluation.selection_arguments import selection_of
@@ -43,6 +43,7 @@ from particle_config import PARTICLES
 from tests import fake_work, tiny_campaign
 
 ROOT = Path(__file__).parents[1]
+MOST_WORKERS = 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,11 +76,11 @@ def main(argv: list[str] | None = None) -> None:
 # --- Picking ------------------------------------------------------------------------------------------
 def picking(root: Path, count: int, shape: tuple[int, int, int], rounds: int) -> None:
     """Each round takes its share of the tomograms through all, side by side: the machine's speed may change."""
-    write_data(root, count, shape)
+    write_data(root, count + MOST_WORKERS, shape)
     overheads, gains = [], []
     for index in range(rounds):
         seconds = {"one process": once(root, f"{index}_alone", index, rounds)}
-        for number in (1, 2):
+        for number in range(1, MOST_WORKERS + 1):
             seconds[number], starting = on_workers(root, f"{index}_{number}", number, index, rounds)
         overheads.append(seconds[1] / seconds["one process"] - 1)
         gains.append(seconds[1] / seconds[2])
@@ -130,8 +131,10 @@ def once(root: Path, out: str, index: int, rounds: int) -> float:
 def in_turn(root: str, out: str, index: int, rounds: int) -> None:
     tasks, settings = tasks_of(Path(root), out)
     with quiet():
-        maps, begin = settings.open(), time.perf_counter()
-        assert not any(record.error for record in InTurn(maps, ProgressBars()).records(tasks[index::rounds]))
+        alone, (before, work) = InTurn(settings.open(), ProgressBars()), shares(tasks, 1, index, rounds)
+        do_all(alone.records(before))
+        begin = time.perf_counter()
+        do_all(alone.records(work))
         seconds = time.perf_counter() - begin
     print(seconds)
 
@@ -139,12 +142,27 @@ def in_turn(root: str, out: str, index: int, rounds: int) -> None:
 def on_workers(root: Path, out: str, number: int, index: int, rounds: int) -> tuple[float, float]:
     """Seconds of the work, and of starting."""
     tasks, settings = tasks_of(root, out)
+    before, work = shares(tasks, number, index, rounds)
     begin = time.perf_counter()
     with on_cores(number), quiet(), started(number, settings, root) as workers:
+        do_all(workers.records(before))
         there = time.perf_counter()
-        assert not any(record.error for record in workers.records(tasks[index::rounds]))
+        do_all(workers.records(work))
         end = time.perf_counter()
     return end - there, there - begin
+
+
+def shares(
+    tasks: Sequence[PickingTask], number: int, index: int, rounds: int
+) -> tuple[Sequence[PickingTask], Sequence[PickingTask]]:
+    """A task for each of so many workers to begin with, and those of a round."""
+    return tasks[-number:], tasks[:-MOST_WORKERS][index::rounds]
+
+
+def do_all(records: Iterator[PickingRecord]) -> None:
+    for record in records:
+        if record.error is not None:
+            raise record.error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import dask
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
-from cluster.start import WorkerStart, local_workers, slurm_workers
+from cluster.start import QUIET, WorkerStart, local_workers, slurm_workers
 from cluster.worker import AT_A_TIME, ROOT, Networks, Report, code_hash, device_type, do
 from errors import InputError, MachineError
 from evaluation.map_work import MapsWork, single_maps
@@ -159,7 +159,7 @@ def dask_workers(
     """
     # Of the workers that die this program tells itself.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set({HISTORY: HISTORY_LENGTH}), ExitStack() as stack:
+    with dask.config.set({HISTORY: HISTORY_LENGTH, **QUIET}), ExitStack() as stack:
         if where in ("local", "slurm"):
             logs.mkdir(parents=True, exist_ok=True)
             start = WorkerStart(ROOT, logs, on_gpu=settings.device != "cpu")

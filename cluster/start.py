@@ -34,6 +34,16 @@ LONG_NAMES = {
     **{"p": "partition", "t": "time", "c": "cpus-per-task", "A": "account", "q": "qos", "G": "gpus"},
     **{"C": "constraint", "w": "nodelist", "x": "exclude", "N": "nodes", "n": "ntasks", "J": "job-name"},
 }
+# Dask looks at itself 50 times a second and at what workers do twice as often, for its dashboard; the work pays for it.
+# These are settings of Dask for the command and its workers, where tasks take seconds.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+QUIET_VARIABLES = {
+    f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value) for name, value in QUIET.items()
+}
 # What a job says about GPUs.
 GPUS = ("gres", "gpus", "gpus-per-node", "gpus-per-task")
 # Before the end of a job a worker ends by itself, and hands its work on; seconds.
@@ -91,6 +101,7 @@ def local_environments(start: WorkerStart, number: int | None) -> list[dict[str,
     threads = str(min(share, int(given)) if given.isdecimal() and int(given) else share)
     of_all = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     of_all["PYTHONPATH"] = start.import_path
+    of_all |= QUIET_VARIABLES
     return [{**of_all, **({"CUDA_VISIBLE_DEVICES": gpus[index]} if gpus else {})} for index in range(number)]
 
 
@@ -135,8 +146,9 @@ class _Process:
 
     def end(self) -> None:
         self._ends.set()
-        self._process.kill()
-        self._watch.join()
+        while self._watch.is_alive():  # it may just have begun another one
+            self._process.kill()
+            self._watch.join(0.1)
         self._process.kill()
         self._process.wait()
 
@@ -170,6 +182,7 @@ def slurm_workers(start: WorkerStart, number: int | None, options: str | None) -
             job_script_prologue=[
                 f"export PYTHONPATH={shlex.quote(start.import_path)}",
                 f"export OMP_NUM_THREADS={cores}",
+                *(f"export {name}={value}" for name, value in QUIET_VARIABLES.items()),
             ],
             worker_extra_args=["--memory-limit", "0", "--no-dashboard", *ends],
             python=sys.executable,

@@ -24,10 +24,10 @@ from evaluation.progress import ProgressBars
 from inference.maps.network_maps import MapSettings
 from particle_config import PARTICLES
 
-distributed = pytest.importorskip("distributed")
+dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
 
 from cluster.dask_workers import dask_workers  # noqa: E402
-from cluster.start import WorkerStart, lifetime, local_environments, local_workers, sbatch_options  # noqa: E402
+from cluster.start import QUIET, WorkerStart, lifetime, local_environments, local_workers, sbatch_options  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RUNS = ("TS_50", "TS_51", "TS_52")
@@ -127,6 +127,8 @@ def test_variables_are_set_before_a_worker_starts(scheduler):
     """Libraries read them when they are imported: what the process had at its very start is asked for."""
     with distributed.Client(scheduler) as client:
         threads = client.run(lambda: Path("/proc/self/environ").read_bytes().count(b"OMP_NUM_THREADS=1"))
+        for name, value in QUIET.items():
+            assert set(client.run(dask.config.get, name).values()) == {value}
     assert set(threads.values()) == {1} if len(os.sched_getaffinity(0)) < 4 else {0}
 
 
