@@ -1,6 +1,7 @@
 """The house: imports flow one way, config is read where parsers are built, names and sizes stay in bounds."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ OURS = {
     *(*LEAVES, "formats", "inference", "detection", "training", "evaluation", "cluster"),
     *("config", "errors", "particle_config", "particle_file", "command_line", "versions"),
 }
+OUTSIDE = {"tests", "benchmarks", "docs"}
 # Inside a room: each of these packages may import itself and those before it; what lies beside them is the first.
 ORDER = {
     "inference": ("inference", "inference.maps"),
@@ -43,13 +45,11 @@ ORDER = {
 }
 
 
+@cache
 def modules() -> list[Path]:
-    return [
-        path.relative_to(ROOT)
-        for path in sorted(ROOT.rglob("*.py"))
-        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-        and path.relative_to(ROOT).parts[0] not in {"tests", "benchmarks", "docs"}
-    ]
+    rooms = [path.parent for path in ROOT.glob("[!.]*/__init__.py") if path.parent.name not in OUTSIDE]
+    files = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]
+    return sorted(path.relative_to(ROOT) for path in files)
 
 
 def scripts() -> list[Path]:
