@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION)
     parser.add_argument("--monai_batch_size", type=int, help="windows per call (default: 1 on a CPU, 4 on a GPU)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--compile", action="store_true", help="our side as CUDA graphs")
     parser.add_argument("--side", choices=SIDES, help="measure this one once in this process and print it as JSON")
     return parser
 
@@ -157,6 +158,8 @@ def take_turns(args: argparse.Namespace, encoder: str) -> dict[tuple[str, int], 
 def in_own_process(args: argparse.Namespace, encoder: str, side: str, views: int) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.inference", "--side", side, "--encoders", encoder, "--views", views]
     command += ["--shape", *args.shape, "--precision", args.precision, "--device", args.device]
+    if args.compile:
+        command.append("--compile")
     if args.monai_batch_size is not None:
         command += ["--monai_batch_size", args.monai_batch_size]
     done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
@@ -229,9 +232,8 @@ def make_network(encoder: str) -> nn.Module:
 
 
 def our_side(network: nn.Module, views: int, args: argparse.Namespace) -> Predictor:
-    return default_predictor(
-        network, ["--precision", args.precision, "--device", args.device, *view_flags(GROUPS[views])]
-    )
+    flags = ["--precision", args.precision, "--device", args.device, *["--compile"] * args.compile]
+    return default_predictor(network, [*flags, *view_flags(GROUPS[views])])
 
 
 def default_predictor(network: nn.Module, flags: Sequence[str]) -> Predictor:
