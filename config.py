@@ -65,6 +65,7 @@ SINGLE_VOXEL_LOSS_WEIGHT = 128.0  # of every particle, background 1: the recipe 
 BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle
 AUGMENTATION_LEVEL = "base"
 AUGMENTATION_MODE = "anisotropic"
+FILTER_PROB = 0.0  # of each patch, to be filtered as other programs would
 USE_MIXUP = False
 MIXUP_PROB = 0.5  # of each patch, once mixup is switched on
 TRAINING_PRECISION = "bf16"  # half the time of fp32, also on CPUs that have it; see inference.device.usable_precision
@@ -79,6 +80,7 @@ INFERENCE_WINDOW = "auto"  # the largest that pays within --max_memory_gb
 CPU_MEMORY_GB = 8.0
 GPU_MEMORY_GB = 10.0
 VALIDATION_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram; fixed: scores must not depend on free memory
+MATCH_SPECTRUM = "off"  # of tomograms: filter them to that of the training
 SW_OVERLAP = 0.25  # share of the window
 # Voxels; of larger windows a smaller share is enough: 20 voxels from where it ends, a trained deepfinder2 predicts as
 # if the window went on (probability off by 0.003 rms; by 0.09 at the border itself).

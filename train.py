@@ -60,6 +60,7 @@ from training.experiment import (
     result_path,
     share_run_id,
 )
+from training.initial_weights import check_initial_weights
 from training.run import train_fold
 from versions import typed_command, versions
 
@@ -92,6 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
     source, settings, machine = volume_source(args), training_settings(args), hardware(args)
+    check_initial_weights(settings)
     labels = read_labels(source)
     check_patch_fits(labels, settings.patch_size_zyx)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}

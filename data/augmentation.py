@@ -1,15 +1,19 @@
 """Augmentation of a whole batch on its device, drawn on the CPU: the draw does not depend on the device.
 
-Order of a training step: :func:`augment`, then the z-score of each patch, then :func:`shift_statistics`, then
-:func:`mixup`. The z-score would undo a shift of mean and standard deviation made before it.
+Order of a training step: :func:`augment`, :func:`filter_frequencies`, then the z-score of each patch, then
+:func:`shift_statistics`, then :func:`mixup`. The z-score would undo a shift of mean and standard deviation made before
+it.
 """
 
+import math
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from data.spatial_transforms import allowed_orientations, small_affine, transform_patches
+from data.spectrum import LOWEST, radial_frequencies
 
 ValueT = TypeVar("ValueT")
 
@@ -24,6 +28,12 @@ MAX_NOISE = 0.3
 # In standard deviations of the z-scored patch: what a larger window with other surroundings makes of it.
 MAX_SHIFT = 0.2
 MAX_SPREAD = 0.2
+# Of the amplitude at 0.5 cycles per voxel, in factors of ten: between reconstructions that are denoised or filtered and
+# those that are not lies a factor of twenty. How the way there is bent, in factors of two.
+MAX_FALL, MAX_RISE, MAX_BEND = 1.3, 0.6, 1.0
+# Half of the filters also cut high frequencies off: from here on, cycles per voxel, and as steeply as Butterworth
+# filters of these orders.
+CUT_OFF, ORDERS = (0.12, 0.5), (2.0, 8.0)
 
 
 def augment(
@@ -88,6 +98,56 @@ def add_noise(image: Tensor, generator: torch.Generator) -> None:
         # torch.std takes three times as long.
         deviation = (patch - patch.mean()).square_().mean().sqrt()
         patch.add_(noise.mul_(deviation * share))
+
+
+def filter_frequencies(image: Tensor, *, probability: float, generator: torch.Generator) -> Tensor:
+    """Change how strong the frequencies of some patches are, as other programs that reconstruct or denoise would.
+
+    Parameters
+    ----------
+    image : (B, 1, Z, Y, X) float; left as it is
+    probability : of each patch to be filtered, by a smooth curve of its own that leaves frequencies below LOWEST alone
+    generator : CPU generator of everything drawn
+
+    Returns
+    -------
+    (B, 1, Z, Y, X) float of the same device.
+    """
+    if probability == 0:
+        return image
+    drawn = torch.rand(len(image), generator=generator) < probability
+    curves = [_drawn_curve(generator) for _ in drawn]
+    result = image.clone()
+    for patch, curve, wanted in zip(result[:, 0], curves, drawn.tolist(), strict=True):
+        if wanted:
+            frequencies = _frequencies(tuple(patch.shape), patch.device)
+            transformed = torch.fft.rfftn(patch.float()).mul_(_gain(frequencies, *curve))
+            patch.copy_(torch.fft.irfftn(transformed, s=tuple(patch.shape)))
+    return result
+
+
+def _drawn_curve(generator: torch.Generator) -> tuple[float, float, float, float]:
+    """Logarithm of the gain at 0.5 cycles per voxel, the power of the way there, cut-off (inf: none) and its order."""
+    rise, bend, cuts, where, order = torch.rand(5, generator=generator).tolist()
+    cut_off = CUT_OFF[0] + (CUT_OFF[1] - CUT_OFF[0]) * where if cuts < 0.5 else math.inf
+    power = 2 ** (MAX_BEND * (2 * bend - 1))
+    return (
+        math.log(10) * (rise * (MAX_FALL + MAX_RISE) - MAX_FALL),
+        power,
+        cut_off,
+        ORDERS[0] + order * (ORDERS[1] - ORDERS[0]),
+    )
+
+
+def _gain(frequencies: Tensor, logarithm: float, power: float, cut_off: float, order: float) -> Tensor:
+    way = ((frequencies - LOWEST) / (0.5 - LOWEST)).clamp(0, 1).pow_(power)
+    gain = way.mul_(logarithm).exp_()
+    return gain if math.isinf(cut_off) else gain / (1 + (frequencies / cut_off).pow(2 * order))
+
+
+@lru_cache(maxsize=2)
+def _frequencies(shape_zyx: tuple[int, int, int], device: torch.device) -> Tensor:
+    return radial_frequencies(shape_zyx, device)
 
 
 def shift_statistics(image: Tensor, *, level: str, generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from data.masks import (
     unpainted,
 )
 from data.picks import read_run_picks
+from data.spectrum import amplitude_spectrum, mean_spectrum, particle_skewness
 from data.tomogram import Tomogram, in_plane_spacing, open_tomogram
 from data.tomogram_cache import TomogramCache
 from errors import InputError
@@ -31,6 +33,8 @@ from particle_config import Particle
 Voxels = np.ndarray | LazyArray
 # Tomograms of one training set may differ by rounding of the voxel size, not by more.
 SPACING_TOLERANCE = 0.01
+# Tomograms whose grey values are looked at, at most.
+MEASURED_TOMOGRAMS = 16
 # Tomograms are resampled to the voxel size of the first run by name.
 FIRST_RUN = "first"
 
@@ -62,6 +66,19 @@ class TrainingVolume:
         """Particle name -> (N, 3) reference points; none where the run has none."""
         none = np.empty((0, 3))
         return {p.name: self.centres_zyx_voxels.get(p.label, none) * self.voxel_spacing_angstrom for p in particles}
+
+
+def appearance_of(volumes: Sequence[TrainingVolume]) -> dict[str, Any]:
+    """Mean ``spectrum`` and ``skewness`` of the tomograms that are validated on, or of some of many; see data.spectrum.
+
+    Taken from the held-out ones as well: all folds of an experiment have the same.
+    """
+    named = sorted(volumes, key=lambda volume: volume.run_name)
+    some = [volume.images[0] for volume in named[:: -(-len(named) // MEASURED_TOMOGRAMS)]]
+    return {
+        "spectrum": tuple(mean_spectrum(list(map(amplitude_spectrum, some))).tolist()),
+        "skewness": float(np.median(list(map(particle_skewness, some)))),
+    }
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from data.content_hash import hash_of
 from data.files import path_argument
 from data.names import name_argument
 from data.number_ranges import SHARE, VOXEL_SIZE, NumberRange, whole
+from data.spectrum import mean_spectrum
 from data.thresholds import Hyperparameters, read_thresholds
 from detection.arguments import HYPERPARAMETERS, Hyperparameter, hyperparameters_of
 from detection.conditions import Conditions
@@ -124,7 +125,16 @@ def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Descripti
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
         rescale=args.rescale,
+        spectrum=common_spectrum(descriptions),
+        skewness=trained.skewness,
+        match_spectrum=args.match_spectrum,
     )
+
+
+def common_spectrum(descriptions: Sequence[Description]) -> tuple[float, ...] | None:
+    """Of the tomograms that all networks were trained on; None where one of them does not say."""
+    spectra = [one.spectrum for one in descriptions]
+    return None if None in spectra else tuple(mean_spectrum(spectra).tolist())
 
 
 def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Description]) -> float:

@@ -10,6 +10,7 @@ from errors import InputError
 from inference.checkpoints import Description
 from inference.device import DEVICES
 from inference.settings import PRECISIONS, InferenceSettings
+from inference.tomograms import MATCHING
 from inference.windows import BLEND_MODES
 from tta.orientations import DEFAULT_GROUPS, ORIENTATIONS, TILT_AXES, beam_axis, turned
 from tta.views import MERGES
@@ -82,6 +83,12 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
         "--use_global_norm",
         action="store_true",
         help="clip also for a network trained without; config.py's range where --norm_percentiles names none",
+    )
+    group.add_argument(
+        "--match_spectrum",
+        choices=MATCHING,
+        default=config.MATCH_SPECTRUM,
+        help="filter tomograms to the mean spectrum of those trained on; auto: those whose spectrum is another",
     )
     group.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
 

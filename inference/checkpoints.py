@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from data.files import entries
+from data.spectrum import SHELLS
 from data.text_files import is_finite_number
 from data.training_volume import SPACING_TOLERANCE
 from errors import InputError, raise_scarcity
@@ -86,6 +87,11 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "augmentation_mode": ("a name", _is_text),
     "training_runs": ("names or nothing", lambda v: not v or _are(v, _is_text)),
     "tilt_axis": (f"one of {', '.join(TILT_AXES)}", lambda v: _is_text(v) and v in TILT_AXES),
+    "spectrum": (
+        f"{SHELLS} numbers from 0 up or nothing",
+        lambda v: v is None or (_are(v, lambda one: _is_number(one, 0)) and len(v) == SHELLS),
+    ),
+    "skewness": ("a number or nothing", lambda v: v is None or _is_number(v)),
     "calibrated_with": ("conditions or nothing", lambda v: v is None or isinstance(v, Mapping)),
 }
 
@@ -112,6 +118,8 @@ class Description:
     training_runs : names of the tomograms it was trained on; None: not written down, as in older checkpoints
     tilt_axis : of the training tomograms, a name in tta.orientations.TILT_AXES; y in older checkpoints
     calibrated_with : what the calibrations hold for, see detection.conditions; None: not written down
+    spectrum : mean amplitudes of the training tomograms, see data.spectrum; None: not written down
+    skewness : of their grey values at the size of particles; None: not written down
     """
 
     architecture: Mapping[str, Any]
@@ -129,6 +137,8 @@ class Description:
     training_runs: tuple[str, ...] | None = None
     tilt_axis: str = "y"
     calibrated_with: Mapping[str, Any] | None = None
+    spectrum: tuple[float, ...] | None = None
+    skewness: float | None = None
 
     def as_plain(self) -> dict:
         """Plain values only, so that the file loads with weights_only=True."""
@@ -153,7 +163,7 @@ class Description:
         # Before a network of any size is built.
         if (classes := found["architecture"].get("num_classes", len(particles) + 1)) != len(particles) + 1:
             raise InputError(f"the network has {classes} classes, the particle table {len(particles)} rows")
-        names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs", "validation_runs")
+        names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs", "validation_runs", "spectrum")
         tuples = {name: tuple(found[name]) for name in names if found.get(name) is not None}
         return cls(**{**found, **tuples, "particles": particles})
 
@@ -222,18 +232,18 @@ def _read(path: Path) -> tuple[dict, Description]:
         raise InputError(f"{path} does not describe its network whole ({problem})") from None
 
 
-def find_checkpoints(path: Path) -> list[Path]:
+def find_checkpoints(path: Path, flag: str = "--model_path") -> list[Path]:
     """The checkpoint itself, or those of a folder to be averaged: each fold's best generalist, else all of them.
 
-    Of several best ones of a fold, which a killed run leaves, the best counts.
+    Of several best ones of a fold, which a killed run leaves, the best counts. ``flag``: by which the path was given.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InputError(f"--model_path {path} does not exist")
+        raise InputError(f"{flag} {path} does not exist")
     found = entries(path, "*.ckpt")
     if not found:
-        raise InputError(f"--model_path {path} holds no .ckpt file")
+        raise InputError(f"{flag} {path} holds no .ckpt file")
     best = set(best_checkpoints(path).values())
     found = [checkpoint for checkpoint in found if checkpoint in best or not BEST_CHECKPOINT.fullmatch(checkpoint.name)]
     generalists = [checkpoint for checkpoint in found if "-best-fscore-" in checkpoint.name]

@@ -1,5 +1,6 @@
 """The tomogram of a run as the networks take it: opened and checked first, read and normalised when it is needed."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,11 +10,22 @@ import numpy as np
 
 from data.czi import Run
 from data.normalization import clip_to_percentiles, in_float32_range
+from data.spectrum import amplitude_spectrum, filtered, largest_difference, matching_gain, particle_skewness
 from data.tomogram import Tomogram, open_tomogram
 from errors import InputError
 
 # Voxels that differ more from those trained on show particles at another size.
 SPACING_TOLERANCE = 0.05
+# When tomograms are filtered to the spectrum of those trained on: auto: where theirs is another.
+MATCHING = ("auto", "on", "off")
+# Spectra that differ so much, in factors of ten of amplitude, are of another filter or program.
+FAR = 0.3
+# Voxels of a side of tomograms that are large enough to be judged.
+LEAST_SIDE = 48
+# Skewness by which dark particles can be told from bright ones.
+CLEAR_SKEWNESS = 0.3
+# Bounds of what matching does to a frequency. What a filter has removed cannot be had back.
+LARGEST_GAIN, SMALLEST_GAIN = 3.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class TomogramSettings:
     trained_spacing_angstrom : of the network's training
     voxel_spacing_angstrom : overrides the files'
     rescale : resample tomograms of another voxel size to that of the training
+    spectrum, skewness : of the training tomograms, see data.spectrum; None: not known
+    match_spectrum : filter tomograms to that spectrum: one of MATCHING
     """
 
     tomo_type: str
@@ -34,6 +48,14 @@ class TomogramSettings:
     trained_spacing_angstrom: float
     voxel_spacing_angstrom: float | None = None
     rescale: bool = False
+    spectrum: tuple[float, ...] | None = None
+    skewness: float | None = None
+    match_spectrum: str = "off"
+
+    @property
+    def matching(self) -> tuple[str, tuple[float, ...]] | None:
+        """When tomograms are filtered, and to which spectrum; None: never."""
+        return None if self.spectrum is None or self.match_spectrum == "off" else (self.match_spectrum, self.spectrum)
 
 
 class SourceTomogram:
@@ -90,8 +112,49 @@ class SourceTomogram:
         self._reading = None
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        volume, limits = self.tomogram.read(), self.settings.norm_percentiles
-        return volume, in_float32_range(volume) if limits is None else clip_to_percentiles(volume, *limits)
+        volume, limits = self._grey_values(), self.settings.norm_percentiles
+        normalised = in_float32_range(volume) if limits is None else clip_to_percentiles(volume, *limits)
+        return volume, self._matched(normalised)
+
+    def _grey_values(self) -> np.ndarray:
+        return self.tomogram.read()
+
+    def _matched(self, volume: np.ndarray) -> np.ndarray:
+        """A normalised tomogram, filtered to the spectrum of the training where that is asked for.
+
+        One that does not look like those of the training is named in a warning.
+        """
+        wanted, match = self.settings.spectrum, self.settings.match_spectrum
+        if looks_inverted(self.settings.skewness, volume):
+            warnings.warn(
+                f"{self.name}: its contrast looks inverted: what was dark in the training is bright here; multiply the "
+                "tomogram by -1",
+                stacklevel=1,
+            )
+        if wanted is None:
+            return volume
+        own = amplitude_spectrum(volume)
+        distance, frequency = largest_difference(own, wanted)
+        is_far = distance > FAR and min(volume.shape) >= LEAST_SIDE
+        matches = match == "on" or (match == "auto" and is_far)
+        if is_far:
+            advice = "filtered to match it" if matches else "filter it as those, or try --match_spectrum auto"
+            warnings.warn(
+                f"{self.name}: its amplitude at {frequency:.2f} cycles per voxel differs from that of the training "
+                f"tomograms by a factor of {10**distance:.1f}; {advice}",
+                stacklevel=1,
+            )
+        if not matches:
+            return volume
+        return filtered(volume, matching_gain(own, wanted, largest=LARGEST_GAIN, smallest=SMALLEST_GAIN))
+
+
+def looks_inverted(trained_skewness: float | None, volume: np.ndarray) -> bool:
+    """Whether particles are bright where those of the training were dark, or dark where they were bright."""
+    if trained_skewness is None or abs(trained_skewness) < CLEAR_SKEWNESS or min(volume.shape) < LEAST_SIDE:
+        return False
+    own = particle_skewness(volume)
+    return abs(own) >= CLEAR_SKEWNESS and own * trained_skewness < 0
 
 
 def read_ahead(

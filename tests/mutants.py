@@ -1023,6 +1023,62 @@ MUTANTS = (
         "cut[: chosen.sum()][::-1] / 10",
         "test_overlays.py",
     ),
+    Mutant(
+        "tomograms matched the wrong way round",
+        "data/spectrum.py",
+        "np.log(np.maximum(wanted, tiny)) - np.log(np.maximum(own, tiny))",
+        "np.log(np.maximum(own, tiny)) - np.log(np.maximum(wanted, tiny))",
+        "test_spectrum.py",
+    ),
+    Mutant(
+        "filters that reach round the tomogram",
+        "data/spectrum.py",
+        "least = min(REACH_VOXELS, size - 1)",
+        "least = 0",
+        "test_spectrum.py",
+    ),
+    Mutant(
+        "slabs cut a plane too early",
+        "data/spectrum.py",
+        "start - low + margins[0][0]",
+        "start - low",
+        "test_spectrum.py",
+    ),
+    Mutant(
+        "maps of matched tomograms taken for those of others",
+        "inference/maps/network_maps.py",
+        '{"matching": matching}',
+        "{}",
+        "test_network_maps.py",
+    ),
+    Mutant(
+        "inverted contrast not told",
+        "inference/tomograms.py",
+        "own * trained_skewness < 0",
+        "own * trained_skewness > 1e9",
+        "test_source_tomograms.py",
+    ),
+    Mutant(
+        "filters that only make high frequencies stronger",
+        "data/augmentation.py",
+        "(rise * (MAX_FALL + MAX_RISE) - MAX_FALL)",
+        "(rise * (MAX_FALL + MAX_RISE) + MAX_FALL)",
+        "test_spectrum.py",
+    ),
+    Mutant(
+        "layers of other classes taken",
+        "training/initial_weights.py",
+        "if [one.name for one in description.particles] == [one.name for one in particles]:",
+        "if len(description.particles) == len(particles):",
+        "test_initial_weights.py",
+    ),
+    Mutant(
+        "networks on workers run in several threads",
+        "cluster/worker.py",
+        "ThreadPoolExecutor(1, ",
+        "ThreadPoolExecutor(2, ",
+        "test_cluster.py",
+    ),
 )
 
 

@@ -133,6 +133,13 @@ def test_a_map_is_that_of_its_files_normalisation_and_device(ensemble, sources, 
     for percentiles in (None, (0.5, 99.0)):
         [other, _] = open_sources(tmp_path, replace(SETTINGS, norm_percentiles=percentiles))
         assert maps(tmp_path).key(path, other, INFERENCE) != before
+    keys = {before}
+    for matching, spectrum in (("auto", (1.0,) * 32), ("on", (1.0,) * 32), ("on", (2.0,) * 32)):
+        [other, _] = open_sources(tmp_path, replace(SETTINGS, match_spectrum=matching, spectrum=spectrum))
+        keys.add(maps(tmp_path).key(path, other, INFERENCE))
+    assert len(keys) == 4
+    [unfiltered, _] = open_sources(tmp_path, replace(SETTINGS, spectrum=(2.0,) * 32))
+    assert maps(tmp_path).key(path, unfiltered, INFERENCE) == before
     copy = tmp_path / "copy.ckpt"
     copy.write_bytes(path.read_bytes())
     assert maps(tmp_path).key(copy, sources[0], INFERENCE) == before

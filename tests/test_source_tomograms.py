@@ -6,9 +6,11 @@ from dataclasses import replace
 import mrcfile
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from data.czi import Run
 from data.normalization import clip_to_percentiles
+from data.spectrum import amplitude_spectrum, largest_difference
 from errors import InputError
 from inference.tomograms import SourceTomogram, TomogramSettings, read_ahead
 
@@ -52,6 +54,61 @@ def test_what_cannot_be_read_says_so_whenever_it_is_asked(tmp_path):
             source.voxels()
 
 
+# --- Tomograms that do not look like those of the training --------------------------------------------
+def write_volume(folder, volume):
+    with mrcfile.new(folder / "TS_1.mrc") as file:
+        file.set_data(volume.astype(np.float32))
+        file.voxel_size = 10.0
+    return Run("TS_1", {"denoised": folder / "TS_1.mrc"}, folder / "Picks")
+
+
+def noise(sigma=0.0, seed=0):
+    volume = np.random.default_rng(seed).normal(size=(64, 80, 80))
+    return ndimage.gaussian_filter(volume, sigma) if sigma else volume
+
+
+@pytest.fixture
+def smooth_spectrum():
+    return tuple(amplitude_spectrum(noise(sigma=0.8, seed=1)).tolist())
+
+
+@pytest.mark.parametrize(
+    ("match", "advice"),
+    [
+        ("off", "filter it as those, or try --match_spectrum auto"),
+        ("auto", "filtered to match it"),
+        ("on", "filtered to match it"),
+    ],
+)
+def test_another_spectrum_is_told_and_matched_where_asked_for(tmp_path, smooth_spectrum, match, advice):
+    run = write_volume(tmp_path, noise())
+    plain = SourceTomogram(run, SETTINGS).voxels()[1]
+    source = SourceTomogram(run, replace(SETTINGS, spectrum=smooth_spectrum, match_spectrum=match))
+    with pytest.warns(UserWarning, match=rf"TS_1: its amplitude at 0\.\d\d cycles .* by a factor of .*; {advice}"):
+        raw, found = source.voxels()
+    np.testing.assert_array_equal(raw, source.tomogram.read())
+    distance = largest_difference(amplitude_spectrum(found), smooth_spectrum)[0]
+    assert distance > 0.5 if match == "off" else distance < 0.2
+    assert (match == "off") == np.array_equal(found, plain)
+
+
+def test_a_tomogram_like_those_of_the_training_is_left_alone_without_a_word(tmp_path, smooth_spectrum):
+    run = write_volume(tmp_path, noise(sigma=0.8))
+    source = SourceTomogram(run, replace(SETTINGS, spectrum=smooth_spectrum, skewness=-0.6, match_spectrum="auto"))
+    np.testing.assert_array_equal(source.voxels()[1], SourceTomogram(run, SETTINGS).voxels()[1])
+
+
+def test_inverted_contrast_is_told(tmp_path):
+    points = np.zeros((64, 80, 80))
+    points[tuple(np.random.default_rng(0).integers(8, 56, (3, 12)))] = 4000
+    run = write_volume(tmp_path, noise() + ndimage.gaussian_filter(points, 4))
+    settings = replace(SETTINGS, norm_percentiles=None)
+    with pytest.warns(UserWarning, match="TS_1: its contrast looks inverted: .*; multiply the tomogram by -1"):
+        SourceTomogram(run, replace(settings, skewness=-0.6)).voxels()
+    SourceTomogram(run, replace(settings, skewness=0.6)).voxels()
+
+
+# --- Reading ahead ------------------------------------------------------------------------------------
 class Noted(SourceTomogram):
     """Says when its voxels are read."""
 

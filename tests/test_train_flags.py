@@ -48,6 +48,7 @@ CASES = {
     "--augmentation_level": (["advanced"], "augmentation_level", "advanced"),
     "--augmentation_mode": (["isotropic"], "augmentation_mode", "isotropic"),
     "--tilt_axis": (["z"], "tilt_axis", "z"),
+    "--filter_prob": (["0.3"], "filter_prob", 0.3),
     "--use_mixup": ([], "mixup_prob", 0.5),
     "--mixup_prob": (["0.25", "--use_mixup"], "mixup_prob", 0.25),
     "--norm_percentiles": (["1", "90"], "norm_percentiles", (1, 90)),
@@ -60,7 +61,7 @@ CASES = {
 # What the flags of the experiment as a whole do is tested where experiments are run.
 ELSEWHERE = {
     *("--resume_from_checkpoint", "--comment", "--experiment_name", "--output_dir", "--fold", "--run_specific_folds"),
-    *("--wandb_mode", "--num_folds", "--validation_runs"),
+    *("--wandb_mode", "--num_folds", "--validation_runs", "--init_from_checkpoint"),
 }
 
 

@@ -18,6 +18,7 @@ from data.number_ranges import (
     PERCENT,
     PROCESSES,
     SEED,
+    SHARE,
     SIDE_VOXELS,
     SPHERE_SHARE,
     VOXEL_SIZE,
@@ -35,6 +36,7 @@ from models import ENCODERS
 from models.layers import NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
 from postprocessing import METHODS
+from training.initial_weights import initial_checkpoint
 from training.settings import WANDB_MODES, Hardware, TrainingSettings
 from tta.orientations import TILT_AXES
 
@@ -76,6 +78,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_argument,
         metavar="CKPT",
         help="go on exactly where that fold stopped, in its experiment; then the folds that are not finished",
+    )
+    group.add_argument(
+        "--init_from_checkpoint",
+        type=path_argument,
+        metavar="CKPT",
+        help="begin each fold with the weights of that network, such as one trained on phantoms",
     )
     group.add_argument("--epochs", type=COUNT, default=config.EPOCHS, help="of training")
     group.add_argument(
@@ -174,6 +182,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         default=config.TILT_AXIS,
         help="of the tomograms, which augmentation and later views follow; y and x: the beam is z (all that matters "
         "here), z: the beam is y",
+    )
+    group.add_argument(
+        "--filter_prob",
+        type=SHARE,
+        default=config.FILTER_PROB,
+        metavar="P",
+        help="of each patch, to be filtered by a smooth random curve: for tomograms of other programs and filters",
     )
     group.add_argument("--use_mixup", action=SWITCH, default=config.USE_MIXUP, help="blend patches of a batch")
     group.add_argument(
@@ -275,7 +290,9 @@ def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:
 
 def training_settings(args: argparse.Namespace) -> TrainingSettings:
     precision = usable_precision(args.precision, choose_device(args.device))
+    initial = args.init_from_checkpoint
     return TrainingSettings(
+        init_from_checkpoint=None if initial is None else initial_checkpoint(Path(initial)),
         encoder_name=args.encoder_name,
         norm_type=args.norm_type,
         output_stride=args.output_stride,
@@ -300,6 +317,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         augmentation_level=args.augmentation_level,
         augmentation_mode=args.augmentation_mode,
         tilt_axis=args.tilt_axis,
+        filter_prob=args.filter_prob,
         mixup_prob=_given_or(args.mixup_prob, config.MIXUP_PROB) if args.use_mixup else 0.0,
         precision=precision,
         seed=args.seed,

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data.augmentation import augment, mixup, shift_statistics
+from data.augmentation import augment, filter_frequencies, mixup, shift_statistics
 from data.masks import pool_labels
 from data.normalization import standardize
 from data.training_volume import TrainingVolume
@@ -83,6 +83,7 @@ class DetectionModule(pl.LightningModule):
             generator=generator,
             single_voxels=single_voxels,
         )
+        image = filter_frequencies(image, probability=self.settings.filter_prob, generator=generator)
         image = shift_statistics(standardize(image), level=self.settings.augmentation_level, generator=generator)
         target = pool_labels(label, self.network.output_stride, single_voxels=single_voxels)
         if self.settings.mixup_prob > 0:

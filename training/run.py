@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from data.folds import Fold
-from data.training_volume import VolumeSource
+from data.training_volume import VolumeSource, appearance_of
 from detection.conditions import map_conditions
 from errors import MachineError, Terminated, is_out_of_memory
 from inference.checkpoints import Description, read_description
@@ -27,6 +27,7 @@ from training.callbacks import LossGuard, SignalsBetweenSteps, TrainingProgress
 from training.checkpoint_files import AtomicCheckpoints, BestCheckpoint, checkpoint_callbacks
 from training.experiment import FoldResult, fold_dir, write_result
 from training.fold_data import FoldData
+from training.initial_weights import take_initial_weights
 from training.metrics_table import MetricsTable
 from training.module import DetectionModule
 from training.settings import Hardware, TrainingSettings
@@ -168,6 +169,7 @@ def _build_module(
         f4=0.0,
         augmentation_mode=settings.augmentation_mode,
         tilt_axis=settings.tilt_axis,
+        **appearance_of([*fold.training, *fold.validation]),
         calibrated_with=map_conditions(
             settings.inference,
             tomo_type=source.tomo_types[0],
@@ -177,6 +179,9 @@ def _build_module(
     )
     weights = term_weights(settings.loss_type)
     network = build_model(**architecture)
+    if settings.init_from_checkpoint is not None:
+        said = take_initial_weights(network, settings.init_from_checkpoint, particles)
+        rank_zero_only(print)(f"fold {fold.index}: {said}", flush=True)
     loss = build_loss(settings.loss_type, settings.class_loss_weights)
     rate = settings.gradnorm_learning_rate
     return DetectionModule(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from detection.grid import Grid
 from inference.settings import InferenceSettings
@@ -49,6 +50,8 @@ class TrainingSettings:
     inference: InferenceSettings
     validation_grids: tuple[Grid, ...]
     detection_defaults: Mapping[str, Mapping[str, float]]
+    filter_prob: float = 0.0
+    init_from_checkpoint: Path | None = None
 
     @property
     def total_steps(self) -> int:

@@ -108,8 +108,8 @@ class NetworkMaps:
         Looked up once: what files hold is taken to stay the same while this object lives.
         """
         inference = self._of_one_network(inference)
-        resampled = _resampling(source)
-        known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, inference, resampled
+        resampled, matching = _resampling(source), source.settings.matching
+        known = checkpoint, source.tomogram.path, source.settings.norm_percentiles, matching, inference, resampled
         key = self._keys.get(known)
         if key is None:
             settings = {name: value for name, value in asdict(inference).items() if name not in WITHOUT_EFFECT}
@@ -122,6 +122,7 @@ class NetworkMaps:
                 "window": self.window(checkpoint, inference, source.tomogram.shape_zyx),
                 "device": self.device.type,
                 **({} if resampled is None else {"resampled": resampled}),
+                **({} if matching is None else {"matching": matching}),
             }
             self._keys[known] = key = hash_of(ingredients)
         return key
