@@ -2,7 +2,8 @@
 
     python -m benchmarks.picking --model_path CHECKPOINT --tomograms DATA --copies 40 --kill
     python -m benchmarks.picking --model_path CHECKPOINT --tomograms DATA --copies 500
-    python -m benchmarks.picking --model_path CHECKPOINT --tomograms DATA --copies 0 --large 512 1024 1024
+    python -m benchmarks.picking --model_path CHECKPOINT --tomograms DATA --copies 0 --large 512 1024 1024 \
+        --max_memory_gb 3
 
 The tomograms, and as many linked copies of them under other names as asked for, go through pick_particles.py with an
 empty cache, in a few formats and with the gallery. --kill: then the same again, killed (SIGKILL) when half of the
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tomograms", nargs="+", required=True, help="as of pick_particles.py")
     parser.add_argument("--copies", type=int, default=40, help="tomograms of the long run; 0: none")
     parser.add_argument("--kill", action="store_true", help="and go on")
+    parser.add_argument("--max_memory_gb", help="as of pick_particles.py, for windows")
     parser.add_argument("--large", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxels of a volume of noise")
     return parser
 
@@ -60,14 +62,14 @@ def main(argv: list[str] | None = None) -> None:
         root = Path(folder)
         for count in filter(None, (len(sources), args.copies)) if args.large is None else ():
             _link(sources, root / f"tomograms_{count}", count)
-            _row(str(count), count, _pick(args.model_path, root, f"tomograms_{count}", f"all_{count}"))
+            _row(str(count), count, _pick(args, root, f"tomograms_{count}", f"all_{count}"))
         if args.large is not None:
             _write_noise(root / "large" / "noise.mrc", args.large)
-            _row(" x ".join(map(str, args.large)), 1, _pick(args.model_path, root, "large", "large_picks"))
+            _row(" x ".join(map(str, args.large)), 1, _pick(args, root, "large", "large_picks"))
         if args.kill:
             name = f"tomograms_{args.copies}"
-            begun = _pick(args.model_path, root, name, "killed", kill_after=args.copies // 2)
-            rest = _pick(args.model_path, root, name, "killed")
+            begun = _pick(args, root, name, "killed", kill_after=args.copies // 2)
+            rest = _pick(args, root, name, "killed")
             before = sum(DONE_BEFORE in line for line in rest.lines)
             print(
                 f"killed after {begun.seconds:.0f} s; again {rest.seconds:.0f} s, {before} of {args.copies} tomograms "
@@ -113,10 +115,11 @@ def _link(sources: Sequence[Path], folder: Path, count: int) -> None:
         (folder / f"copy{number:04d}{source.suffix}").symlink_to(source.resolve())
 
 
-def _pick(model: Path, root: Path, tomograms: str, name: str, *, kill_after: int | None = None) -> _Run:
-    command = [sys.executable, "-u", "pick_particles.py", "--model_path", model]
+def _pick(args: argparse.Namespace, root: Path, tomograms: str, name: str, *, kill_after: int | None = None) -> _Run:
+    command = [sys.executable, "-u", "pick_particles.py", "--model_path", args.model_path]
     command += ["--tomograms", root / tomograms, "--output_dir", root / name]
     command += ["--cache_dir", root / f"cache_{name}", "--formats", "relion5", "imod"]
+    command += [] if args.max_memory_gb is None else ["--max_memory_gb", args.max_memory_gb]
     start, lines, megabytes, handles = time.perf_counter(), [], [], []
     with subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
