@@ -31,11 +31,18 @@ from cluster.start import QUIET, WorkerStart, lifetime, local_environments, loca
 
 ROOT = Path(__file__).parents[1]
 RUNS = ("TS_50", "TS_51", "TS_52")
+# So many that something is left to do when a command or its worker is stopped after the first.
+MANY = tuple(f"TS_{number}" for number in range(60, 70))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return tiny_campaign.write_world(tmp_path_factory.mktemp("cluster"), RUNS)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return tiny_campaign.write_world(tmp_path_factory.mktemp("many"), MANY)
 
 
 @pytest.fixture(scope="module")
@@ -316,18 +323,18 @@ def wait_until(what, seconds=120):
         time.sleep(0.1)
 
 
-def test_jobs_of_slurm_and_one_that_is_killed(world, slurm):
+def test_jobs_of_slurm_and_one_that_is_killed(many, slurm):
     """The job that is killed is replaced, nothing is lost, and in the end all jobs are cancelled."""
     options = "--time=1:00:00 --partition=gpu -c1"
     words = command(
-        world, "--cluster", "slurm", "--workers", "1", "--slurm_options", options, "--device", "cpu", out="slurm"
+        many, "--cluster", "slurm", "--workers", "1", "--slurm_options", options, "--device", "cpu", out="slurm"
     )
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        wait_until(lambda: list((world / "slurm" / "picks").glob("TS_*/.finished.json")))
+        wait_until(lambda: list((many / "slurm" / "picks").glob("TS_*/.finished.json")))
         os.killpg(int((slurm / "jobs" / "1.pid").read_text()), signal.SIGKILL)
         output = running.communicate(timeout=180)[0]
     assert running.returncode == 0, output
-    assert set(pd.read_csv(world / "slurm" / "picks.csv")["experiment"]) == set(RUNS)
+    assert set(pd.read_csv(many / "slurm" / "picks.csv")["experiment"]) == set(MANY)
     script = (slurm / "jobs" / "1.sh").read_text()
     for line in ("#SBATCH -t 1:00:00", "#SBATCH --partition=gpu", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=48G"):
         assert line in script
@@ -336,26 +343,26 @@ def test_jobs_of_slurm_and_one_that_is_killed(world, slurm):
     wait_until(lambda: not processes_with(str(slurm / "jobs")), 20)
 
 
-def test_ctrl_c_and_a_second_command_on_the_same_folder(world):
+def test_ctrl_c_and_a_second_command_on_the_same_folder(many):
     """The second is refused at once; Ctrl-C ends the workers, and the same command goes on."""
     mark = {"ETFINDER_MARK": f"mark-{os.getpid()}"}
-    words = command(world, "--cluster", "local", "--workers", "1", out="stopped")
+    words = command(many, "--cluster", "local", "--workers", "1", out="stopped")
 
     def hear_ctrl_c():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": {**os.environ, **mark}}
     with subprocess.Popen(words, preexec_fn=hear_ctrl_c, **options) as running:
-        wait_until(lambda: (world / "stopped" / "workers").is_dir())
+        wait_until(lambda: (many / "stopped" / "workers").is_dir())
         second = subprocess.run(words, check=False, capture_output=True, text=True)
         assert second.returncode == 2 and "another process is at work" in second.stderr
-        wait_until(lambda: list((world / "stopped" / "picks").glob("TS_*/.finished.json")))
+        wait_until(lambda: list((many / "stopped" / "picks").glob("TS_*/.finished.json")))
         running.send_signal(signal.SIGINT)
         output = running.communicate(timeout=60)[0]
     assert running.returncode == 130 and output.endswith("interrupted\n")
     wait_until(lambda: not processes_with(mark["ETFINDER_MARK"]), 20)
-    pick_particles.main(command(world, out="stopped")[2:])
-    assert set(pd.read_csv(world / "stopped" / "picks.csv")["experiment"]) == set(RUNS)
+    pick_particles.main(command(many, out="stopped")[2:])
+    assert set(pd.read_csv(many / "stopped" / "picks.csv")["experiment"]) == set(MANY)
 
 
 def test_the_command_is_killed_and_its_workers_end(world):
