@@ -139,9 +139,8 @@ def inference_times(args: argparse.Namespace, device: torch.device) -> Iterator[
         # One view of MONAI's is enough: it takes them one after the other.
         sides += [(side, False) for side in inference.MONAI_SIDES] if views == 1 else []
         for side, with_graphs in sides:
-            words = ["--shape", *map(str, args.shape), "--device", device.type, *["--compile"] * with_graphs]
-            flags = inference.build_parser().parse_args(words)
-            flags.precision = "bf16"
+            words = ["--shape", *map(str, args.shape), "--device", device.type, "--precision", "bf16"]
+            flags = inference.build_parser().parse_args([*words, *["--compile"] * with_graphs])
             turns = [inference.measure(flags, encoder, side, views, device) for _ in range(args.repeats)]
             seconds = [turn.seconds for turn in turns]
             yield {

@@ -25,6 +25,7 @@ def map_conditions(
     trained_radius_fraction: float,
     internal_downsample: int = 1,
     networks: int = 1,
+    match_spectrum: str = "off",
 ) -> dict[str, Any]:
     """As plain values that come back equal from JSON and checkpoints.
 
@@ -39,6 +40,8 @@ def map_conditions(
         "norm_percentiles": None if norm_percentiles is None else list(norm_percentiles),
         "radius_fraction": trained_radius_fraction,
         "internal_downsample": internal_downsample,
+        # Earlier versions do not name it, and matched nothing.
+        **({} if match_spectrum == "off" else {"match_spectrum": match_spectrum}),
     }
 
 

@@ -133,8 +133,11 @@ def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Descripti
 
 def common_spectrum(descriptions: Sequence[Description]) -> tuple[float, ...] | None:
     """Of the tomograms that all networks were trained on; None where one of them does not say."""
-    spectra = [one.spectrum for one in descriptions]
-    return None if None in spectra else tuple(mean_spectrum(spectra).tolist())
+    spectra = list(dict.fromkeys(one.spectrum for one in descriptions))
+    if None in spectra:
+        return None
+    # Folds have the same one, which rounding must not make another: maps are kept by it.
+    return spectra[0] if len(spectra) == 1 else tuple(mean_spectrum(spectra).tolist())
 
 
 def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Description]) -> float:

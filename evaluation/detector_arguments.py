@@ -42,6 +42,7 @@ def read_detector(args: argparse.Namespace) -> Detector:
         trained_radius_fraction=radius_fraction,
         internal_downsample=downsample,
         networks=len(paths),
+        match_spectrum=tomograms.matches,
     )
     trained = [found_in_training(one, conditions) for one in descriptions]
     hyperparameters = resolve_hyperparameters(args, particles, trained, conditions)

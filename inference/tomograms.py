@@ -53,9 +53,14 @@ class TomogramSettings:
     match_spectrum: str = "off"
 
     @property
+    def matches(self) -> str:
+        """One of MATCHING; off as well where the spectrum of the training is not known."""
+        return "off" if self.spectrum is None else self.match_spectrum
+
+    @property
     def matching(self) -> tuple[str, tuple[float, ...]] | None:
         """When tomograms are filtered, and to which spectrum; None: never."""
-        return None if self.spectrum is None or self.match_spectrum == "off" else (self.match_spectrum, self.spectrum)
+        return None if self.matches == "off" else (self.matches, self.spectrum)
 
 
 class SourceTomogram:

@@ -89,6 +89,14 @@ def test_a_training_that_learns_nothing_ends_with_the_weights_that_it_began_with
     train.main(list(map(str, words)))
     assert "fold 0: begins with the weights of other.ckpt" in capsys.readouterr().out
     best = next((tmp_path / "out" / "one").glob("fold_0-best-fscore-*.ckpt"))
+    tiny_campaign.write_checkpoint(tmp_path / "another.ckpt", fold=0, seed=6)
+    kept = checkpoint.read_bytes()
+    checkpoint.write_bytes((tmp_path / "another.ckpt").read_bytes())
+    with pytest.raises(InputError, match=r"--init_from_checkpoint .*content .*, not .*content"):
+        train.main(list(map(str, words)))
+    checkpoint.write_bytes(kept)
+    train.main(list(map(str, words)))
+    assert "fold 0: finished before" in capsys.readouterr().out
     before, after = weights(checkpoint), weights(best)
     learnt = [name for name in after if "running" not in name and "num_batches" not in name]
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in learnt)

@@ -1,12 +1,18 @@
 """Amplitudes by frequency, and filters that change them: known spectra, and filters that only do what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tiny_campaign
 import torch
 from scipy import ndimage
 
+import eval_public_czi
+import train
 from data.augmentation import filter_frequencies
 from data.lazy_array import LazyArray
+from data.normalization import clip_to_percentiles
 from data.spectrum import (
     LOWEST,
     SHELLS,
@@ -19,6 +25,9 @@ from data.spectrum import (
     particle_skewness,
     radial_frequencies,
 )
+from data.tomogram import open_tomogram
+from evaluation.arguments import tomogram_settings
+from inference.checkpoints import read_description
 
 FREQUENCIES = (np.arange(SHELLS) + 0.5) / SHELLS / 2
 LEFT_ALONE = FREQUENCIES < LOWEST
@@ -83,6 +92,33 @@ def test_dark_and_bright_particles():
 
 def test_the_mean_is_that_of_logarithms():
     assert mean_spectrum([np.full(SHELLS, 1.0), np.full(SHELLS, 4.0)]) == pytest.approx(np.full(SHELLS, 2.0))
+
+
+def test_a_checkpoint_holds_what_its_tomograms_look_like_and_evaluation_reads_it(tmp_path):
+    for seed, name in enumerate(("TS_1", "TS_2")):
+        tiny_campaign.write_run(tmp_path, name, seed)
+    folders = ("--data_root", tmp_path, "--output_dir", tmp_path / "out", "--cache_dir", tmp_path / "cache")
+    flags = ("--device", "cpu", "--precision", "fp32", "--encoder_name", "deepfinder2", "--fold", 0)
+    steps = ("--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 1, "--patch_size", 16, 32, 32)
+    found = {}
+    for prob in (0, 1):
+        words = (*folders, *flags, *steps, "--experiment_name", f"prob_{prob}", "--filter_prob", prob)
+        train.main(list(map(str, words)))
+        found[prob] = torch.load(tmp_path / "out" / f"prob_{prob}" / "fold_0-last.ckpt", weights_only=True)[
+            "state_dict"
+        ]
+    assert not all(torch.equal(found[0][name], found[1][name]) for name in found[0])  # patches were filtered
+    description = read_description(next((tmp_path / "out" / "prob_0").glob("fold_0-best-fscore-*.ckpt")))
+    spectra = []
+    for path in sorted(tmp_path.glob("train/static/**/denoised.mrc")):
+        spectra.append(amplitude_spectrum(clip_to_percentiles(open_tomogram(path).read(), 0.5, 99.5)))
+    assert len(spectra) == 2 and description.spectrum == pytest.approx(mean_spectrum(spectra))
+    args = eval_public_czi.build_parser().parse_args(["--model_path", "x", "--match_spectrum", "on"])
+    for descriptions in ([description], [description] * 3):
+        settings = tomogram_settings(args, descriptions)
+        assert settings.matching == ("on", description.spectrum) and settings.skewness == description.skewness
+    unknown = tomogram_settings(args, [description, replace(description, spectrum=None)])
+    assert unknown.matching is None and unknown.matches == "off"
 
 
 # --- Filters ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import config
 from data.augmentation import LEVELS
+from data.content_hash import content_hash
 from data.files import path_argument
 from data.names import comment_argument, name_argument
 from data.number_ranges import (
@@ -365,6 +366,7 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
         **{FLAG_OF_FIELD.get(name, name): value for name, value in values.items()},
         **{f"validation_{name}": getattr(settings.inference, name) for name in ("window", "overlap", "blend_mode")},
         "use_ema": settings.averaging == "ema",
+        "init_from_checkpoint": _with_content(settings.init_from_checkpoint),
         "data_root": source.data_root.resolve(),
         "mask_dir": args.mask_dir and args.mask_dir.resolve(),
         "training_tomo_types": source.tomo_types,
@@ -382,9 +384,15 @@ def complete_arguments(saved: Mapping[str, Any], defaults: argparse.Namespace) -
     Earlier versions kept the flags as they were given: the others count as the defaults of today.
     """
     flags = {name: saved.get(name, default) for name, default in vars(defaults).items()}
-    flags |= {"data_root": Path(flags["data_root"]), "mask_dir": None}
+    flags |= {"data_root": Path(flags["data_root"]), "mask_dir": None, "init_from_checkpoint": None}
     resolved = resolved_arguments(argparse.Namespace(**flags))
-    return {**resolved, **{name: value for name, value in saved.items() if name not in flags}}
+    initial = {"init_from_checkpoint": saved.get("init_from_checkpoint")}
+    return {**resolved, **initial, **{name: value for name, value in saved.items() if name not in flags}}
+
+
+def _with_content(checkpoint: Path | None) -> str | None:
+    """A file of the same name may hold other weights by the next fold."""
+    return None if checkpoint is None else f"{checkpoint} (content {content_hash(checkpoint)[:8]})"
 
 
 def loss_type(args: argparse.Namespace) -> str:

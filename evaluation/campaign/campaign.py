@@ -123,6 +123,7 @@ class Study:
             trained_radius_fraction=self.trained_radius_fraction,
             internal_downsample=plan.internal_downsample,
             networks=task.detector.networks_per_class,
+            match_spectrum=self.tomograms.matches,
         )
 
     def opened(self, data_root: Path, run_names: Iterable[str]) -> tuple[list[SourceTomogram], dict[str, Exception]]:
