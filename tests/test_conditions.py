@@ -55,3 +55,12 @@ def test_what_changes_no_score_changes_no_conditions():
     assert turned[0] == turned[1] != turned[2]
     merged = [conditions(replace(INFERENCE, tta_group="d2", tta_merge=merge)) for merge in ("logit", "probability")]
     assert merged[0] != merged[1]
+
+
+def test_confidences_of_matched_tomograms_are_others_and_those_of_earlier_versions_still_hold():
+    words = {"tomo_type": "denoised", "norm_percentiles": (0.5, 99.5), "trained_radius_fraction": 0.5}
+    inference = InferenceSettings("train", 0.0, "gaussian", None, "none", "fp32")
+    plain = map_conditions(inference, **words)
+    assert map_conditions(inference, **words, match_spectrum="off") == plain and "match_spectrum" not in plain
+    matched = map_conditions(inference, **words, match_spectrum="auto")
+    assert matched != plain and differences(plain, matched) == "match spectrum None, not auto"
