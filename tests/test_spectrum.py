@@ -149,6 +149,14 @@ def test_a_gaussian_gain_is_a_gaussian_filter_and_shifts_nothing():
     assert np.unravel_index(filtered(point, gaussian_gain(2.0)).argmax(), point.shape) == (16, 16, 16)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_nothing_reaches_round_from_one_face_to_the_other(axis):
+    volume = np.zeros((40, 40, 40), dtype=np.float32)
+    np.moveaxis(volume, axis, 0)[0] = 1
+    planes = np.moveaxis(filtered(volume, gaussian_gain(2.0)), axis, 0)
+    assert planes[0].min() > 0.1 and np.abs(planes[-1]).max() < 0.01
+
+
 def test_gains_between_shells_are_interpolated():
     middle = torch.tensor([0.0, FREQUENCIES[3], (FREQUENCIES[3] + FREQUENCIES[4]) / 2, 0.9])
     gain = np.arange(SHELLS, dtype=float)
