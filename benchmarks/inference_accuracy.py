@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=PRECISIONS, default=config.INFERENCE_PRECISION)
     parser.add_argument("--monai_batch_size", type=int, help="windows per call (default: 1 on a CPU, 4 on a GPU)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--compile", action="store_true", help="our side as CUDA graphs")
     return parser
 
 
