@@ -1,5 +1,6 @@
 """How every script starts and ends."""
 
+import gc
 import io
 import os
 import select
@@ -39,6 +40,10 @@ def run_script(main: Callable[[list[str] | None], None], argv: list[str] | None 
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    if not gc.get_freeze_count():
+        # Libraries stay: garbage (a picture leaves 11 MB) is then collected often and quickly, without a look at them.
+        gc.freeze()
+        gc.collect()
     try:
         with _hearing_sigterm():
             _with_its_output(main, argv)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from data.files import atomic_path, files_below
 from errors import InputError, raise_scarcity
 
 FileStates = tuple[tuple[str, int, int, int, int], ...]
+# Read by this process.
+_contents: dict[str, str] = {}
 KEPT = re.compile(r"(?P<states>[0-9a-f]{32}) (?P<content>[0-9a-f]{32}) (?P<check>[0-9a-f]{32})\n")
 
 
@@ -63,15 +64,11 @@ def content_hash(path: str | Path) -> str:
     A process reads it once, as long as its state stays the same.
     """
     path = Path(path).resolve()
-    return _content_hash(path, file_states(path))
-
-
-@cache
-def _content_hash(path: Path, states: FileStates) -> str:
-    contents = []
-    for name, *_ in states:
-        contents.append((name, file_hash(path / name)))
-    return hash_of(contents)
+    states = file_states(path)
+    known = hash_of([str(path), states])  # small, however many files a folder has
+    if known not in _contents:
+        _contents[known] = hash_of([(name, file_hash(path / name)) for name, *_ in states])
+    return _contents[known]
 
 
 def file_hash(path: Path) -> str:

@@ -20,7 +20,7 @@ WRITER = ".writer"
 # In a folder whose files belong together: some of them are missing.
 INCOMPLETE = ".incomplete"
 # Folders that this process has freed of what killed ones left.
-_tidied: set[Path] = set()
+_tidied: set[str] = set()
 # Folders that must stay while this process writes into them, and what tells them from others of the same name.
 _kept: list[tuple[Path, tuple[int, int] | None]] = []
 
@@ -199,9 +199,9 @@ def _machine() -> str:
 
 def _tidy(folder: Path) -> None:
     """Remove the temporary folders of killed processes, once in the life of this one."""
-    if folder in _tidied:
+    if str(folder) in _tidied:
         return
-    _tidied.add(folder)
+    _tidied.add(str(folder))
     for left in folder.glob(".*.partial"):
         if _writer_is_gone(left):
             for aside in left.glob("old-*"):

@@ -195,6 +195,14 @@ def test_large_arrays_lie_in_huge_pages_unless_the_user_says_otherwise(monkeypat
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == used
 
 
+def test_the_garbage_collector_leaves_libraries_alone_so_that_it_comes_soon():
+    code = "from command_line import run_script; import gc, pandas; "
+    code += "run_script(lambda argv: print(gc.get_freeze_count(), len(gc.get_objects())))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    of_libraries, others = map(int, done.stdout.split())
+    assert of_libraries > 20 * others, done.stderr
+
+
 def test_scripts_draw_into_files_whatever_a_notebook_has_set():
     code = "import command_line, matplotlib; print(matplotlib.get_backend())"
     environment = {**os.environ, "MPLBACKEND": "module://a_backend_of_a_notebook"}

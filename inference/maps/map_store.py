@@ -7,7 +7,6 @@ A map is rounded before it is used, the first time too, so that a command which 
 numbers of the one that made them.
 """
 
-import glob
 import os
 import shutil
 import warnings
@@ -141,8 +140,9 @@ class MapStore:
 
     def _remove_temporary(self, path: Path) -> None:
         """What processes left that were killed while they wrote this entry; only for the holder of its lock."""
-        for temporary in self.folder.glob(f".{glob.escape(path.name)}.*.partial"):
-            shutil.rmtree(temporary, ignore_errors=True)
+        for temporary in self.folder.glob(".*.partial"):  # one pattern, since compiled patterns stay in memory
+            if temporary.name.startswith(f".{path.name}."):
+                shutil.rmtree(temporary, ignore_errors=True)
 
     @contextmanager
     def _unless_in_use(self, entry: Path) -> Iterator[bool]:
