@@ -31,7 +31,7 @@ demo: .venv/installed
 		--output_dir $(DEMO)/picks --use_tta --formats relion5 warp chimerax
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(RUN) -m ruff check .

@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 # The same examples in every run: a failure is one of the change at hand.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=40)
@@ -21,6 +22,33 @@ os.environ.pop("ETFINDER_PARTICLES", None)
 
 import make_phantom_dataset  # noqa: E402
 from inference.maps.network_maps import NetworkMaps  # noqa: E402
+
+# Drawing took half of the time of all tests.
+_draw, _drawn = Figure.savefig, False
+
+
+def _save_picture(figure, *arguments, **options):
+    """An empty picture of the right kind, unless the test is of what is in it."""
+    if not _drawn:
+        figure.clear()
+    return _draw(figure, *arguments, **options | ({} if _drawn else {"dpi": 10}))
+
+
+Figure.savefig = _save_picture
+
+
+# Few but long tests, of processes that start others: begun first, no core waits for them at the end.
+LONGEST = ("test_campaign", "test_cluster", "test_shards", "test_distributed", "test_scarcity", "test_scripts")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    global _drawn
+    _drawn = item.get_closest_marker("pictures") is not None
 
 
 @pytest.fixture(autouse=True)

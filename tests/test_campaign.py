@@ -265,8 +265,11 @@ def test_evaluation_on_training_tomograms_is_called_so(made, tmp_path, capsys):
 
 
 # --- Killed -------------------------------------------------------------------------------------------
-def test_killed_at_ten_random_moments(made, tmp_path):
-    """Each time it goes on; what was finished stays untouched; the end is that of a campaign left alone."""
+def test_killed_at_random_moments(made, tmp_path):
+    """Each time it goes on; what was finished stays untouched; the end is that of a campaign left alone.
+
+    benchmarks.kill does the same a hundred times.
+    """
     words = command(made, *SEARCH_PEAKS, "--evaluation_strategy", "best_single", "kfold_ensemble")
 
     def start(folder):
@@ -286,10 +289,10 @@ def test_killed_at_ten_random_moments(made, tmp_path):
     alone = finish(tmp_path / "alone")
     duration = time.monotonic() - begin
     draw, kills, cycle = random.Random(), 0, 0
-    while kills < 10:
+    while kills < 4:
         folder, cycle = tmp_path / f"killed_{cycle}", cycle + 1
         kept = {}
-        while kills < 10:
+        while kills < 4:
             process = start(folder)
             process.join(draw.uniform(0, duration))
             over = process.exitcode is not None

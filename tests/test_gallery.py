@@ -20,6 +20,8 @@ from evaluation.report.grey_pictures import GAP, OVERLAY_WIDTH, grey_picture, sm
 from evaluation.report.particle_sheets import GROUP, GalleryTomogram, cut_sheets, shown_groups, sorted_by_value
 from particle_config import Particle
 
+pytestmark = pytest.mark.pictures
+
 NASTY = "<b>$x_1$</b> & $\\frac{\"'"
 PARTICLES = (
     Particle("ribosome", 60.0, 1.0, 1, "#3cb44b"),

@@ -1,10 +1,13 @@
 """The learning curves of a fold: every particle has the colour of the network's table."""
 
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 
 from particle_config import PARTICLES, Particle
 from training.metrics_table import MetricsTable
+
+pytestmark = pytest.mark.pictures
 
 
 def test_colours_are_those_of_the_networks_particles(tmp_path, monkeypatch):

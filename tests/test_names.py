@@ -19,6 +19,8 @@ from formats.tomogram_names import run_names, safe_name
 from particle_file import LONGEST_NAME as LONGEST_PARTICLE_NAME
 from particle_file import is_particle_name
 
+pytestmark = pytest.mark.pictures
+
 GOOD = ["TS_1", "_TS", "$frac{$", "é", "名前", "a b", "a,b", 'a"b', "a'b", "#1", "²", "100%", "a;b", "NA"]
 BAD = {
     "=1+1": "begins with one of",

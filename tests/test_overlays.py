@@ -14,6 +14,8 @@ from evaluation.overlays import FALSE, HIT, KIND_COLOURS, MISSED, PICK, _busiest
 from metrics.fbeta import COUNTS, score_picks
 from particle_config import PARTICLES
 
+pytestmark = pytest.mark.pictures
+
 
 def table(*points, name="ribosome", scores=None):
     scores = np.ones(len(points)) if scores is None else np.array(scores)

@@ -6,6 +6,8 @@ import pytest
 from data.masks import make_mask
 from data.previews import _richest_slice, save_mask_preview
 
+pytestmark = pytest.mark.pictures
+
 
 @pytest.mark.parametrize("picks", [{}, {"ribosome": np.array([[50.0, 100.0, 250.0], [40.0, 20.0, 0.0]])}])
 def test_a_picture_is_written(tmp_path, picks):

@@ -20,6 +20,8 @@ from metrics.statistics import Interval, compare, score_interval
 from metrics.threshold_curve import ThresholdCurve
 from particle_config import PARTICLES
 
+pytestmark = pytest.mark.pictures
+
 WEIGHTS = [particle.score_weight for particle in PARTICLES]
 NASTY = "<b>run</b> & \"co\" 'x' $\\frac{$"
 

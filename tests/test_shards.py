@@ -104,6 +104,7 @@ def test_flags_that_do_not_go_together(words, text):
 
 
 # --- The same results ---------------------------------------------------------------------------------
+@pytest.mark.pictures
 def test_picking_in_three_shards_is_picking_at_once(world, capsys):
     pick(world, "--formats", "csv", out="at_once")
     for number in (2, 3, 1):
