@@ -65,6 +65,7 @@ SINGLE_VOXEL_LOSS_WEIGHT = 128.0  # of every particle, background 1: the recipe 
 BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle
 AUGMENTATION_LEVEL = "base"
 AUGMENTATION_MODE = "anisotropic"
+EXTRA_SHARE = 0.5  # of the patches, once there are other data to cut them from
 FILTER_PROB = 0.0  # of each patch, to be filtered as other programs would
 USE_MIXUP = False
 MIXUP_PROB = 0.5  # of each patch, once mixup is switched on

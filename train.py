@@ -5,6 +5,7 @@
     python train.py --experiment_name my_run --fold 0 & python train.py --experiment_name my_run --fold 1
     python train.py --num_folds 5 --validate_every 5 --epochs 100
     python train.py --validation_runs TS_12 TS_31
+    python train.py --extra_data_root phantoms --extra_share 0.3
     python train.py --resume_from_checkpoint checkpoints/my_run/fold_0-last.ckpt --epochs 100
 
 One fold for each run, sorted by name, which holds it out; --num_folds deals the runs out to fewer. Each fold writes
@@ -39,6 +40,7 @@ from training.arguments import (
     add_output_arguments,
     add_process_arguments,
     complete_arguments,
+    extra_sources,
     hardware,
     resolved_arguments,
     training_settings,
@@ -67,7 +69,7 @@ from versions import typed_command, versions
 # What changes no network: which folds, where, and how fast. Of the data and masks the content is compared.
 ANYWHERE = (
     *("fold", "run_specific_folds", "resume_from_checkpoint", "experiment_name", "comment", "output_dir", "wandb_mode"),
-    *("data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs", MADE_WITH),
+    *("data_root", "extra_data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs", MADE_WITH),
     *("max_memory_gb", "disable_cache"),  # flags of earlier versions
 )
 # More folds than anybody trains without meaning to.
@@ -94,22 +96,29 @@ def main(argv: list[str] | None = None) -> None:
     check_arguments(args)
     source, settings, machine = volume_source(args), training_settings(args), hardware(args)
     check_initial_weights(settings)
-    labels = read_labels(source)
-    check_patch_fits(labels, settings.patch_size_zyx)
+    labels, extra = read_labels(source), [(one, read_labels(one)) for one in extra_sources(args)]
+    everything = [*labels, *(one for _, others in extra for one in others)]
+    check_same_spacing(everything)
+    check_patch_fits(everything, settings.patch_size_zyx)
+    check_other_data(labels, extra)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}
     held_out = held_out_runs(args, list(runs))
     resumed_fold = None
     if resumed is not None:
-        resumed_fold = check_resumable(resumed, settings, source.tomo_types[0], runs, held_out)
+        extra_names = {one.run_name for _, others in extra for one in others}
+        resumed_fold = check_resumable(resumed, settings, source.tomo_types[0], runs, held_out, extra_names)
     wanted, all_wanted = chosen_folds(args, len(held_out), resumed_fold), wanted_folds(args) is None
     indices = scored_folds(wanted, held_out, labels, source, all_wanted=all_wanted)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
     experiment_dir = experiment_folder(args)
+    for number, (_, others) in enumerate(extra, start=1):
+        runs |= {f"extra_{number}/{one.run_name}": one.content for one in others}
     check = functools.partial(check_experiment, experiment_dir, args, runs)
     check()
-    report_data(source, labels)
-    folds = load_folds(source, labels, held_out)
+    for one, its in [(source, labels), *extra]:
+        report_data(one, its)
+    folds = load_folds(source, labels, held_out, extra)
     made_with = {"command": typed_command(__file__, argv), "versions": versions()}
     open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check, made_with)
     say(f"experiment {experiment_dir}")
@@ -123,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
                 continue
             fold = folds[index]
             names = some_names([volume.run_name for volume in fold.validation])
-            say(f"fold {index}: {len(fold.training)} training tomograms, held out {names}")
+            others = f" and {len(fold.extra)} of other data" if fold.extra else ""
+            say(f"fold {index}: {len(fold.training)} training tomograms{others}, held out {names}")
             for volume in _with_bar(fold.validation, "held-out tomograms"):
                 volume.prepare()
             train_fold(
@@ -232,9 +242,18 @@ def has_scored_points(labels: Labels) -> bool:
 
 def read_labels(source: VolumeSource) -> list[Labels]:
     """What the picks of all runs say: mistakes in them are found before tomograms are read."""
-    labels = [source.labels(run) for run in _with_bar(source.runs(), "picks")]
-    check_same_spacing(labels)
-    return labels
+    return [source.labels(run) for run in _with_bar(source.runs(), "picks")]
+
+
+def check_other_data(labels: Sequence[Labels], extra: Sequence[tuple[VolumeSource, Sequence[Labels]]]) -> None:
+    """InputError where the other data hold a run that a fold is scored on."""
+    own = {one.content: one.run_name for one in labels if one.points}
+    for source, others in extra:
+        if copied := [own[one.content] for one in others if one.content in own]:
+            raise InputError(
+                f"--extra_data_root {source.data_root} holds {some_names(copied)} of --data_root; folds that hold them "
+                "out would train on them: give other data"
+            )
 
 
 def report_data(source: VolumeSource, labels: Sequence[Labels]) -> None:
@@ -263,13 +282,20 @@ def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def load_folds(
-    source: VolumeSource, labels: Sequence[Labels], held_out: Sequence[Collection[str]] | None = None
+    source: VolumeSource,
+    labels: Sequence[Labels],
+    held_out: Sequence[Collection[str]] | None = None,
+    extra: Sequence[tuple[VolumeSource, Sequence[Labels]]] = (),
 ) -> list[Fold]:
-    """All folds, by default one for each run; their tomograms are read when they are first cut."""
+    """All folds, by default one for each run; their tomograms are read when they are first cut.
+
+    ``extra`` are other data to train on in every fold.
+    """
     volumes = [source.load(one.run, one) for one in labels]
+    others = [where.load(one.run, one) for where, its in extra for one in its]
     names = [volume.run_name for volume in volumes]
     untyped = [one.run_name for one in labels if source.tomo_types[0] not in one.tomograms]
-    return make_folds(volumes, held_out or deal_runs(names, None, seed=0), unfit=untyped)
+    return make_folds(volumes, held_out or deal_runs(names, None, seed=0), unfit=untyped, extra=others)
 
 
 def _with_bar(items: Sequence, text: str) -> tqdm:

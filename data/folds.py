@@ -10,11 +10,19 @@ from errors import InputError, some_names
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold ``index``: train on ``training``, validate on ``validation``."""
+    """Fold ``index``: train on ``training`` and on ``extra``, which no fold holds out; validate on ``validation``."""
 
     index: int
     training: tuple[TrainingVolume, ...]
     validation: tuple[TrainingVolume, ...]
+    extra: tuple[TrainingVolume, ...] = ()
+
+    @property
+    def trained_names(self) -> tuple[str, ...]:
+        """Runs trained on. A name that the data set has means its own run, and not that of other data."""
+        own = [volume.run_name for volume in (*self.training, *self.validation)]
+        others = dict.fromkeys(volume.run_name for volume in self.extra if volume.run_name not in own)
+        return (*(volume.run_name for volume in self.training), *others)
 
 
 def deal_runs(names: Sequence[str], num_folds: int | None, seed: int) -> list[tuple[str, ...]]:
@@ -51,14 +59,21 @@ def hold_out(names: Sequence[str], wanted: Collection[str]) -> list[tuple[str, .
 
 
 def make_folds(
-    volumes: Sequence[TrainingVolume], held_out: Sequence[Collection[str]], unfit: Collection[str] = ()
+    volumes: Sequence[TrainingVolume],
+    held_out: Sequence[Collection[str]],
+    unfit: Collection[str] = (),
+    extra: Sequence[TrainingVolume] = (),
 ) -> list[Fold]:
-    """Fold k trains on all runs but those of ``held_out[k]``, and validates on these where they are not ``unfit``."""
+    """Fold k trains on all runs but those of ``held_out[k]``, and validates on these where they are not ``unfit``.
+
+    All train on ``extra`` as well.
+    """
     return [
         Fold(
             index,
             tuple(volume for volume in volumes if volume.run_name not in names),
             tuple(volume for volume in volumes if volume.run_name in names and volume.run_name not in unfit),
+            tuple(extra),
         )
         for index, names in enumerate(held_out)
     ]

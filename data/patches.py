@@ -17,13 +17,14 @@ CENTRE_JITTER_FRACTION = 1 / 8
 class PatchBatches(Dataset):
     """Item k is training batch k, the same whenever it is asked for.
 
-    Each patch: a tomogram (uniform), then with ``background_fraction`` a position anywhere, otherwise a class uniform
-    over those present, a particle uniform in the class, and a centre offset uniform within an eighth of the patch;
-    clipped to the volume. Of several tomogram types one is drawn per patch.
+    Each patch: a tomogram (uniform; with ``extra_share`` one of ``extra``), then with ``background_fraction`` a place
+    anywhere, otherwise a class uniform over those present, a particle uniform in the class, and a centre offset uniform
+    within an eighth of the patch; clipped to the volume. Of several tomogram types one is drawn per patch.
 
     Parameters
     ----------
     volumes : the tomograms; each at least as large as the patch
+    extra, extra_share : further ones, and the share of patches cut from them
     patch_size_zyx : voxels
     batch_size : patches per batch
     background_fraction : share of patches placed without regard to particles
@@ -38,9 +39,12 @@ class PatchBatches(Dataset):
         batch_size: int,
         background_fraction: float,
         seed: int,
+        extra: Sequence[TrainingVolume] = (),
+        extra_share: float = 0.0,
     ) -> None:
-        check_patch_fits(volumes, patch_size_zyx)
+        check_patch_fits((*volumes, *extra), patch_size_zyx)
         self.volumes = tuple(volumes)
+        self.extra, self.extra_share = tuple(extra), extra_share if extra else 0.0
         self.patch_size = np.array(patch_size_zyx)
         self.batch_size = batch_size
         self.background_fraction = background_fraction
@@ -61,7 +65,9 @@ class PatchBatches(Dataset):
         }
 
     def _cut(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        volume = self.volumes[rng.integers(len(self.volumes))]
+        is_extra = self.extra_share > 0 and rng.random() < self.extra_share
+        volumes = self.extra if is_extra else self.volumes
+        volume = volumes[rng.integers(len(volumes))]
         image = volume.images[rng.integers(len(volume.images))]
         corner = self._corner(volume, rng)
         region = tuple(slice(c, c + side) for c, side in zip(corner, self.patch_size, strict=True))

@@ -43,6 +43,8 @@ CASES = {
     "--loss_type": (["focal"], "loss_type", "focal"),
     "--class_loss_weights": (list("1234567"), "class_loss_weights", (1, 2, 3, 4, 5, 6, 7)),
     "--data_root": (["there"], "data_root", "there"),
+    "--extra_data_root": (["phantoms"], "extra_share", 0.5),
+    "--extra_share": (["0.25", "--extra_data_root", "phantoms"], "extra_share", 0.25),
     "--mask_dir": (["masks"], "mask_root", "masks"),
     "--training_tomo_types": (["wbp", "denoised"], "tomo_types", ("denoised", "wbp")),
     "--augmentation_level": (["advanced"], "augmentation_level", "advanced"),

@@ -64,6 +64,8 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         raise InputError("--use_swa and --use_ema exclude each other: give one of them")
     if args.mixup_prob is not None and not args.use_mixup:
         raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
+    if args.extra_share is not None and not args.extra_data_root:
+        raise InputError("--extra_share has no effect without --extra_data_root; give both or neither")
     if args.use_mixup and args.batch_size == 1:
         raise InputError("--use_mixup blends patches of a batch and needs --batch_size 2 or more")
     if args.gradnorm_lr is not None and not args.use_gradnorm:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,20 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data and augmentation")
     group.add_argument("--data_root", type=path_argument, default=config.CZI_DATA_ROOT, help="training tree")
     group.add_argument(
+        "--extra_data_root",
+        type=path_argument,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="further training trees, such as of phantoms: every fold trains on them, none holds them out",
+    )
+    group.add_argument(
+        "--extra_share",
+        type=NumberRange(0.001, 0.999),
+        metavar="P",
+        help=f"of the patches, cut from --extra_data_root (default: {config.EXTRA_SHARE:g})",
+    )
+    group.add_argument(
         "--mask_dir",
         type=path_argument,
         help="output_dir of prepare_mask_czi.py; runs without a mask there are left out "
@@ -284,6 +298,16 @@ def volume_source(args: argparse.Namespace) -> VolumeSource:
     )
 
 
+def extra_sources(args: argparse.Namespace) -> list[VolumeSource]:
+    """Of the further data; their masks are those of their own folders, or painted."""
+    source = volume_source(args)
+    rescale = source.rescale_to_angstrom if args.extra_data_root else None
+    return [
+        replace(source, data_root=root, mask_root=root / "mask", masks_given=False, rescale=rescale)
+        for root in dict.fromkeys(args.extra_data_root)
+    ]
+
+
 def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:
     """Validation is on the first type: denoised where it is among them."""
     return tuple(sorted(dict.fromkeys(tomo_types), key=lambda name: name != "denoised"))
@@ -319,6 +343,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         augmentation_mode=args.augmentation_mode,
         tilt_axis=args.tilt_axis,
         filter_prob=args.filter_prob,
+        extra_share=_given_or(args.extra_share, config.EXTRA_SHARE) if args.extra_data_root else 0.0,
         mixup_prob=_given_or(args.mixup_prob, config.MIXUP_PROB) if args.use_mixup else 0.0,
         precision=precision,
         seed=args.seed,
@@ -368,6 +393,7 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "use_ema": settings.averaging == "ema",
         "init_from_checkpoint": _with_content(settings.init_from_checkpoint),
         "data_root": source.data_root.resolve(),
+        "extra_data_root": [Path(root).resolve() for root in args.extra_data_root],
         "mask_dir": args.mask_dir and args.mask_dir.resolve(),
         "training_tomo_types": source.tomo_types,
         "radius_fraction": source.radius_fraction,

@@ -211,10 +211,12 @@ def check_resumable(
     tomo_type: str,
     run_names: Collection[str],
     held_out: Sequence[Collection[str]],
+    extra_names: Collection[str] = (),
 ) -> int:
     """The fold that a checkpoint belongs to; InputError when this run cannot go on from it.
 
-    ``held_out`` are the runs that each fold of this run holds out, of all ``run_names``.
+    ``held_out`` are the runs that each fold of this run holds out, of all ``run_names``; ``extra_names`` those of other
+    data.
     """
     saved = read_description(path)
     this = f"--resume_from_checkpoint {path}"
@@ -234,7 +236,7 @@ def check_resumable(
             f"{this} held out {', '.join(sorted(before))}, which is not fold {saved.fold} of this data root; "
             "give the same --data_root, --num_folds, --validation_runs and --seed"
         )
-    others = set(run_names) - set(held_out[saved.fold])
+    others = (set(run_names) - set(held_out[saved.fold])) | (set(extra_names) - set(run_names))
     if saved.training_runs is not None and set(saved.training_runs) != others:
         changed = ", ".join(sorted(set(saved.training_runs) ^ others))
         raise InputError(f"{this} was trained on other runs: {changed}; give the same --data_root and --mask_dir")

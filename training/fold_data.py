@@ -50,6 +50,8 @@ class FoldData(pl.LightningDataModule):
             batch_size=settings.batch_size,
             background_fraction=settings.background_fraction,
             seed=settings.seed,
+            extra=self.fold.extra,
+            extra_share=settings.extra_share,
         )
         sampler = BatchIndexSampler(
             settings.steps_per_epoch,

@@ -164,7 +164,7 @@ def _build_module(
         voxel_spacing_angstrom=fold.validation[0].voxel_spacing_angstrom,
         fold=fold.index,
         validation_runs=tuple(run.run_name for run in fold.validation),
-        training_runs=tuple(run.run_name for run in fold.training),
+        training_runs=fold.trained_names,
         hyperparameters={},
         f4=0.0,
         augmentation_mode=settings.augmentation_mode,
