@@ -553,7 +553,7 @@ def _write_particles(folder: Path) -> Path:
 
 # --- Folders of results -------------------------------------------------------------------------------
 # What a command leaves for others, pictures apart.
-TABLES = ("*.csv", "scores.json", "summary.json", "picks/*/*.json", "*/*/*/picks/*/*.json", "thresholds.json")
+TABLES = ("*.csv", "scores.json", "summary.json", "picks/*/[!.]*.json", "*/*/*/picks/*/[!.]*.json", "thresholds.json")
 
 
 @cache
