@@ -3,6 +3,7 @@
     python make_phantom_dataset.py --output_dir phantom
     python make_phantom_dataset.py --shape 96 192 192 --num_train 3 --num_eval 2 --output_dir small
     python make_phantom_dataset.py --density_dir maps --picks_csv train_ground_truth.csv --output_dir realistic
+    python make_phantom_dataset.py --density_dir maps --vary --num_train 20 --output_dir varied
 
 Writes both layouts: ``{output_dir}/train/...`` with picks, and ``{output_dir}/public/...`` as the data portal.
 Interrupted? The same command makes what is missing.
@@ -105,6 +106,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--tilt_range", type=NumberRange(1, 90), default=config.PHANTOM_TILT_RANGE, help="degrees to either side"
     )
     microscope.add_argument("--tilt_step", type=NumberRange(0.1, 90), default=config.PHANTOM_TILT_STEP, help="degrees")
+    microscope.add_argument(
+        "--vary",
+        action="store_true",
+        help="draw defocus, tilt range, noise, thickness of the ice and the denoising filter for each tomogram, about "
+        "the values given: to train networks that carry over to other data",
+    )
     compute = parser.add_argument_group("Compute")
     compute.add_argument("--device", choices=DEVICES, default="auto", help="auto: the GPU if there is one")
     return parser
@@ -142,9 +149,10 @@ def main(argv: list[str] | None = None) -> None:
         for parent in sorted({of[0].parent for of in folders.values()}):
             groups.enter_context(complete_group(parent))
         for name in (bar := tqdm(todo, desc="tomograms", unit="tomogram", disable=None)):
+            its = settings.varied(random_generator(args.seed, f"settings of {name}")) if args.vary else settings
             tomograms, truth = make_tomogram(
                 random_generator(args.seed, name),
-                settings=settings,
+                settings=its,
                 particles=PARTICLES,
                 molecules=molecules,
                 tomo_types=tuple(dict.fromkeys(args.tomo_types)),
@@ -157,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
             else:
                 write_portal_run(args.output_dir, name, tomograms, truth, args.voxel_spacing, PARTICLES, key)
             counts = ", ".join(f"{len(p.coordinates_zyx_angstrom)} {kind}" for kind, p in truth.items())
-            bar.write(f"{name}: {counts}")
+            bar.write(f"{name}: {counts}{f'; {its.in_words()}' if args.vary else ''}")
     print(f"wrote {len(train_names)} training and {len(eval_names)} portal tomograms to {args.output_dir}")
 
 
@@ -167,6 +175,7 @@ def key_of_runs(args: argparse.Namespace, settings: PhantomSettings) -> str:
     ingredients = {
         "settings": asdict(settings),
         "seed": args.seed,
+        "vary": args.vary,
         "tomo_types": list(dict.fromkeys(args.tomo_types)),
         "particles": [[p.name, p.radius_angstrom, p.label] for p in PARTICLES],
         **{name: None if path is None or not path.exists() else content_hash(path) for name, path in given.items()},

@@ -2,17 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 import make_phantom_dataset
 from data.czi import find_runs
+from data.phantom.dataset import VARIED, PhantomSettings, random_generator, reconstruct
 from data.phantom.layouts import nominal_spacing_folder, write_portal_run
 from data.phantom.scene import Placement
+from data.phantom.tomo_types import Denoising
 from data.picks import read_ndjson, read_run_picks
+from data.spectrum import amplitude_spectrum, largest_difference
 from errors import InputError
 from particle_config import PARTICLES
 
@@ -44,6 +49,34 @@ def test_same_seed_same_bytes_whatever_else_is_made(data_set, tmp_path):
     other = make(tmp_path / "b", "--num_train", "1", "--num_eval", "0", "--seed", "1")
     picks = Path("train", "overlay", RUNS, "TS_1_1", "Picks", "ribosome.json")
     assert (other / picks).read_bytes() != (data_set / picks).read_bytes()
+
+
+def test_each_tomogram_of_a_varied_set_is_made_in_its_own_way(tmp_path, capsys):
+    """The filters alone reach further than those of programs that a network must carry over between."""
+    root = make(tmp_path / "a", "--num_train", "3", "--num_eval", "1", "--vary")
+    said = [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines() if line.startswith("TS_")]
+    assert len(set(said)) == 4 and all("defocus" in words and "ice in" in words for words in said)
+    part = make(tmp_path / "b", "--num_train", "1", "--num_eval", "0", "--vary")
+    assert contents(part).items() <= contents(root).items()
+    usual = PhantomSettings((64, 64, 64), 10.0, 1.0, 30000.0, 60.0, 3.0)
+    drawn = [usual.varied(random_generator(0, f"TS_{number}")) for number in range(300)]
+    for values, (low, high) in (
+        ([one.noise for one in drawn], VARIED["noise"]),
+        ([one.defocus_angstrom / 30000 for one in drawn], VARIED["defocus"]),
+        ([one.tilt_range_degrees / 60 for one in drawn], VARIED["tilt range"]),
+        ([one.ice_fraction for one in drawn], VARIED["ice"]),
+        ([one.denoising.length_angstrom for one in drawn], VARIED["denoising length"]),
+        ([one.denoising.resolution_angstrom for one in drawn], VARIED["denoising resolution"]),
+    ):
+        assert low <= min(values) < low + 0.1 * (high - low) and high - 0.1 * (high - low) < max(values) <= high
+    scene = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    spectra = []
+    for denoising in (Denoising(70.0, 12.0), Denoising(220.0, 40.0)):
+        made = reconstruct(
+            scene, np.random.default_rng(0), replace(usual, denoising=denoising), ["denoised"], torch.device("cpu")
+        )
+        spectra.append(amplitude_spectrum(made["denoised"]))
+    assert largest_difference(*spectra)[0] > 1.0  # ten times the amplitude
 
 
 def test_training_layout(data_set):

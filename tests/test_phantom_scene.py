@@ -33,8 +33,9 @@ def scene_of(seed=0, **more):
     return make_scene(np.random.default_rng(seed), **{**arguments, **more})
 
 
-def test_particles_hardly_touch_and_lie_in_the_ice():
-    scene = scene_of()
+@pytest.mark.parametrize("ice_fraction", [ICE_FRACTION, 0.45])
+def test_particles_hardly_touch_and_lie_in_the_ice(ice_fraction):
+    scene = scene_of(ice_fraction=ice_fraction)
     centres = np.concatenate([p.coordinates_zyx_angstrom for p in scene.particles.values()])
     radii = np.concatenate([np.full(len(scene.particles[p.name].rotations_zyx), p.radius_angstrom) for p in PARTICLES])
     distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
@@ -44,7 +45,7 @@ def test_particles_hardly_touch_and_lie_in_the_ice():
     assert (centres >= radii[:, None] - 1e-9).all()
     assert (centres <= SMALL_EXTENT - radii[:, None] + 1e-9).all()
     depth = np.abs(centres[:, 0] - SMALL_EXTENT[0] / 2) + radii
-    assert depth.max() <= ICE_FRACTION * SMALL_EXTENT[0] / 2 + 1e-9
+    assert depth.max() <= ice_fraction * SMALL_EXTENT[0] / 2 + 1e-9
 
 
 def test_small_tomograms_hold_about_twelve_of_each_and_large_ones_the_real_number():

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from data.phantom.densities import PointDensity, blob_cluster, density_of
 from data.phantom.density_maps import read_distractor_maps, read_particle_maps
-from data.phantom.scene import Placement, make_scene, render_scene
+from data.phantom.scene import ICE_FRACTION, Placement, make_scene, render_scene
 from data.phantom.tilt_series import (
     Geometry,
     Microscope,
@@ -20,7 +20,7 @@ from data.phantom.tilt_series import (
     tilt_angles,
     weighted_back_projection,
 )
-from data.phantom.tomo_types import TOMO_TYPES
+from data.phantom.tomo_types import TOMO_TYPES, Denoising
 from errors import InputError
 from particle_config import Particle
 
@@ -35,6 +35,18 @@ REFERENCE_PIXEL_ANGSTROM, REFERENCE_TILTS = 10.0, 41
 TOMOGRAM_STANDARD_DEVIATION = 1e-5
 DISTRACTOR_RADII_ANGSTROM = (45.0, 55.0, 70.0, 85.0, 100.0, 115.0)
 
+# Lowest and highest of what is drawn for each tomogram on its own: factors of what is asked for, the share of the depth
+# that is ice, and in angstrom how a denoised tomogram is filtered. The spectra that come of it reach from those of a
+# strong low-pass filter to those of hardly any.
+VARIED = {
+    "noise": (0.6, 1.5),
+    "defocus": (0.5, 2.0),
+    "tilt range": (0.7, 1.0),
+    "ice": (0.45, 0.95),
+    "denoising length": (70.0, 220.0),
+    "denoising resolution": (12.0, 40.0),
+}
+
 Progress = Callable[[Iterable, str], Iterable]
 
 
@@ -48,10 +60,35 @@ class PhantomSettings:
     defocus_angstrom: float
     tilt_range_degrees: float
     tilt_step_degrees: float
+    ice_fraction: float = ICE_FRACTION
+    denoising: Denoising = field(default_factory=Denoising)
 
     def __post_init__(self) -> None:
         if self.tilt_step_degrees > self.tilt_range_degrees:
             raise InputError(f"--tilt_step {self.tilt_step_degrees:g} must be at most --tilt_range")
+
+    def varied(self, rng: np.random.Generator) -> "PhantomSettings":
+        """Those of one tomogram of a data set that is meant to be like no other in particular; see ``VARIED``."""
+
+        def drawn(name: str) -> float:
+            low, high = VARIED[name]
+            return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+        return replace(
+            self,
+            noise=self.noise * drawn("noise"),
+            defocus_angstrom=self.defocus_angstrom * drawn("defocus"),
+            tilt_range_degrees=max(self.tilt_step_degrees, self.tilt_range_degrees * drawn("tilt range")),
+            ice_fraction=drawn("ice"),
+            denoising=Denoising(drawn("denoising length"), drawn("denoising resolution")),
+        )
+
+    def in_words(self) -> str:
+        return (
+            f"defocus {self.defocus_angstrom / 1e4:.1f} um, tilts to {self.tilt_range_degrees:.0f} degrees, noise "
+            f"{self.noise:.2f}, ice in {self.ice_fraction:.0%} of the depth, denoised to "
+            f"{self.denoising.resolution_angstrom:.0f} A"
+        )
 
     @property
     def extent_zyx_angstrom(self) -> np.ndarray:
@@ -111,6 +148,7 @@ def make_tomogram(
         particles=particles,
         distractor_radii_angstrom=molecules.distractor_radii_angstrom,
         given_zyx_angstrom=given_zyx_angstrom,
+        ice_fraction=settings.ice_fraction,
     )
     volume = render_scene(
         scene,
@@ -144,7 +182,7 @@ def reconstruct(
     del noise
     tomograms = {}
     for tomo_type in tomo_types:
-        image_filter = TOMO_TYPES[tomo_type](microscope, settings.noise)
+        image_filter = TOMO_TYPES[tomo_type](microscope, settings.noise, settings.denoising)
         result = weighted_back_projection(
             images, geometry, image_filter, lambda steps, name=tomo_type: progress(steps, name)
         )

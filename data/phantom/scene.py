@@ -100,6 +100,7 @@ def make_scene(
     particles: Iterable[Particle],
     distractor_radii_angstrom: Mapping[str, float],
     given_zyx_angstrom: Mapping[str, np.ndarray] | None = None,
+    ice_fraction: float = ICE_FRACTION,
 ) -> Scene:
     """Fill a tomogram at random, or put the particles at the given positions and only the rest at random.
 
@@ -108,6 +109,7 @@ def make_scene(
     extent_zyx_angstrom : (3,) position of the last voxel; the first lies at 0.
     distractor_radii_angstrom : name -> radius of the proteins that are not to be picked.
     given_zyx_angstrom : particle name -> (N, 3); orientations are random all the same.
+    ice_fraction : of the tomogram's depth.
 
     Notes
     -----
@@ -122,21 +124,22 @@ def make_scene(
             placed[particle.name] = list(given_zyx_angstrom.get(particle.name, ()))
             for centre in placed[particle.name]:
                 occupied.add(centre, particle.radius_angstrom)
+
+    def place(count: int, radius: float) -> list[np.ndarray]:
+        return _place(rng, count, radius, extent_zyx_angstrom, occupied, ice_fraction)
+
     relative_volume = float(np.prod(extent_zyx_angstrom)) / REFERENCE_VOLUME_ANGSTROM3
-    vesicles = _place_vesicles(rng, extent_zyx_angstrom, relative_volume, occupied)
+    vesicles = _place_vesicles(rng, extent_zyx_angstrom, relative_volume, occupied, ice_fraction)
     if given_zyx_angstrom is None:
-        counts = particle_counts(rng, particles, float(np.prod(extent_zyx_angstrom)))
+        counts = particle_counts(rng, particles, float(np.prod(extent_zyx_angstrom)), ice_fraction)
         for particle in sorted(particles, key=lambda p: -p.radius_angstrom):
-            placed[particle.name] = _place(
-                rng, counts[particle.name], particle.radius_angstrom, extent_zyx_angstrom, occupied
-            )
+            placed[particle.name] = place(counts[particle.name], particle.radius_angstrom)
     gold_count = max(1, round(GOLD_PER_REFERENCE * relative_volume))
-    gold = _place(rng, gold_count, GOLD_RADIUS_ANGSTROM, extent_zyx_angstrom, occupied)
+    gold = place(gold_count, GOLD_RADIUS_ANGSTROM)
     distractor_count = round(DISTRACTORS_PER_PARTICLE * sum(map(len, placed.values())))
     distractors: dict[str, list[np.ndarray]] = {name: [] for name in distractor_radii_angstrom}
     for name in rng.choice(list(distractors), distractor_count) if distractors else ():
-        radius = distractor_radii_angstrom[name]
-        distractors[name] += _place(rng, 1, radius, extent_zyx_angstrom, occupied)
+        distractors[name] += place(1, distractor_radii_angstrom[name])
     return Scene(
         particles={name: _oriented(rng, centres) for name, centres in placed.items()},
         distractors={name: _oriented(rng, centres) for name, centres in distractors.items()},
@@ -145,7 +148,12 @@ def make_scene(
     )
 
 
-def particle_counts(rng: np.random.Generator, particles: Iterable[Particle], volume_angstrom3: float) -> dict[str, int]:
+def particle_counts(
+    rng: np.random.Generator,
+    particles: Iterable[Particle],
+    volume_angstrom3: float,
+    ice_fraction: float = ICE_FRACTION,
+) -> dict[str, int]:
     """Copies of each particle to aim at: the real number density, but at least twelve where they fit."""
     particles = tuple(particles)
     counts = {}
@@ -154,15 +162,20 @@ def particle_counts(rng: np.random.Generator, particles: Iterable[Particle], vol
         aimed = max(usual * volume_angstrom3 / REFERENCE_VOLUME_ANGSTROM3, SMALLEST_COUNT)
         counts[particle.name] = aimed * rng.uniform(0.8, 1.25)
     filled = sum(counts[p.name] * 4 / 3 * math.pi * p.radius_angstrom**3 for p in particles)
-    share = min(1.0, FULLEST_PACKING * ICE_FRACTION * volume_angstrom3 / filled)
+    share = min(1.0, FULLEST_PACKING * ice_fraction * volume_angstrom3 / filled)
     return {name: max(1, round(share * count)) for name, count in counts.items()}
 
 
 def _place(
-    rng: np.random.Generator, count: int, radius: float, extent: np.ndarray, occupied: _Occupied
+    rng: np.random.Generator,
+    count: int,
+    radius: float,
+    extent: np.ndarray,
+    occupied: _Occupied,
+    ice_fraction: float,
 ) -> list[np.ndarray]:
     """Up to ``count`` free centres, objects wholly inside the ice; they are entered into ``occupied``."""
-    ice_margin = np.array([(1 - ICE_FRACTION) / 2 * extent[0], 0.0, 0.0])
+    ice_margin = np.array([(1 - ice_fraction) / 2 * extent[0], 0.0, 0.0])
     lowest = np.minimum(ice_margin + radius, extent / 2)
     centres = []
     for _ in range(count):
@@ -176,14 +189,14 @@ def _place(
 
 
 def _place_vesicles(
-    rng: np.random.Generator, extent: np.ndarray, relative_volume: float, occupied: _Occupied
+    rng: np.random.Generator, extent: np.ndarray, relative_volume: float, occupied: _Occupied, ice_fraction: float
 ) -> list[Vesicle]:
     """Vesicles clear of each other and of given particles, flattened where the ice is thin."""
     for _ in range(max(1, round(VESICLES_PER_REFERENCE * relative_volume))):
         for _ in range(PLACEMENT_TRIES):
             radius = rng.uniform(180.0, 480.0)
             semi_axes = radius * rng.uniform(0.85, 1.15, 3)
-            semi_axes[0] = min(semi_axes[0], 0.9 * ICE_FRACTION * extent[0] / 2)
+            semi_axes[0] = min(semi_axes[0], 0.9 * ice_fraction * extent[0] / 2)
             if 3 * radius > extent[1:].min():  # it would fill a small tomogram
                 continue
             margin = np.minimum(semi_axes * np.array([1.0, 0.5, 0.5]), extent / 2)

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -15,28 +16,40 @@ ImageFilter = Callable[[torch.Tensor], torch.Tensor]
 # Spectral signal-to-noise ratio of protein in these tomograms at noise 1, as strength * exp(-k * length):
 # optimistic where detail is wanted, as deconvolution tools are by default, sober where calm is.
 DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM = 20.0, 100.0
-DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM = 50.0, 200.0
-# Detail finer than this is noise everywhere in these tomograms.
-DENOISING_RESOLUTION_ANGSTROM = 32.0
+DENOISING_STRENGTH = 50.0
 # Slower than this, grey values follow the ice and the filter's own ringing, not molecules.
 SLOWEST_WAVE_ANGSTROM = 1000.0
 # Without noise the plain inverse of the CTF would divide by its zeros.
 SMALLEST_NOISE = 0.2
 
 
-def _wbp(microscope: Microscope, noise: float) -> ImageFilter | None:
+@dataclass(frozen=True)
+class Denoising:
+    """How much detail a denoised tomogram keeps.
+
+    Attributes
+    ----------
+    length_angstrom : of the signal-to-noise ratio, see above
+    resolution_angstrom : detail finer than this is noise everywhere in these tomograms
+    """
+
+    length_angstrom: float = 200.0
+    resolution_angstrom: float = 32.0
+
+
+def _wbp(microscope: Microscope, noise: float, denoising: Denoising) -> ImageFilter | None:
     return None
 
 
-def _ctf_deconvolved(microscope: Microscope, noise: float) -> ImageFilter:
+def _ctf_deconvolved(microscope: Microscope, noise: float, denoising: Denoising) -> ImageFilter:
     return _wiener(microscope, noise, DECONVOLUTION_STRENGTH, DECONVOLUTION_LENGTH_ANGSTROM)
 
 
-def _denoised(microscope: Microscope, noise: float) -> ImageFilter:
+def _denoised(microscope: Microscope, noise: float, denoising: Denoising) -> ImageFilter:
     """A linear stand-in for a denoising network: the Wiener filter, and a low-pass that leaves molecules."""
-    wiener = _wiener(microscope, noise, DENOISING_STRENGTH, DENOISING_LENGTH_ANGSTROM)
+    wiener = _wiener(microscope, noise, DENOISING_STRENGTH, denoising.length_angstrom)
     # Gaussian with half its height at the resolution.
-    rate = math.log(2.0) * DENOISING_RESOLUTION_ANGSTROM**2
+    rate = math.log(2.0) * denoising.resolution_angstrom**2
     return lambda frequency: wiener(frequency) * torch.exp(-rate * frequency**2)
 
 
@@ -52,7 +65,7 @@ def _wiener(microscope: Microscope, noise: float, strength: float, length_angstr
     return image_filter
 
 
-TOMO_TYPES: dict[str, Callable[[Microscope, float], ImageFilter | None]] = {
+TOMO_TYPES: dict[str, Callable[[Microscope, float, Denoising], ImageFilter | None]] = {
     "denoised": _denoised,
     "ctfdeconvolved": _ctf_deconvolved,
     "wbp": _wbp,
