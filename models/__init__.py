@@ -1,26 +1,50 @@
-"""Networks: an encoder by name under a U-Net decoder."""
+"""Networks: an encoder by name under a U-Net decoder.
+
+Their modules import MONAI, which takes seconds, and are imported when the first network is built.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from models.deepfinder2 import DeepFinder2Encoder
-from models.resnet import ResNet18Encoder, ResNet34Encoder, ResNet50Encoder, ResNet101Encoder
-from models.unet import UNet
+if TYPE_CHECKING:
+    from models.unet import UNet
+
+NORM_TYPES = ("batch", "instance", "mix")
+OUTPUT_STRIDES = (1, 2)
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """A module and the class in it; sides of what the network takes are multiples of ``divisor``."""
+
+    module: str
+    class_name: str
+    divisor: int
+
+    def __call__(self, **arguments):
+        """A new encoder."""
+        return getattr(import_module(self.module), self.class_name)(**arguments)
+
 
 ENCODERS = {
-    "deepfinder2": DeepFinder2Encoder,
-    "resnet18": ResNet18Encoder,
-    "resnet34": ResNet34Encoder,
-    "resnet50": ResNet50Encoder,
-    "resnet101": ResNet101Encoder,
+    "deepfinder2": EncoderKind("models.deepfinder2", "DeepFinder2Encoder", 8),
+    "resnet18": EncoderKind("models.resnet", "ResNet18Encoder", 32),
+    "resnet34": EncoderKind("models.resnet", "ResNet34Encoder", 32),
+    "resnet50": EncoderKind("models.resnet", "ResNet50Encoder", 32),
+    "resnet101": EncoderKind("models.resnet", "ResNet101Encoder", 32),
 }
 
 
-def build_model(encoder_name: str, *, num_classes: int, norm_type: str = "batch", output_stride: int = 1) -> UNet:
+def build_model(encoder_name: str, *, num_classes: int, norm_type: str = "batch", output_stride: int = 1) -> "UNet":
     """U-Net ``(B, 1, Z, Y, X) -> logits (B, num_classes, Z/s, Y/s, X/s)``, s the output stride, over that encoder."""
+    from models.unet import UNet
+
     return UNet(ENCODERS[encoder_name](norm_type=norm_type), num_classes=num_classes, output_stride=output_stride)
 
 
-def model_from_description(description: Mapping) -> UNet:
+def model_from_description(description: Mapping) -> "UNet":
     """The network whose arguments a checkpoint keeps; those from before there was an output stride have stride 1."""
     return build_model(
         description["encoder_name"],

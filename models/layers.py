@@ -4,8 +4,6 @@ import torch
 from monai.networks import blocks
 from torch import Tensor, nn
 
-NORM_TYPES = ("batch", "instance", "mix")
-OUTPUT_STRIDES = (1, 2)
 ACTIVATION = ("LEAKYRELU", {"negative_slope": 0.1, "inplace": True})
 
 

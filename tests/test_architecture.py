@@ -1,6 +1,8 @@
 """The house: imports flow one way, config is read where parsers are built, names and sizes stay in bounds."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -159,3 +161,11 @@ def test_no_namespace_below_the_scripts(path):
     if path.stem.endswith("arguments") or str(path) in {"metrics/fbeta.py", "training/argument_checks.py"}:
         return
     assert "Namespace" not in (ROOT / path).read_text()
+
+
+def test_scripts_start_without_what_only_networks_need():
+    """MONAI takes seconds to import, which a message about a wrong flag must not wait for."""
+    scripts = "pick_particles, eval_public_czi, run_experiment_evaluation, train"
+    code = f"from command_line import run_script; import sys, {scripts}; print('monai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models import ENCODERS, build_model, nearest_patch_size
+from models import ENCODERS, NORM_TYPES, OUTPUT_STRIDES, build_model, nearest_patch_size
 from models.folding import fold_norms
-from models.layers import NORM_TYPES, OUTPUT_STRIDES
 from models.unet import ResidualDecoder
 
 

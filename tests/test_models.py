@@ -11,8 +11,8 @@ import torch
 from monai.networks.nets.resnet import ResNet, resnet_params
 from torch import nn
 
-from models import ENCODERS, build_model, model_from_description, nearest_patch_size
-from models.layers import NORM_TYPES, OUTPUT_STRIDES, residual_unit
+from models import ENCODERS, NORM_TYPES, OUTPUT_STRIDES, build_model, model_from_description, nearest_patch_size
+from models.layers import residual_unit
 
 RESNETS = [name for name in ENCODERS if name.startswith("resnet")]
 
@@ -107,7 +107,7 @@ def test_feature_maps_are_fine_to_coarse(name):
     assert tuple(f.shape[1] for f in features) == encoder.channels
     steps = itertools.accumulate(encoder.strides, int.__mul__)
     assert [f.shape[-1] for f in features] == [side // step for step in steps]
-    assert encoder.divisor == side // features[-1].shape[-1]
+    assert encoder.divisor == ENCODERS[name].divisor == side // features[-1].shape[-1]
     assert encoder.norm_type in NORM_TYPES
 
 

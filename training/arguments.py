@@ -33,8 +33,7 @@ from detection.grid import Grid
 from inference.device import DEVICES, choose_device, usable_precision
 from inference.settings import PRECISIONS, InferenceSettings
 from losses import LOSSES
-from models import ENCODERS
-from models.layers import NORM_TYPES, OUTPUT_STRIDES
+from models import ENCODERS, NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
 from postprocessing import METHODS
 from training.initial_weights import initial_checkpoint
