@@ -14,7 +14,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from data.content_hash import hash_of
 from errors import InputError, MachineError, one_line
-from evaluation.work import FAILURES, TomogramWork
+from evaluation.work import FAILURES, TomogramWork, give_back_memory
 from inference.maps.network_maps import MapSettings, NetworkMaps
 
 NAME = "etfinder"
@@ -67,6 +67,7 @@ class Networks(WorkerPlugin):
         with self._places:
             _, of_reading = heard(lambda: self._read(work))
             record, of_work = self._thread.submit(heard, lambda: work.do(self.maps, lambda voxels: None)).result()
+        give_back_memory()
         return record, (*of_reading, *of_work)
 
     def _read(self, work: TomogramWork) -> None:

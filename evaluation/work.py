@@ -3,8 +3,10 @@
 The same units of work can be done by other processes, on other machines, see evaluation.shards and cluster/.
 """
 
+import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -31,6 +33,12 @@ class Record(Protocol):
 def failures_of(records: Iterable[Record]) -> dict[str, Exception]:
     """Run name -> what went wrong, of those where something did."""
     return {record.run_name: record.error for record in records if record.error is not None}
+
+
+def give_back_memory() -> None:
+    """Free memory goes back to the system. In pieces, glibc would keep 3 MB more with every 100 tomograms."""
+    with suppress(OSError, AttributeError):  # of another system
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 Done = TypeVar("Done", bound=Record)
@@ -106,6 +114,7 @@ class InTurn:
             voxels = math.prod(source.tomogram.shape_zyx) * len(one.missing_maps(self.maps))
             with self._bars.voxels(voxels, source.name) as bar:
                 record = one.do(self.maps, bar.update)
+            give_back_memory()
             self._bars.say(one.in_words(record))
             yield record
 

@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,26 +25,50 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(LIBRARIES))
 
 
-def run_script_process(script, *words, environment=None, folder=ROOT, timeout=300):
-    """``python script words`` in a folder; what subprocess.run returns, with output and errors as text.
+class ScriptProcess:
+    """``python script words`` in a folder, at work; as subprocess.Popen, with output and errors as text.
 
     Parameters
     ----------
     environment : of the process; None: that of this one
     """
-    environment = dict(os.environ) if environment is None else environment
-    with tempfile.TemporaryDirectory() as kept:
-        files = [Path(kept) / name for name in ("out", "err")]
-        argv = [str(script), *map(str, words)]
-        process = CONTEXT.Process(target=_be_the_script, args=(argv, environment, str(folder), *map(str, files)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(argv, timeout)
-        return subprocess.CompletedProcess(
-            argv, process.exitcode, *(file.read_text(encoding="utf-8") for file in files)
-        )
+
+    def __init__(self, script, *words, environment=None, folder=ROOT):
+        environment = dict(os.environ) if environment is None else environment
+        self._kept = tempfile.TemporaryDirectory()
+        self._files = [Path(self._kept.name) / name for name in ("out", "err")]
+        self.args = [str(script), *map(str, words)]
+        options = (self.args, environment, str(folder), *map(str, self._files))
+        self._process = CONTEXT.Process(target=_be_the_script, args=options)
+        self._process.start()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+    def communicate(self, timeout=300):
+        """Output and errors, when it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            self.kill()
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        with self._kept:
+            return tuple(file.read_text(encoding="utf-8") for file in self._files)
+
+
+def run_script_process(script, *words, environment=None, folder=ROOT, timeout=300):
+    """What subprocess.run returns of a ScriptProcess."""
+    process = ScriptProcess(script, *words, environment=environment, folder=folder)
+    texts = process.communicate(timeout)
+    return subprocess.CompletedProcess(process.args, process.returncode, *texts)
 
 
 def _be_the_script(argv, environment, folder, out, err):
@@ -58,6 +83,7 @@ def _be_the_script(argv, environment, folder, out, err):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = sys.orig_argv = argv
     # Neither the tests nor another copy of the program are found by the script.
     others = [path for path in sys.path if "site-packages" in path or not Path(path or ".").is_relative_to(ROOT)]

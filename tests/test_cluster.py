@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 import tiny_campaign
 import torch
 from fake_work import FakeSource, FakeWork, works
+from script_process import ScriptProcess, run_script_process
 from test_shards import contents, evaluate, pick
 
 import pick_particles
@@ -234,6 +234,7 @@ def test_without_dask_a_line_says_what_to_type(world, monkeypatch):
 
 
 # --- The scripts --------------------------------------------------------------------------------------
+@pytest.mark.pictures
 def test_picking_and_evaluating_on_workers_is_the_same_as_here(world, scheduler):
     pick(world, "--save_maps", "zarr", out="here")
     shutil.rmtree(world / "cache")
@@ -300,7 +301,7 @@ def slurm(tmp_path, monkeypatch):
 def command(world, *words, out):
     inputs = ("--model_path", world / "network.ckpt", "--tomograms", world / "public", "--output_dir", world / out)
     flags = ("--cache_dir", world / f"cache_{out}", "--fixed_plm_gpu_peak_thresh", "0.1", "--precision", "fp32")
-    return [sys.executable, str(ROOT / "pick_particles.py"), *map(str, (*inputs, *flags, *words))]
+    return [str(ROOT / "pick_particles.py"), *map(str, (*inputs, *flags, *words))]
 
 
 def processes_with(word):
@@ -329,11 +330,11 @@ def test_jobs_of_slurm_and_one_that_is_killed(many, slurm):
     words = command(
         many, "--cluster", "slurm", "--workers", "1", "--slurm_options", options, "--device", "cpu", out="slurm"
     )
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        wait_until(lambda: list((many / "slurm" / "picks").glob("TS_*/.finished.json")))
-        os.killpg(int((slurm / "jobs" / "1.pid").read_text()), signal.SIGKILL)
-        output = running.communicate(timeout=180)[0]
-    assert running.returncode == 0, output
+    running = ScriptProcess(*words)
+    wait_until(lambda: list((many / "slurm" / "picks").glob("TS_*/.finished.json")))
+    os.killpg(int((slurm / "jobs" / "1.pid").read_text()), signal.SIGKILL)
+    _, errors = running.communicate(timeout=180)
+    assert running.returncode == 0, errors
     assert set(pd.read_csv(many / "slurm" / "picks.csv")["experiment"]) == set(MANY)
     script = (slurm / "jobs" / "1.sh").read_text()
     for line in ("#SBATCH -t 1:00:00", "#SBATCH --partition=gpu", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=48G"):
@@ -348,35 +349,31 @@ def test_ctrl_c_and_a_second_command_on_the_same_folder(many):
     mark = {"ETFINDER_MARK": f"mark-{os.getpid()}"}
     words = command(many, "--cluster", "local", "--workers", "1", out="stopped")
 
-    def hear_ctrl_c():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": {**os.environ, **mark}}
-    with subprocess.Popen(words, preexec_fn=hear_ctrl_c, **options) as running:
-        wait_until(lambda: (many / "stopped" / "workers").is_dir())
-        second = subprocess.run(words, check=False, capture_output=True, text=True)
-        assert second.returncode == 2 and "another process is at work" in second.stderr
-        wait_until(lambda: list((many / "stopped" / "picks").glob("TS_*/.finished.json")))
-        running.send_signal(signal.SIGINT)
-        output = running.communicate(timeout=60)[0]
-    assert running.returncode == 130 and output.endswith("interrupted\n")
+    running = ScriptProcess(*words, environment={**os.environ, **mark})
+    wait_until(lambda: (many / "stopped" / "workers").is_dir())
+    second = run_script_process(*words)
+    assert second.returncode == 2 and "another process is at work" in second.stderr
+    wait_until(lambda: list((many / "stopped" / "picks").glob("TS_*/.finished.json")))
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130 and errors.endswith("interrupted\n")
     wait_until(lambda: not processes_with(mark["ETFINDER_MARK"]), 20)
-    pick_particles.main(command(many, out="stopped")[2:])
+    pick_particles.main(command(many, out="stopped")[1:])
     assert set(pd.read_csv(many / "stopped" / "picks.csv")["experiment"]) == set(MANY)
 
 
+@pytest.mark.pictures
 def test_the_command_is_killed_and_its_workers_end(world):
     mark = {"ETFINDER_MARK": f"killed-{os.getpid()}"}
     words = command(world, "--cluster", "local", "--workers", "1", out="killed")
-    with subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **mark}
-    ) as running:
-        wait_until(lambda: list((world / "killed" / "picks").glob("TS_*/.finished.json")))
-        running.kill()
+    running = ScriptProcess(*words, environment={**os.environ, **mark})
+    wait_until(lambda: list((world / "killed" / "picks").glob("TS_*/.finished.json")))
+    running.kill()
+    running.communicate()
     wait_until(lambda: not processes_with(mark["ETFINDER_MARK"]), 90)
     finished = {path: path.stat().st_mtime_ns for path in (world / "killed" / "picks").glob("TS_*/.finished.json")}
     assert finished
-    pick_particles.main(command(world, out="killed")[2:])
+    pick_particles.main(command(world, out="killed")[1:])
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
     pick(world, *("--inference_window", "auto"), out="compared")
     assert contents(world / "killed", ("run_parameters.json", "gallery.html", "worker_0.log")) == contents(

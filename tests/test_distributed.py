@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from script_process import ScriptProcess
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--batch_size", "1", "--patch_size", "16", "16", "16", "--precision", "fp32", "--device", "cpu"]
@@ -26,13 +25,8 @@ SLURM = {
 
 
 def start(words, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return ScriptProcess(ROOT / "train.py", *words, environment=environment)
 
 
 def finish(process):
@@ -90,7 +84,7 @@ def test_a_slurm_job_that_was_preempted_goes_on_from_its_last_checkpoint(phantom
     first = start(words, **SLURM)
     fold = tmp_path / "out" / "deepfinder2_4711" / "fold_1"
     wait_for(fold / "metrics.csv", first)
-    first.terminate()
+    first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 143 and "stopped; go on with --resume_from_checkpoint" in errors.splitlines()[-1]
     before = len(pd.read_csv(fold / "metrics.csv"))
