@@ -42,8 +42,10 @@ Found = tuple[pd.DataFrame, dict[str, ThresholdCurve]]
 
 
 def named_path(text: str) -> tuple[str, Path]:
-    name, _, path = text.rpartition("=")
-    return name or Path(path).name, Path(path)
+    name, given, path = text.partition("=")
+    if not given or "/" in name or Path(text).exists():  # names of checkpoints have this sign, too
+        return Path(text).name, Path(text)
+    return name, Path(path)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,5 +1,7 @@
 """The table of networks on tomograms of other filters."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_campaign
@@ -37,6 +39,18 @@ def test_a_row_for_each_filter_with_what_thresholds_cost(world, capsys):
     scores = np.array([[list(map(float, cell.strip(" )").split(" ("))) for cell in row[3:]] for row in rows])
     assert scores.shape == (2, 2, 2) and (scores[..., 1] >= scores[..., 0]).all()
     assert (scores[0, 0] != scores[1, 0]).any()  # the filter was applied
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "path"),
+    [
+        ("sim=runs/epoch=3-f4=0.7.ckpt", "sim", "runs/epoch=3-f4=0.7.ckpt"),
+        ("runs/epoch=3-f4=0.7.ckpt", "epoch=3-f4=0.7.ckpt", "runs/epoch=3-f4=0.7.ckpt"),
+        ("folder", "folder", "folder"),
+    ],
+)
+def test_names_and_paths(text, name, path):
+    assert carry_over.named_path(text) == (name, Path(path))
 
 
 def test_a_low_pass_filter_halves_the_power_where_it_says():
