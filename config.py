@@ -81,7 +81,7 @@ INFERENCE_WINDOW = "auto"  # the largest that pays within --max_memory_gb
 CPU_MEMORY_GB = 8.0
 GPU_MEMORY_GB = 10.0
 VALIDATION_WINDOW = (128, 128, 128)  # voxels Z Y X, cut to the tomogram; fixed: scores must not depend on free memory
-MATCH_SPECTRUM = "off"  # of tomograms: filter them to that of the training
+MATCH_SPECTRUM = "auto"  # filter tomograms of another filter to match: .13 to .64 at best, and no loss (BENCHMARKS.md)
 SW_OVERLAP = 0.25  # share of the window
 # Voxels; of larger windows a smaller share is enough: 20 voxels from where it ends, a trained deepfinder2 predicts as
 # if the window went on (probability off by 0.003 rms; by 0.09 at the border itself).

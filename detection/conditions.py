@@ -40,8 +40,8 @@ def map_conditions(
         "norm_percentiles": None if norm_percentiles is None else list(norm_percentiles),
         "radius_fraction": trained_radius_fraction,
         "internal_downsample": internal_downsample,
-        # Earlier versions do not name it, and matched nothing.
-        **({} if match_spectrum == "off" else {"match_spectrum": match_spectrum}),
+        # Tomograms like those that the confidences were learnt on are left alone unless all are to be matched.
+        **({"match_spectrum": match_spectrum} if match_spectrum == "on" else {}),
     }
 
 
