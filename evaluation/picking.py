@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ class PickingTask:
     def picture(self) -> Path:
         return self.folder / OVERLAYS / f"{self.name}.png"
 
-    @cached_property
+    @property
     def detection_task(self) -> TomogramTask:
         detector = self.detector
         output = Output(self.folder / FOUND / self.name, detector.detection, saved_maps=self.saved_maps)
