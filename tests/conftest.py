@@ -38,7 +38,15 @@ Figure.savefig = _save_picture
 
 
 # Few but long tests, of processes that start others: begun first, no core waits for them at the end.
-LONGEST = ("test_campaign", "test_cluster", "test_shards", "test_distributed", "test_scarcity", "test_scripts")
+LONGEST = (
+    "test_training",
+    "test_cluster",
+    "test_campaign",
+    "test_scripts",
+    "test_distributed",
+    "test_shards",
+    "test_trouble",
+)
 
 
 def pytest_collection_modifyitems(items):

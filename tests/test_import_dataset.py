@@ -76,6 +76,7 @@ def positions(root):
 # --- The way through ----------------------------------------------------------------------------------
 @QUIET
 @pytest.mark.parametrize("flags", [[], ["--copy"], ["--to_zarr"]], ids=["link", "copy", "zarr"])
+@pytest.mark.pictures
 def test_relion5_to_the_layout_and_twice_the_same(project, flags, capsys):
     for _ in range(2):
         run_import(project, *flags)

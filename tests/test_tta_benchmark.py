@@ -92,6 +92,7 @@ def test_the_table_has_means_and_ranges():
     assert cells[5][3:6] == ["1", "0.390", "-0.010"]  # one seed has no range
 
 
+@pytest.mark.pictures
 def test_the_picture_shows_every_group_and_training(tmp_path):
     scores = tta.with_gains(SCORES)
     figure, panel = plt.subplots()
