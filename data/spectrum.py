@@ -149,13 +149,20 @@ def filtered(volume: np.ndarray, gain: Sequence[float]) -> np.ndarray:
         slab = torch.from_numpy(np.array(volume[low:high], dtype=np.float32))
         beyond = [one for pair in reversed(margins) for one in pair]
         slab = functional.pad(slab[None, None], beyond, mode="reflect")[0, 0]
-        factors = gain_at(radial_frequencies(slab.shape), gain)
-        slab = torch.fft.irfftn(torch.fft.rfftn(slab).mul_(factors), s=tuple(slab.shape))
+        slab = torch.fft.irfftn(_multiplied(torch.fft.rfftn(slab), slab.shape, gain), s=tuple(slab.shape))
         firsts = (start - low + margins[0][0], *(before for before, _ in margins[1:]))
         sizes = (stop - start, *sides)
         inside = tuple(slice(first, first + size) for first, size in zip(firsts, sizes, strict=True))
         result[start:stop] = slab[inside].numpy()
     return result
+
+
+def _multiplied(transformed: Tensor, shape_zyx: Sequence[int], gain: Sequence[float]) -> Tensor:
+    """What torch.fft.rfftn gave for a volume of that shape, times the gain; plane by plane, which takes no memory."""
+    in_plane = radial_frequencies((1, *shape_zyx[1:]))[0].square()
+    for plane, frequency in zip(transformed, torch.fft.fftfreq(shape_zyx[0]), strict=True):
+        plane.mul_(gain_at((in_plane + frequency.square()).sqrt(), gain))
+    return transformed
 
 
 def _margins(size: int) -> tuple[int, int]:
