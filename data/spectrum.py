@@ -126,27 +126,31 @@ def gain_at(frequencies: Tensor, gain: Sequence[float]) -> Tensor:
     return values[below] * (1 - share) + values[below + 1] * share
 
 
-def filtered(volume: np.ndarray, gain: Sequence[float]) -> np.ndarray:
+def filtered(volume: np.ndarray, gain: Sequence[float], *, in_place: bool = False) -> np.ndarray:
     """A tomogram whose amplitudes are multiplied by the gain of their shell, slab by slab: it takes little memory.
 
     Parameters
     ----------
-    volume : (Z, Y, X) float32; left as it is. Beyond its faces it is taken as mirrored.
+    volume : (Z, Y, X) float32. Beyond its faces it is taken as mirrored.
     gain : SHELLS factors, a smooth curve: the filter reaches REACH_VOXELS
+    in_place : change the volume itself, which spares the memory of a second one
 
     Returns
     -------
     (Z, Y, X) float32.
     """
-    result = np.empty(volume.shape, dtype=np.float32)
+    result = volume if in_place else np.empty(volume.shape, dtype=np.float32)
     depth, *sides = volume.shape
     margin = min(REACH_VOXELS, depth - 1)
+    before = volume[:0]  # planes before a slab, as they were
     for start in range(0, depth, SLAB_VOXELS):
         stop = min(start + SLAB_VOXELS, depth)
-        low, high = max(0, start - REACH_VOXELS), min(depth, stop + REACH_VOXELS)
+        low, high = start - len(before), min(depth, stop + REACH_VOXELS)
         # Inside, neighbouring planes take the place of the mirror.
         margins = [(margin * (low == 0), margin * (high == depth)), *map(_margins, sides)]
-        slab = torch.from_numpy(np.array(volume[low:high], dtype=np.float32))
+        planes = np.concatenate((before, volume[start:high]), dtype=np.float32)
+        before = planes[: stop - low][-REACH_VOXELS:].copy()
+        slab = torch.from_numpy(planes)
         beyond = [one for pair in reversed(margins) for one in pair]
         slab = functional.pad(slab[None, None], beyond, mode="reflect")[0, 0]
         slab = torch.fft.irfftn(_multiplied(torch.fft.rfftn(slab), slab.shape, gain), s=tuple(slab.shape))

@@ -119,12 +119,12 @@ class SourceTomogram:
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         volume, limits = self._grey_values(), self.settings.norm_percentiles
         normalised = in_float32_range(volume) if limits is None else clip_to_percentiles(volume, *limits)
-        return volume, self._matched(normalised)
+        return volume, self._matched(normalised, in_place=normalised is not volume)
 
     def _grey_values(self) -> np.ndarray:
         return self.tomogram.read()
 
-    def _matched(self, volume: np.ndarray) -> np.ndarray:
+    def _matched(self, volume: np.ndarray, *, in_place: bool) -> np.ndarray:
         """A normalised tomogram, filtered to the spectrum of the training where that is asked for.
 
         One that does not look like those of the training is named in a warning.
@@ -151,7 +151,8 @@ class SourceTomogram:
             )
         if not matches:
             return volume
-        return filtered(volume, matching_gain(own, wanted, largest=LARGEST_GAIN, smallest=SMALLEST_GAIN))
+        gain = matching_gain(own, wanted, largest=LARGEST_GAIN, smallest=SMALLEST_GAIN)
+        return filtered(volume, gain, in_place=in_place)
 
 
 def looks_inverted(trained_skewness: float | None, volume: np.ndarray) -> bool:

@@ -134,7 +134,9 @@ def test_a_gain_of_one_changes_nothing_and_filters_are_linear():
 @pytest.mark.parametrize("shape", [(150, 40, 50), (64, 30, 31), (3, 20, 20), (1, 2, 2)])
 def test_slabs_give_what_the_whole_gives(shape, monkeypatch):
     volume, gain = noise(shape), gaussian_gain(1.5)
-    by_slabs = filtered(volume, gain)
+    by_slabs, itself = filtered(volume, gain), volume.copy()
+    assert filtered(itself, gain, in_place=True) is itself and np.array_equal(itself, by_slabs)
+    assert np.array_equal(volume, noise(shape))
     monkeypatch.setattr("data.spectrum.SLAB_VOXELS", 1000)
     assert by_slabs == pytest.approx(filtered(volume, gain), abs=2e-3)
 
