@@ -724,8 +724,8 @@ MUTANTS = (
     Mutant(
         "circles with x and y exchanged",
         "evaluation/overlays.py",
-        "(row[across] / 10, row[up] / 10)",
-        "(row[up] / 10, row[across] / 10)",
+        "rows[[across, up]].to_numpy()",
+        "rows[[up, across]].to_numpy()",
         EVALUATION,
     ),
     Mutant(
@@ -1078,6 +1078,27 @@ MUTANTS = (
         "ThreadPoolExecutor(1, ",
         "ThreadPoolExecutor(2, ",
         "test_cluster.py",
+    ),
+    Mutant(
+        "patches of other data never drawn",
+        "data/patches.py",
+        "volumes = self.extra if is_extra else self.volumes",
+        "volumes = self.volumes",
+        "test_extra_data.py",
+    ),
+    Mutant(
+        "a fold trained on what it holds out",
+        "train.py",
+        "    check_other_data(labels, extra)\n",
+        "",
+        "test_extra_data.py",
+    ),
+    Mutant(
+        "planes before a slab filtered twice",
+        "data/spectrum.py",
+        "np.concatenate((before, volume[start:high])",
+        "np.concatenate((volume[low:start], volume[start:high])",
+        "test_spectrum.py",
     ),
 )
 
