@@ -1,6 +1,7 @@
 """What names of tomograms, experiments and files may be: folders, tables and pictures are made of them."""
 
 import argparse
+import re
 import unicodedata
 
 from errors import InputError
@@ -9,6 +10,8 @@ from errors import InputError
 LONGEST_NAME, LONGEST_FILE_NAME = 180, 255
 # Spreadsheets compute what begins so.
 FORMULA = ("=", "+", "-", "@")
+# A hyphen before a word, which is none.
+HYPHENED = re.compile(r"-[^\W\d_][\w .\[\]-]*")
 # Control characters, halves of letters, and ends of lines and paragraphs.
 NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 SHOWN = 60
@@ -22,7 +25,7 @@ def fault_of_name(name: str) -> str | None:
         return "is empty, or begins or ends with a blank"
     if "/" in name or "\\" in name:
         return "holds a slash"
-    if name.startswith((".", *FORMULA)):
+    if name.startswith((".", *FORMULA)) and not HYPHENED.fullmatch(name):
         return "begins with one of . = + - @"
     length = len(name.encode())
     return f"has {length} bytes, more than {LONGEST_NAME}" if length > LONGEST_NAME else None

@@ -21,11 +21,31 @@ from particle_file import is_particle_name
 
 pytestmark = pytest.mark.pictures
 
-GOOD = ["TS_1", "_TS", "$frac{$", "é", "名前", "a b", "a,b", 'a"b', "a'b", "#1", "²", "100%", "a;b", "NA"]
+GOOD = [
+    "TS_1",
+    "_TS",
+    "-TS",
+    "-TS [2]",
+    "$frac{$",
+    "é",
+    "名前",
+    "a b",
+    "a,b",
+    'a"b',
+    "a'b",
+    "#1",
+    "²",
+    "100%",
+    "a;b",
+    "NA",
+]
 BAD = {
     "=1+1": "begins with one of",
     "+1": "begins with one of",
-    "-TS": "begins with one of",
+    "-1+1": "begins with one of",
+    "-2": "begins with one of",
+    "-a(1)": "begins with one of",
+    "-a|b": "begins with one of",
     "@SUM": "begins with one of",
     ".hidden": "begins with one of",
     "..": "begins with one of",
@@ -67,7 +87,7 @@ def test_every_way_to_tomograms_refuses_them(tmp_path, name):
     with pytest.raises(InputError, match="the name of run"):
         find_runs(tmp_path)
     with pytest.raises(InputError, match="the name of tomogram"):
-        run_names([tmp_path / f"{name}.mrc"] if name != " a" else [tmp_path / "-a.mrc"])
+        run_names([tmp_path / f"{name}.mrc"] if name != " a" else [tmp_path / "-1.mrc"])
 
 
 @pytest.mark.parametrize("module", MODULES)
