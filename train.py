@@ -45,6 +45,7 @@ from training.arguments import (
     resolved_arguments,
     training_settings,
     volume_source,
+    with_sizes,
 )
 from training.checkpoint_files import newest_state
 from training.experiment import (
@@ -94,11 +95,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_arguments(args)
-    source, settings, machine = volume_source(args), training_settings(args), hardware(args)
-    check_initial_weights(settings)
+    source, machine = volume_source(args), hardware(args)
+    check_initial_weights(training_settings(args))
     labels, extra = read_labels(source), [(one, read_labels(one)) for one in extra_sources(args)]
     everything = [*labels, *(one for _, others in extra for one in others)]
     check_same_spacing(everything)
+    args = with_sizes(args, [one.mask.shape for one in everything])
+    settings = training_settings(args)
     check_patch_fits(everything, settings.patch_size_zyx)
     check_other_data(labels, extra)
     resumed, runs = args.resume_from_checkpoint, {one.run_name: one.content for one in labels}

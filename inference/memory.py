@@ -35,7 +35,7 @@ class NetworkCost:
     num_classes: int
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the storage that is alive while operations run."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def network_cost(
     """Let the networks run over a window of tensors that have a shape but no voxels, and count."""
     peak = 0
     for network in networks:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), _LiveBytes() as live:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), LiveBytes() as live:
             window = torch.empty(1, 1, *window_zyx, device=device)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 num_classes = network(window).shape[1]

@@ -28,6 +28,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     _check_weights(args.class_loss_weights)
     _check_exclusive(args)
     _check_devices(args)
+    if args.patch_size is None:  # one that fits is chosen
+        return
     patch_size = tuple(args.patch_size)
     nearest = nearest_patch_size(args.encoder_name, patch_size)
     if nearest != patch_size:

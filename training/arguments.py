@@ -1,7 +1,7 @@
 """The command line of training: its flags, and the settings that come of them."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from losses import LOSSES
 from models import ENCODERS, NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
 from postprocessing import METHODS
+from training.default_sizes import fitting_sizes, total_memory_bytes
 from training.initial_weights import initial_checkpoint
 from training.settings import WANDB_MODES, Hardware, TrainingSettings
 from tta.orientations import TILT_AXES
@@ -60,7 +61,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--norm_type", choices=NORM_TYPES, default=config.NORM_TYPE, help="mix: instance norm early, batch norm deeper"
     )
     group.add_argument(
-        "--patch_size", type=SIDE_VOXELS, nargs=3, metavar=("D", "H", "W"), default=config.PATCH_SIZE, help="voxels"
+        "--patch_size",
+        type=SIDE_VOXELS,
+        nargs=3,
+        metavar=("D", "H", "W"),
+        help=f"voxels (default: {_sides(config.PATCH_SIZE)}, on a GPU {_sides(config.GPU_PATCH_SIZE)}, less where a "
+        "tomogram or the GPU's memory is smaller)",
     )
     group.add_argument(
         "--output_stride",
@@ -94,7 +100,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         help="validate after every N-th epoch; --epochs must be a multiple of it",
     )
     group.add_argument("--steps_per_epoch", type=COUNT, default=config.STEPS_PER_EPOCH, help="batches per epoch")
-    group.add_argument("--batch_size", type=BATCH, default=config.BATCH_SIZE, help="patches per batch and device")
+    group.add_argument(
+        "--batch_size",
+        type=BATCH,
+        help=f"patches per batch and device (default: {config.BATCH_SIZE}, on a GPU {config.GPU_BATCH_SIZE} or what "
+        "its memory holds)",
+    )
     group.add_argument("--lr", type=LEARNING_RATE, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
     group.add_argument("--use_scheduler", action=SWITCH, default=config.USE_SCHEDULER, help="cosine decay")
     group.add_argument(
@@ -312,19 +323,39 @@ def _validated_first(tomo_types: list[str]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(tomo_types), key=lambda name: name != "denoised"))
 
 
+def with_sizes(args: argparse.Namespace, shapes_zyx: Collection[Sequence[int]]) -> argparse.Namespace:
+    """The arguments with sizes of patches and batches that fit, where none were given.
+
+    Parameters
+    ----------
+    shapes_zyx : of the tomograms to train on
+    """
+    patch_size, batch_size = fitting_sizes(
+        training_settings(args),
+        shapes_zyx,
+        memory_bytes=total_memory_bytes(choose_device(args.device)),
+        patch_given=args.patch_size is not None,
+        batch_given=args.batch_size is not None,
+    )
+    return argparse.Namespace(**{**vars(args), "patch_size": patch_size, "batch_size": batch_size})
+
+
 def training_settings(args: argparse.Namespace) -> TrainingSettings:
-    precision = usable_precision(args.precision, choose_device(args.device))
-    initial = args.init_from_checkpoint
+    """Of sizes that were not given, the defaults of the device."""
+    device = choose_device(args.device)
+    precision, initial = usable_precision(args.precision, device), args.init_from_checkpoint
+    on_gpu = device.type == "cuda"
+    patch_size = tuple(_given_or(args.patch_size, config.GPU_PATCH_SIZE if on_gpu else config.PATCH_SIZE))
     return TrainingSettings(
         init_from_checkpoint=None if initial is None else initial_checkpoint(Path(initial)),
         encoder_name=args.encoder_name,
         norm_type=args.norm_type,
         output_stride=args.output_stride,
-        patch_size_zyx=tuple(args.patch_size),
+        patch_size_zyx=patch_size,
         epochs=args.epochs,
         validate_every=args.validate_every,
         steps_per_epoch=args.steps_per_epoch,
-        batch_size=args.batch_size,
+        batch_size=_given_or(args.batch_size, config.GPU_BATCH_SIZE if on_gpu else config.BATCH_SIZE),
         learning_rate=args.lr,
         weight_decay=config.WEIGHT_DECAY,
         gradient_clip=config.GRADIENT_CLIP,
@@ -348,7 +379,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         seed=args.seed,
         inference=InferenceSettings(
             # The output of networks with instance norm depends on the size of the window.
-            window=config.VALIDATION_WINDOW if args.norm_type == "batch" else tuple(args.patch_size),
+            window=config.VALIDATION_WINDOW if args.norm_type == "batch" else patch_size,
             overlap=config.SW_OVERLAP,
             blend_mode=config.BLEND_MODE,
             batch_size=config.VALIDATION_SW_BATCH_SIZE,
@@ -451,6 +482,10 @@ def _class_loss_weights(args: argparse.Namespace) -> tuple[float, ...]:
 
 def _given_or(value, default):
     return default if value is None else value
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return " ".join(map(str, sides))
 
 
 def _on(value: bool) -> str:
