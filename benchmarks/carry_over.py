@@ -6,7 +6,8 @@
 Tomograms are low-passed as given (Butterworth filter, 0: as they are), normalised as in the training of each network,
 and matched to its spectrum in each way of --matching. Particles are found at the thresholds of the checkpoint, which
 come from its training, and scored by the challenge's rules; in brackets the score at the best threshold of every
-particle on those tomograms, which nobody knows who has no truth: what choosing thresholds costs.
+particle on those tomograms, which nobody knows who has no truth: what choosing thresholds costs. There overlaps of
+different particles are left.
 """
 
 from command_line import run_script
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tomo_type", help="default: as in training")
     parser.add_argument("--low_pass_angstrom", type=float, nargs="+", default=[0.0], metavar="A")
     parser.add_argument("--matching", nargs="+", choices=MATCHING, default=["off", "auto"])
+    parser.add_argument("--resolve_overlaps", action=argparse.BooleanOptionalAction, default=config.RESOLVE_OVERLAPS)
     parser.add_argument("--tta_group", choices=ORIENTATIONS, default="none")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     return parser
@@ -106,7 +108,8 @@ def weighted_scores(
             if same is None:
                 where = {"run_name": run.name, "voxel_spacing_angstrom": source.voxel_spacing_angstrom}
                 proposals, values = propose(predict(voxels), detection, PARTICLES, **where), detection.hyperparameters
-                same = accept(proposals, values), threshold_curves(proposals, values, points[run.name])
+                picks = accept(proposals, values, overlaps={} if args.resolve_overlaps else None)
+                same = picks, threshold_curves(proposals, values, points[run.name])
                 known.append((voxels, same))
             found[one].append(same)
     return [scores_of(found[one], truth_table(runs)) for one in args.matching]

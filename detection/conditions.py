@@ -58,9 +58,9 @@ def training_conditions(description: Description) -> Conditions:
     )
 
 
-def found_in_training(description: Description, conditions: Conditions) -> Hyperparameters:
-    """What a network's validation found, calibrations only where they hold under the conditions."""
-    if training_conditions(description) == conditions:
+def found_in_training(description: Description, conditions: Conditions | None) -> Hyperparameters:
+    """What a network's validation found, calibrations only where they hold under the conditions; None: all of them."""
+    if conditions is None or training_conditions(description) == conditions:
         return description.hyperparameters
     return {
         method: {name: without_calibration(values) for name, values in table.items()}

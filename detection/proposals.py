@@ -23,6 +23,7 @@ from metrics.threshold_curve import ThresholdCurve
 from particle_config import Particle
 from postprocessing import METHODS, candidates, radii_voxels
 from postprocessing.detections import Detections
+from postprocessing.overlaps import not_outdone
 from postprocessing.selection import selected
 
 # Candidates below the thresholds show how the F4 curve goes on; what lies below this is noise.
@@ -42,12 +43,14 @@ class DetectionSettings:
     method : a name in postprocessing.METHODS
     hyperparameters : particle name -> keyword -> value; the calibration of the scores too, where there is one
     internal_downsample : voxels of the map in one voxel of the coarser map that is searched
+    overlaps : as :func:`accept` takes it
     """
 
     trained_radius_fraction: float
     method: str
     hyperparameters: MethodHyperparameters
     internal_downsample: int = 1
+    overlaps: MethodHyperparameters | None = None
 
 
 @dataclass(frozen=True)
@@ -152,18 +155,22 @@ def propose(
     return Proposals(run_name, voxel_spacing_angstrom, settings.method, tuple(particles), radii, found, floor)
 
 
-def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.DataFrame:
+def accept(
+    proposals: Proposals, hyperparameters: MethodHyperparameters, overlaps: MethodHyperparameters | None = None
+) -> pd.DataFrame:
     """Picks in angstrom, best first within each particle: the candidates above the thresholds, after suppression.
 
     Parameters
     ----------
     hyperparameters : their structural values must be among those proposed
+    overlaps : of picks of different particles on one place, those of far less confidence go (postprocessing.overlaps);
+        particle name -> calibration for it, where the hyperparameters have none. None: all stay.
 
     Raises
     ------
     ValueError : a threshold lies below the scores that were sought
     """
-    method, tables = METHODS[proposals.method], []
+    method, found = METHODS[proposals.method], []
     for particle in proposals.particles:
         values = hyperparameters[particle.name]
         if method.score_keyword and values[method.score_keyword] < proposals.lowest_score:
@@ -174,19 +181,36 @@ def accept(proposals: Proposals, hyperparameters: MethodHyperparameters) -> pd.D
             **proposals.radii_voxels[particle.name],
             **method.selection(values),
         )
-        detections = proposed.detections[kept]
-        tables.append(
-            picks_table(
-                proposals.run_name,
-                particle.name,
-                detections.coordinates_zyx * proposals.voxel_spacing_angstrom,
-                detections.scores,
-                proposed.uncertainties[kept],
-                detections.sizes,
-                confidence(proposals.ranking(particle.name, detections), values),
-            )
+        found.append(Candidates(proposed.detections[kept], proposed.uncertainties[kept]))
+    if overlaps is not None:
+        calibrations = {p.name: {**overlaps.get(p.name, {}), **hyperparameters[p.name]} for p in proposals.particles}
+        found = _without_overlaps(proposals, found, calibrations)
+    tables = [
+        picks_table(
+            proposals.run_name,
+            particle.name,
+            one.detections.coordinates_zyx * proposals.voxel_spacing_angstrom,
+            one.detections.scores,
+            one.uncertainties,
+            one.detections.sizes,
+            confidence(proposals.ranking(particle.name, one.detections), hyperparameters[particle.name]),
         )
+        for particle, one in zip(proposals.particles, found, strict=True)
+    ]
     return pd.concat(tables, ignore_index=True)
+
+
+def _without_overlaps(
+    proposals: Proposals, found: Sequence[Candidates], calibrations: MethodHyperparameters
+) -> list[Candidates]:
+    """Of the candidates of each particle those that no far more confident one of another particle overlaps with."""
+    pairs = list(zip(proposals.particles, found, strict=True))
+    kept = not_outdone(
+        [one.detections.coordinates_zyx * proposals.voxel_spacing_angstrom for one in found],
+        [confidence(proposals.ranking(p.name, one.detections), calibrations[p.name]) for p, one in pairs],
+        [particle.radius_angstrom for particle in proposals.particles],
+    )
+    return [Candidates(one.detections[stay], one.uncertainties[stay]) for one, stay in zip(found, kept, strict=True)]
 
 
 def threshold_curves(

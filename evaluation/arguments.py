@@ -178,6 +178,12 @@ def add_postprocessing_arguments(parser: argparse.ArgumentParser, *, several_met
         metavar="N",
         help="search a map of means over N^3 voxels: faster, less precise",
     )
+    group.add_argument(
+        "--resolve_overlaps",
+        action=argparse.BooleanOptionalAction,
+        default=config.RESOLVE_OVERLAPS,
+        help="of picks of different particles that overlap, those go that are a tenth as likely as another, or less",
+    )
     for row in HYPERPARAMETERS:
         _add_flag(group, row, row.fixed_flag, f"{row.help} ({', '.join(row.methods)})")
         for method, flag in row.specific_fixed_flags.items():
@@ -234,7 +240,7 @@ def resolve_hyperparameters(
     args: argparse.Namespace,
     particles: Sequence[Particle],
     trained: Sequence[Hyperparameters],
-    conditions: Conditions,
+    conditions: Conditions | None,
 ) -> dict[str, dict[str, float]]:
     """Particle name -> keyword -> value for the chosen method.
 
@@ -244,7 +250,7 @@ def resolve_hyperparameters(
     Parameters
     ----------
     trained : what every checkpoint found, see detection.conditions.found_in_training
-    conditions : under which the particles are sought
+    conditions : under which the particles are sought; None: calibrations may be those of others
 
     Returns
     -------
@@ -284,6 +290,23 @@ def resolve_hyperparameters(
         return chosen | {name: number for name, number in calibration.items() if number is not None}
 
     return {particle.name: values(particle) for particle in particles}
+
+
+def resolve_overlaps(
+    args: argparse.Namespace, particles: Sequence[Particle], trained: Sequence[Hyperparameters]
+) -> dict[str, dict[str, float]] | None:
+    """Particle name -> calibration by which overlapping picks of different particles are compared; None: they are not.
+
+    To tell which of two is far more likely those are good enough that were learnt with other views.
+
+    Parameters
+    ----------
+    trained : what every checkpoint found, under whatever conditions
+    """
+    if not args.resolve_overlaps:
+        return None
+    values = resolve_hyperparameters(args, particles, trained, None)
+    return {name: {key: one[key] for key in CALIBRATION if key in one} for name, one in values.items()}
 
 
 def _mean(found: Sequence[Mapping[str, float]], keyword: str) -> float | None:

@@ -8,6 +8,7 @@ from detection.proposals import DetectionSettings
 from evaluation.arguments import (
     is_untuned,
     resolve_hyperparameters,
+    resolve_overlaps,
     resolve_radius_fraction,
     tomogram_settings,
 )
@@ -45,8 +46,13 @@ def read_detector(args: argparse.Namespace) -> Detector:
         match_spectrum=tomograms.matches,
     )
     trained = [found_in_training(one, conditions) for one in descriptions]
-    hyperparameters = resolve_hyperparameters(args, particles, trained, conditions)
-    detection = DetectionSettings(radius_fraction, args.postprocessing_method, hyperparameters, downsample)
+    detection = DetectionSettings(
+        radius_fraction,
+        args.postprocessing_method,
+        resolve_hyperparameters(args, particles, trained, conditions),
+        downsample,
+        resolve_overlaps(args, particles, [found_in_training(one, None) for one in descriptions]),
+    )
     ensemble = Ensemble(tuple(paths), mean_of_maps)
     return Detector(ensemble, tuple(descriptions), particles, tomograms, inference, detection, conditions)
 

@@ -217,7 +217,7 @@ def _detect(
     one, begin = task.tomogram, time.perf_counter()
     where = {"run_name": one.source.name, "voxel_spacing_angstrom": one.source.voxel_spacing_angstrom}
     proposals = propose(prediction, output.settings, particles, **where)
-    picks = accept(proposals, output.settings.hyperparameters)
+    picks = accept(proposals, output.settings.hyperparameters, output.settings.overlaps)
     truth = {} if one.truth is None else by_particle(one.truth)
     curves = threshold_curves(proposals, output.settings.hyperparameters, truth)
     counts = None if one.truth is None else counts_per_run(picks, one.truth, particles, [one.source.name])[0]

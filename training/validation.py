@@ -4,15 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
+from data.picks import table_coordinates_zyx
 from data.thresholds import Hyperparameters
-from detection.evidence import Evidence, gather_evidence
+from detection.evidence import gather_evidence
 from detection.grid import PER_CLASS, Grid
-from detection.proposals import DetectionSettings, propose
+from detection.proposals import DetectionSettings, Proposals, accept, propose
 from detection.search_result import choose
 from detection.search_settings import SearchSettings
 from inference.checkpoints import Description
 from inference.predictor import Prediction
+from metrics.fbeta import MATCH_RADIUS_FRACTION, f_beta, match_counts
+from particle_config import Particle
 
 # Share of a map: who predicts more of one class has not learnt it yet, and its voxels would cost hours and gigabytes.
 MOST_CLASS_VOXELS = 0.05
@@ -41,7 +45,7 @@ class ValidationResult:
     Attributes
     ----------
     f4 : particle name -> F4 of the first method, pooled over the tomograms, of exactly what it finds with its
-        hyperparameters
+        hyperparameters, overlaps resolved
     hyperparameters : method -> particle name -> keyword -> value, the calibration too
     """
 
@@ -66,11 +70,14 @@ def validate(
     description : of the network: its particles, voxel size and target radius
     """
     searches = [SearchSettings(PER_CLASS, grid, _detection(grid, defaults, description)) for grid in grids]
-    names, evidence = [], [[] for _ in grids]
+    names, evidence, first_method = [], [[] for _ in grids], []
     for tomogram in held_out:
         names.append(tomogram.run_name)
-        for search, found in zip(searches, evidence, strict=True):
-            found.append(_evidence(tomogram, search, description))
+        for number, (search, found) in enumerate(zip(searches, evidence, strict=True)):
+            proposals = _proposals(tomogram, search, description)
+            found.append(gather_evidence(proposals, tomogram.truth_zyx_angstrom, search.grid))
+            if number == 0:
+                first_method.append((proposals, tomogram.truth_zyx_angstrom))
         del tomogram  # before the next one is predicted: a map takes gigabytes
     results = [
         choose(
@@ -81,10 +88,23 @@ def validate(
         )
         for search, found in zip(searches, evidence, strict=True)
     ]
-    first = results[0]
+    picks = [(accept(proposals, results[0].hyperparameters, overlaps={}), truth) for proposals, truth in first_method]
     # Without a hit at any point of the grid F4 is 0 at all of them.
-    f4 = {name: 0.0 if at is None else float(first.pooled_f4(name)[at]) for name, at in first.chosen.items()}
+    f4 = {p.name: 0.0 if results[0].chosen[p.name] is None else _pooled_f4(picks, p) for p in description.particles}
     return ValidationResult(f4, {one.settings.grid.method: one.hyperparameters for one in results})
+
+
+def _pooled_f4(found: Sequence[tuple[pd.DataFrame, Mapping[str, np.ndarray]]], particle: Particle) -> float:
+    """Of the picks of each tomogram and its reference points."""
+    counts = [
+        match_counts(
+            table_coordinates_zyx(picks[picks["particle_type"] == particle.name]),
+            truth.get(particle.name, np.empty((0, 3))),
+            MATCH_RADIUS_FRACTION * particle.radius_angstrom,
+        )
+        for picks, truth in found
+    ]
+    return float(f_beta(*np.sum(counts, axis=0)))
 
 
 def _detection(grid: Grid, defaults: Mapping[str, Mapping[str, float]], description: Description) -> DetectionSettings:
@@ -92,12 +112,12 @@ def _detection(grid: Grid, defaults: Mapping[str, Mapping[str, float]], descript
     return DetectionSettings(description.radius_fraction, grid.method, values)
 
 
-def _evidence(tomogram: HeldOut, search: SearchSettings, description: Description) -> dict[str, Evidence]:
-    """Particle name -> what one method finds in a tomogram."""
+def _proposals(tomogram: HeldOut, search: SearchSettings, description: Description) -> Proposals:
+    """What one method finds in a tomogram."""
     prediction, grid = tomogram.prediction, search.grid
     if lowest := grid.values.get("conf_threshold"):
         prediction = _without_diffuse_classes(prediction, min(lowest))
-    proposals = propose(
+    return propose(
         prediction,
         search.detection,
         description.particles,
@@ -105,7 +125,6 @@ def _evidence(tomogram: HeldOut, search: SearchSettings, description: Descriptio
         voxel_spacing_angstrom=description.voxel_spacing_angstrom,
         grid=grid,
     )
-    return gather_evidence(proposals, tomogram.truth_zyx_angstrom, grid)
 
 
 def _without_diffuse_classes(prediction: Prediction, threshold: float) -> Prediction:

@@ -19,7 +19,7 @@ from data.picks import truth_table
 from data.thresholds import Hyperparameters, write_thresholds
 from detection.conditions import Conditions, map_conditions
 from detection.grid import Grid
-from detection.proposals import DetectionSettings
+from detection.proposals import DetectionSettings, MethodHyperparameters
 from detection.search_settings import SearchSettings
 from errors import one_line
 from evaluation.campaign.comparison import intermediate_row
@@ -48,6 +48,7 @@ class MethodPlan:
     ----------
     given : what the checkpoints found in training, and the conditions of detection -> particle name -> keyword -> value
     untuned : what the checkpoints found in training -> whether none of it is for this method, nor given or searched
+    overlaps : what they found under whatever conditions -> DetectionSettings.overlaps
     internal_downsample : see DetectionSettings
     search_strategy, grid : what is searched among; None: the given ones serve
     """
@@ -55,6 +56,7 @@ class MethodPlan:
     method: str
     given: Callable[[Sequence[Hyperparameters], Conditions], dict[str, dict[str, float]]]
     untuned: Callable[[Sequence[Hyperparameters]], bool]
+    overlaps: Callable[[Sequence[Hyperparameters]], MethodHyperparameters | None]
     internal_downsample: int = 1
     search_strategy: str | None = None
     grid: Grid | None = None
@@ -322,6 +324,7 @@ class Campaign:
                 plan.method,
                 plan.given(detector.found_in_training(conditions[plan.method]), conditions[plan.method]),
                 plan.internal_downsample,
+                plan.overlaps(detector.found_in_training(None)),
             )
             for plan in self.plans
         }

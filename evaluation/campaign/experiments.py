@@ -116,10 +116,10 @@ class Detector:
         """Whose maps are averaged: of specialists none."""
         return len(self.ensemble.members) if self.specialities is None else 1
 
-    def found_in_training(self, conditions: Conditions) -> list[Hyperparameters]:
+    def found_in_training(self, conditions: Conditions | None) -> list[Hyperparameters]:
         """The hyperparameters that each member found on its held-out tomograms, for the particles that it is for.
 
-        Calibrations only where they hold under the conditions (detection.conditions).
+        Calibrations only where they hold under the conditions (detection.conditions); None: all of them.
         """
         found = [found_in_training(one, conditions) for one in self.descriptions]
         if self.specialities is None:

@@ -113,7 +113,8 @@ def search_hyperparameters(
                 "the hyperparameters stay as they were",
                 stacklevel=2,
             )
-        picks = [accept(one.proposals, result.hyperparameters) for one in searched[folder]]
+        overlaps = searches[folder].detection.overlaps
+        picks = [accept(one.proposals, result.hyperparameters, overlaps) for one in searched[folder]]
         score = score_of(pd.concat(picks, ignore_index=True), truths, particles)
         seconds[folder] += time.perf_counter() - begin
         (folder / FINISHED).unlink(missing_ok=True)
