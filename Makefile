@@ -4,6 +4,7 @@
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
 # make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 5 minutes)
 # make kill   100 kills at random file operations: each script comes to the same (about 5 minutes)
+# make audit  known vulnerabilities of the pinned packages (needs the network; docs/security.md)
 # make docs   docs/flags.md (the page of all flags), docs/licences.md and constraints.txt
 # Each makes .venv first when it is missing.
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 DEMO := demo
 
-.PHONY: demo test lint bench fuzz kill docs
+.PHONY: demo test lint bench fuzz kill audit docs
 
 .venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,6 +51,10 @@ fuzz: .venv/installed
 
 kill: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.kill
+
+audit: .venv/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check pip-audit
+	$(RUN) -m pip_audit --requirement constraints.txt --disable-pip --no-deps
 
 docs: .venv/installed
 	$(RUN) -m docs.flags
