@@ -10,17 +10,21 @@ from errors import InputError, some_names
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold ``index``: train on ``training`` and on ``extra``, which no fold holds out; validate on ``validation``."""
+    """Fold ``index``: train on ``training`` and on ``extra``, which no fold holds out; validate on ``validation``.
+
+    ``unfit`` names runs that are held out, but cannot be validated on.
+    """
 
     index: int
     training: tuple[TrainingVolume, ...]
     validation: tuple[TrainingVolume, ...]
     extra: tuple[TrainingVolume, ...] = ()
+    unfit: tuple[str, ...] = ()
 
     @property
     def trained_names(self) -> tuple[str, ...]:
         """Runs trained on. A name that the data set has means its own run, and not that of other data."""
-        own = [volume.run_name for volume in (*self.training, *self.validation)]
+        own = [*(volume.run_name for volume in (*self.training, *self.validation)), *self.unfit]
         others = dict.fromkeys(volume.run_name for volume in self.extra if volume.run_name not in own)
         return (*(volume.run_name for volume in self.training), *others)
 
@@ -74,6 +78,7 @@ def make_folds(
             tuple(volume for volume in volumes if volume.run_name not in names),
             tuple(volume for volume in volumes if volume.run_name in names and volume.run_name not in unfit),
             tuple(extra),
+            tuple(name for name in names if name in unfit),
         )
         for index, names in enumerate(held_out)
     ]

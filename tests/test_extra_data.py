@@ -36,6 +36,9 @@ def test_every_fold_trains_on_them_and_none_holds_them_out():
     assert all(fold.extra == tuple(others) and len(fold.training) == len(fold.validation) == 1 for fold in folds)
     # The other TS_2 is not the one that the second fold holds out.
     assert [fold.trained_names for fold in folds] == [("TS_2", "TS_9"), ("TS_1", "TS_9")]
+    # Nor where it cannot be validated on.
+    folds = make_folds(own, [("TS_1",), ("TS_2",)], unfit=["TS_2"], extra=others)
+    assert [fold.trained_names for fold in folds] == [("TS_2", "TS_9"), ("TS_1", "TS_9")]
 
 
 @pytest.fixture
