@@ -2,7 +2,10 @@
 
     python eval_public_czi.py --model_path CHECKPOINT --data_root DATA --output_dir all --fixed_plm_gpu_peak_thresh 0.02
     python -m benchmarks.thresholds --picks all/submission.csv --truth DATA
+    python -m benchmarks.thresholds --picks all/submission.csv --truth DATA \
+        --other_picks other/submission.csv --other_truth OTHER
 
+With other picks, of the same network in tomograms of another kind, these are scored at the thresholds.
 The picks must come with a score column, down to scores below any sensible threshold.
 """
 
@@ -18,11 +21,13 @@ import pandas as pd
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError
+from metrics.calibration import expected_f_beta
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
-from metrics.threshold_curve import ThresholdCurve, threshold_curve
+from metrics.threshold_curve import ThresholdCurve, mean_smoothed_f_beta, threshold_curve
 from particle_config import PARTICLES, Particle
 
 Rule = Callable[[ThresholdCurve], float]
+Tables = tuple[pd.DataFrame, pd.DataFrame]  # picks, truth
 # 1.06 is Silverman's rule.
 FACTORS = (0.53, 1.06, 1.59, 2.12)
 # To choose from: lower than the picks go nobody knows what there is.
@@ -38,21 +43,30 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--picks", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--other_picks", type=Path)
+    parser.add_argument("--other_truth", type=Path)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    picks, truth = read_picks_table(args.picks), truth_table(find_runs(args.truth))
-    if "score" not in picks:
-        raise InputError(f"{args.picks} has no score column; make it with eval_public_czi.py")
+    picks, truth = tables_of(args.picks, args.truth)
+    others = None if args.other_picks is None else tables_of(args.other_picks, args.other_truth)
     runs = sorted(truth["experiment"].unique())
     rules: dict[str, Rule] = {"maximum of the curve": maximum}
     rules |= {f"smoothed, factor {factor}": smoothed(factor) for factor in FACTORS}
+    rules |= {"expected by the calibration": expected, "mean of smoothed (1.59) and expected": both}
     print("| rule | F4 on the other tomograms, mean | standard deviation | worst |\n|---|---|---|---|")
     for name, rule in rules.items():
-        scores = [score_of_others(picks, truth, run, rule) for run in runs]
+        scores = [score_of_others(picks, truth, run, rule, others) for run in runs]
         print(f"| {name} | {np.mean(scores):.4f} | {np.std(scores):.4f} | {min(scores):.4f} |")
+
+
+def tables_of(picks: Path, truth: Path) -> Tables:
+    table = read_picks_table(picks)
+    if "score" not in table:
+        raise InputError(f"{picks} has no score column; make it with eval_public_czi.py")
+    return table, truth_table(find_runs(truth))
 
 
 def maximum(curve: ThresholdCurve) -> float:
@@ -63,18 +77,32 @@ def maximum(curve: ThresholdCurve) -> float:
 def smoothed(factor: float) -> Rule:
     """The threshold at which the smoothed curve is highest."""
 
-    def rule(curve: ThresholdCurve) -> float:
-        values = curve.smoothed_f_beta(THRESHOLDS, curve.bandwidth(factor))
-        return float(THRESHOLDS[np.argmax(values)]) if values.any() else 0.5
-
-    return rule
+    return lambda curve: highest(curve.smoothed_f_beta(THRESHOLDS, curve.bandwidth(factor)))
 
 
-def score_of_others(picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule) -> float:
-    """Weighted F4 of all runs but one, at the thresholds that this one chooses."""
+def expected(curve: ThresholdCurve) -> float:
+    """Where the F4 is highest that the calibration of its scores lets expect."""
+    return highest(expected_f_beta([curve], THRESHOLDS))
+
+
+def both(curve: ThresholdCurve) -> float:
+    """Where the mean of both is highest: the rule in use."""
+    return highest(mean_smoothed_f_beta([curve], THRESHOLDS) + expected_f_beta([curve], THRESHOLDS))
+
+
+def highest(values: np.ndarray) -> float:
+    return float(THRESHOLDS[np.argmax(values)]) if values.any() else 0.5
+
+
+def score_of_others(
+    picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule, others: Tables | None = None
+) -> float:
+    """Weighted F4 of all runs but one, or of other tomograms, at the thresholds that this one chooses."""
     thresholds = {particle.name: rule(curve_of(picks, truth, chooser, particle)) for particle in PARTICLES}
+    if others is not None:
+        picks, truth = others
     kept = picks[picks["score"] >= picks["particle_type"].map(thresholds).astype(float)]
-    return score_picks(kept, truth[truth["experiment"] != chooser]).weighted
+    return score_picks(kept, truth if others is not None else truth[truth["experiment"] != chooser]).weighted
 
 
 def curve_of(picks: pd.DataFrame, truth: pd.DataFrame, run: str, particle: Particle) -> ThresholdCurve:

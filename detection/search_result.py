@@ -9,7 +9,7 @@ import pandas as pd
 from detection.evidence import Evidence
 from detection.grid import GLOBAL
 from detection.search_settings import SearchSettings
-from metrics.calibration import fit_calibration
+from metrics.calibration import expected_f_beta, fit_calibration
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
 from metrics.threshold_curve import mean_smoothed_f_beta
@@ -28,7 +28,7 @@ class SearchResult:
     Attributes
     ----------
     counts : particle name -> (runs, *grid, 3) true positives, false positives, false negatives
-    smoothed_f4 : particle name, or ALL -> (*grid) mean of the runs' smoothed F4 curves: what is maximised
+    smoothed_f4 : particle name, or ALL -> (*grid) F4 to expect on other tomograms: what is maximised
     chosen : particle name -> index in the grid; None: it keeps its default
     calibrations : particle name -> what metrics.calibration learns from the candidates at that point
     """
@@ -116,9 +116,10 @@ def choose(
 
     Notes
     -----
-    The best point has the highest smoothed F4, in the middle of the plateau where there is one: the F4 curve over the
-    thresholds, smoothed the more the fewer hits it rests on, averaged over the tomograms that have the particle. A
-    particle without any hit keeps its default.
+    The best point has the highest smoothed F4, in the middle of the plateau where there is one. That is the mean of two
+    estimates: the F4 curve over the thresholds, smoothed the more the fewer hits it rests on, averaged over the
+    tomograms that have the particle; and the F4 that the calibrated confidences let expect. A particle without any hit
+    keeps its default.
     """
     smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
@@ -138,7 +139,8 @@ def choose(
 
 def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:
     curves = zip(*(one.curves for one in evidence), strict=True)
-    values = [mean_smoothed_f_beta(runs, settings.grid.thresholds) for runs in curves]
+    thresholds = settings.grid.thresholds
+    values = [(mean_smoothed_f_beta(runs, thresholds) + expected_f_beta(runs, thresholds)) / 2 for runs in curves]
     return np.array(values).reshape(settings.grid.shape)
 
 

@@ -1,12 +1,13 @@
 """From scores to confidence: how often a candidate of that score is a hit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from metrics.threshold_curve import ThresholdCurve, logit
+from metrics.fbeta import BETA, f_beta
+from metrics.threshold_curve import ThresholdCurve, logit, pooled
 
 # Under these names a calibration lies among the hyperparameters of a particle.
 SLOPE, OFFSET = KEYWORDS = ("calibration_slope", "calibration_offset")
@@ -42,6 +43,24 @@ def fit_calibration(curves: Iterable[ThresholdCurve]) -> dict[str, float]:
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
     return dict(zip(KEYWORDS, found.x.tolist(), strict=True))
+
+
+def expected_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """(T,) F-beta at each threshold if every candidate were a hit as likely as its confidence; 0 where nothing is hit.
+
+    Two numbers describe all candidates, so that the curve depends little on the chance of single ones. Candidates of
+    runs without references teach what is wrong, and are not counted.
+    """
+    counted = [curve for curve in curves if curve.references]
+    if not any(np.isfinite(curve.hit_scores).any() for curve in counted):
+        return np.zeros(len(thresholds))
+    curve = pooled(counted)
+    scores = np.sort(curve.scores)
+    likely_hits = np.cumsum(confidence(scores, fit_calibration(curves))[::-1])[::-1]
+    first = np.searchsorted(scores, thresholds, side="left")
+    hits = np.minimum(np.append(likely_hits, 0.0)[first], curve.references)
+    kept = len(scores) - first
+    return f_beta(hits, kept - hits, curve.references - hits, beta)
 
 
 def _counts(curve: ThresholdCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from metrics.calibration import KEYWORDS, OFFSET, SLOPE, confidence, fit_calibration
+from metrics.calibration import KEYWORDS, OFFSET, SLOPE, confidence, expected_f_beta, fit_calibration
 from metrics.threshold_curve import ThresholdCurve, logit
 
 
@@ -61,3 +61,35 @@ def test_without_candidates_nothing_is_known():
 def test_scores_of_0_and_1_are_not_certain():
     values = confidence(np.array([0.0, 1.0]), {SLOPE: 1.0, OFFSET: 0.0})
     assert 0 < values[0] < 1e-4 and 1 - 1e-4 < values[1] < 1
+
+
+def test_the_expected_f4_is_that_of_many_candidates_drawn_with_that_chance():
+    rng = np.random.default_rng(5)
+    scores = rng.uniform(0.02, 0.98, 4000)
+    curve = ThresholdCurve(scores, scores[rng.random(4000) < expit(2 * logit(scores) - 1)])
+    thresholds = np.array([0.1, 0.3, 0.5, 0.7])
+    np.testing.assert_allclose(
+        expected_f_beta([curve], thresholds), [curve.f_beta_at(one) for one in thresholds], atol=0.01
+    )
+
+
+def test_the_expected_f4_counts_what_is_never_found():
+    scores = np.array([0.9, 0.8, 0.2])
+    curve = ThresholdCurve(scores, np.array([0.9, 0.8, *[-np.inf] * 6]))
+    assert expected_f_beta([curve], np.array([0.5]))[0] < 0.3
+
+
+def test_without_a_hit_no_f4_is_expected():
+    thresholds = np.array([0.1, 0.9])
+    unhit = ThresholdCurve(np.array([0.5]), np.array([-np.inf]))
+    for curves in ([], [ThresholdCurve(np.array([0.5]), np.empty(0))], [unhit]):
+        assert expected_f_beta(curves, thresholds).tolist() == [0, 0]
+    one = ThresholdCurve(np.array([0.5]), np.array([0.5]))
+    assert expected_f_beta([one], thresholds)[1] == 0
+
+
+def test_tomograms_without_the_particle_are_not_counted_but_teach():
+    one = ThresholdCurve(np.array([0.9, 0.8, 0.3]), np.array([0.9, 0.8]))
+    without = ThresholdCurve(np.array([0.8, 0.85, 0.2]), np.empty(0))
+    thresholds = np.array([0.5])
+    assert 0 < expected_f_beta([one, without], thresholds)[0] < expected_f_beta([one], thresholds)[0]
