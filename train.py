@@ -5,6 +5,7 @@
     python train.py --experiment_name my_run --fold 0 & python train.py --experiment_name my_run --fold 1
     python train.py --num_folds 5 --validate_every 5 --epochs 100
     python train.py --validation_runs TS_12 TS_31
+    python train.py --num_folds 3 --minutes 60
     python train.py --extra_data_root phantoms --extra_share 0.3
     python train.py --resume_from_checkpoint checkpoints/my_run/fold_0-last.ckpt --epochs 100
 
@@ -48,6 +49,7 @@ from training.arguments import (
     with_sizes,
 )
 from training.checkpoint_files import newest_state
+from training.duration import STEPS, measured_pace
 from training.experiment import (
     MADE_WITH,
     automatic_name,
@@ -61,17 +63,19 @@ from training.experiment import (
     holding_fold,
     open_experiment,
     result_path,
+    saved_epochs,
     share_run_id,
 )
 from training.initial_weights import check_initial_weights
 from training.run import train_fold
+from training.settings import Hardware
 from versions import typed_command, versions
 
 # What changes no network: which folds, where, and how fast. Of the data and masks the content is compared.
 ANYWHERE = (
     *("fold", "run_specific_folds", "resume_from_checkpoint", "experiment_name", "comment", "output_dir", "wandb_mode"),
     *("data_root", "extra_data_root", "mask_dir", "cache_dir", "num_workers", "device", "strategy", "runs", MADE_WITH),
-    *("max_memory_gb", "disable_cache"),  # flags of earlier versions
+    *("minutes", "max_memory_gb", "disable_cache"),  # the last two of earlier versions
 )
 # More folds than anybody trains without meaning to.
 MANY_FOLDS = 10
@@ -114,14 +118,16 @@ def main(argv: list[str] | None = None) -> None:
     indices = scored_folds(wanted, held_out, labels, source, all_wanted=all_wanted)
     if machine.devices * machine.num_nodes > 1:
         share_run_id()
-    experiment_dir = experiment_folder(args)
+    experiment_dir, folds = experiment_folder(args), load_folds(source, labels, held_out, extra)
+    if args.minutes is not None:
+        args = with_epochs(args, experiment_dir, [folds[index] for index in indices], source, machine)
+        settings = training_settings(args)
     for number, (_, others) in enumerate(extra, start=1):
         runs |= {f"extra_{number}/{one.run_name}": one.content for one in others}
     check = functools.partial(check_experiment, experiment_dir, args, runs)
     check()
     for one, its in [(source, labels), *extra]:
         report_data(one, its)
-    folds = load_folds(source, labels, held_out, extra)
     made_with = {"command": typed_command(__file__, argv), "versions": versions()}
     open_experiment(experiment_dir, {**resolved_arguments(args), "runs": runs}, check, made_with)
     say(f"experiment {experiment_dir}")
@@ -157,6 +163,25 @@ def experiment_folder(args: argparse.Namespace) -> Path:
     if args.resume_from_checkpoint is not None:
         return experiment_of(args.resume_from_checkpoint)
     return args.output_dir / (args.experiment_name or automatic_name(args.encoder_name, args.comment))
+
+
+def with_epochs(
+    args: argparse.Namespace, experiment_dir: Path, folds: Sequence[Fold], source: VolumeSource, machine: Hardware
+) -> argparse.Namespace:
+    """The arguments with as many epochs as the folds have time for; those of the experiment if it has begun."""
+    epochs = saved_epochs(experiment_dir)
+    if epochs is None:
+        say(f"measuring how long {STEPS} steps and a validation take")
+        first, settings = folds[0], training_settings(args)
+        common = {"source": source, "particles": PARTICLES, "hardware": machine}
+        pace = measured_pace(
+            settings,
+            first.index,
+            lambda short, folder: train_fold(first, settings=short, experiment_dir=folder, **common),
+        )
+        epochs = pace.epochs_in(60 * args.minutes / len(folds), settings)
+        say(f"{pace.step:.2f} s a step, {pace.validation:.1f} s a validation: --epochs {epochs}")
+    return argparse.Namespace(**{**vars(args), "epochs": epochs})
 
 
 def check_experiment(folder: Path, args: argparse.Namespace, runs: Mapping[str, str]) -> None:

@@ -63,7 +63,7 @@ CASES = {
 # What the flags of the experiment as a whole do is tested where experiments are run.
 ELSEWHERE = {
     *("--resume_from_checkpoint", "--comment", "--experiment_name", "--output_dir", "--fold", "--run_specific_folds"),
-    *("--wandb_mode", "--num_folds", "--validation_runs", "--init_from_checkpoint"),
+    *("--wandb_mode", "--num_folds", "--validation_runs", "--init_from_checkpoint", "--minutes"),
 }
 
 

@@ -11,17 +11,18 @@ from errors import InputError
 from losses import HYBRID_LOSSES
 from models import nearest_patch_size
 from particle_config import PARTICLES
-from training.arguments import loss_type
+from training.arguments import epochs_of, loss_type
 from training.experiment import experiment_of
 from training.slurm import check_slurm_tasks, started_by_slurm
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """InputError for values that no run could use together, and for flags that contradict each other."""
-    if args.epochs % args.validate_every:
-        nearest = math.ceil(args.epochs / args.validate_every) * args.validate_every
+    epochs = epochs_of(args)
+    if args.minutes is None and epochs % args.validate_every:
+        nearest = math.ceil(epochs / args.validate_every) * args.validate_every
         raise InputError(
-            f"--epochs {args.epochs} is not a multiple of --validate_every {args.validate_every}, and the last epoch "
+            f"--epochs {epochs} is not a multiple of --validate_every {args.validate_every}, and the last epoch "
             f"would not be validated; give --epochs {nearest}"
         )
     _check_experiment_name(args)
@@ -62,6 +63,12 @@ def _check_weights(weights: list[float] | None) -> None:
 
 
 def _check_exclusive(args: argparse.Namespace) -> None:
+    if args.minutes is not None and args.epochs is not None:
+        raise InputError("--minutes and --epochs exclude each other: give one of them")
+    if args.minutes is not None and args.resume_from_checkpoint is not None:
+        raise InputError("--minutes is for a training from its beginning; resume with --epochs, or leave it out")
+    if args.minutes is not None and args.devices * args.num_nodes > 1:
+        raise InputError("--minutes measures one process; on several devices give --epochs")
     if args.use_swa and args.use_ema:
         raise InputError("--use_swa and --use_ema exclude each other: give one of them")
     if args.mixup_prob is not None and not args.use_mixup:

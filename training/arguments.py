@@ -91,7 +91,13 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="begin each fold with the weights of that network, such as one trained on phantoms",
     )
-    group.add_argument("--epochs", type=COUNT, default=config.EPOCHS, help="of training")
+    group.add_argument("--epochs", type=COUNT, help=f"of training (default: {config.EPOCHS})")
+    group.add_argument(
+        "--minutes",
+        type=NumberRange(0.1, 100_000),
+        metavar="M",
+        help="in place of --epochs: as many as all folds of the call take so long, by the pace of some first steps",
+    )
     group.add_argument(
         "--validate_every",
         type=COUNT,
@@ -352,7 +358,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         norm_type=args.norm_type,
         output_stride=args.output_stride,
         patch_size_zyx=patch_size,
-        epochs=args.epochs,
+        epochs=epochs_of(args),
         validate_every=args.validate_every,
         steps_per_epoch=args.steps_per_epoch,
         batch_size=_given_or(args.batch_size, config.GPU_BATCH_SIZE if on_gpu else config.BATCH_SIZE),
@@ -449,6 +455,10 @@ def complete_arguments(saved: Mapping[str, Any], defaults: argparse.Namespace) -
 def _with_content(checkpoint: Path | None) -> str | None:
     """A file of the same name may hold other weights by the next fold."""
     return None if checkpoint is None else f"{checkpoint} (content {content_hash(checkpoint)[:8]})"
+
+
+def epochs_of(args: argparse.Namespace) -> int:
+    return _given_or(args.epochs, config.EPOCHS)
 
 
 def loss_type(args: argparse.Namespace) -> str:

@@ -88,6 +88,17 @@ def open_experiment(
             _write_json(path, {**content, MADE_WITH: [*before, made_with]})
 
 
+def saved_epochs(folder: Path) -> int | None:
+    """Of the experiment in a folder; None where there is none yet."""
+    path = folder / "args.json"
+    if not path.is_file():
+        return None
+    epochs = read_json_object(path, advice=RESTORE).get("epochs")
+    if not isinstance(epochs, int):
+        raise InputError(f"{path}: damaged (epochs {epochs!r}); {RESTORE}")
+    return epochs
+
+
 def check_same_arguments(
     folder: Path,
     arguments: Mapping[str, Any],
