@@ -116,7 +116,7 @@ WS_CLUSTER_RADIUS_FRACTION = 0.5
 # finds no single centre. Still two modes for two spheres that touch, which 1.5 makes one (BENCHMARKS.md).
 MS_CLUSTER_RADIUS_FRACTION = 1.2
 MIN_CLUSTER_VOL_FRAC = 0.2
-RESOLVE_OVERLAPS = True  # 0 to +.010 in F4, never less than -.001 (BENCHMARKS.md)
+RESOLVE_OVERLAPS = True  # F4 up to +.016, never less than -.001 (BENCHMARKS.md)
 
 # --- Hyperparameter search (a list that is not given) -------------------------------------------------
 # Thresholds cost nothing. Networks of weak predictions have their best peaks below 0.1, others above 0.8.

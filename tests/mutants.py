@@ -343,6 +343,20 @@ MUTANTS = (
         "pass",
         "test_gradnorm.py",
     ),
+    Mutant(
+        "default patches larger than the tomogram",
+        "training/default_sizes.py",
+        "sides = [min(int(side * share), most)",
+        "sides = [max(int(side * share), 0 * most)",
+        "test_default_sizes.py",
+    ),
+    Mutant(
+        "minutes of all folds for each",
+        "train.py",
+        "pace.epochs_in(60 * args.minutes / len(folds), settings)",
+        "pace.epochs_in(60 * args.minutes, settings)",
+        "test_duration.py",
+    ),
     # --- Files to checkpoints ---
     Mutant(
         "patch jitter of every axis by the first side",
@@ -570,6 +584,34 @@ MUTANTS = (
         "return run_name in network.training_runs",
         "return False",
         "test_out_of_fold.py",
+    ),
+    Mutant(
+        "overlapping picks: the confident one goes",
+        "postprocessing/overlaps.py",
+        'kept[first][pairs["i"][theirs >= CONFIDENCE_RATIO * ours]] = False',
+        'kept[first][pairs["i"][ours >= CONFIDENCE_RATIO * theirs]] = False',
+        "test_overlaps.py",
+    ),
+    Mutant(
+        "overlaps judged in voxels",
+        "detection/proposals.py",
+        "[one.detections.coordinates_zyx * proposals.voxel_spacing_angstrom for one in found],",
+        "[one.detections.coordinates_zyx for one in found],",
+        "test_overlaps.py",
+    ),
+    Mutant(
+        "expected F4 without what is missed",
+        "metrics/calibration.py",
+        "return f_beta(hits, kept - hits, curve.references - hits, beta)",
+        "return f_beta(hits, kept - hits, likely_hits.sum() - hits, beta)",
+        "test_calibration.py",
+    ),
+    Mutant(
+        "thresholds from the expected F4 alone",
+        "detection/search_result.py",
+        "(mean_smoothed_f_beta(runs, thresholds) + expected_f_beta(runs, thresholds)) / 2",
+        "expected_f_beta(runs, thresholds)",
+        "test_search.py test_validation.py",
     ),
     # --- Results ---
     Mutant(
