@@ -91,6 +91,7 @@ def weighted_scores(
         trained.norm_percentiles,
         trained.voxel_spacing_angstrom,
         spectrum=trained.spectrum,
+        spectrum_range=trained.spectrum_range,
     )
     if trained.spectrum is None:
         raise InputError(f"{path} does not say what its training tomograms looked like; train it again")

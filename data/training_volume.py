@@ -68,17 +68,26 @@ class TrainingVolume:
         return {p.name: self.centres_zyx_voxels.get(p.label, none) * self.voxel_spacing_angstrom for p in particles}
 
 
-def appearance_of(volumes: Sequence[TrainingVolume]) -> dict[str, Any]:
-    """Mean ``spectrum`` and ``skewness`` of the tomograms that are validated on, or of some of many; see data.spectrum.
+def appearance_of(volumes: Sequence[TrainingVolume], extra: Sequence[TrainingVolume] = ()) -> dict[str, Any]:
+    """Mean ``spectrum`` and ``skewness`` of the tomograms, or of some of many, and the range of their spectra.
 
-    Taken from the held-out ones as well: all folds of an experiment have the same.
+    See data.spectrum. Taken from the held-out ones as well: all folds of an experiment have the same. To the range
+    ``extra`` data contribute, too.
     """
-    named = sorted(volumes, key=lambda volume: volume.run_name)
-    some = [volume.images[0] for volume in named[:: -(-len(named) // MEASURED_TOMOGRAMS)]]
+    some, others = _some_images(volumes), _some_images(extra)
+    spectra = list(map(amplitude_spectrum, some))
+    everything = np.array([*spectra, *map(amplitude_spectrum, others)])
     return {
-        "spectrum": tuple(mean_spectrum(list(map(amplitude_spectrum, some))).tolist()),
+        "spectrum": tuple(mean_spectrum(spectra).tolist()),
+        "spectrum_range": tuple(tuple(bound.tolist()) for bound in (everything.min(axis=0), everything.max(axis=0))),
         "skewness": float(np.median(list(map(particle_skewness, some)))),
     }
+
+
+def _some_images(volumes: Sequence[TrainingVolume]) -> list[Voxels]:
+    """The tomograms that are validated on, evenly chosen by name where there are many."""
+    named = sorted(volumes, key=lambda volume: volume.run_name)
+    return [volume.images[0] for volume in named[:: max(1, -(-len(named) // MEASURED_TOMOGRAMS))]]
 
 
 @dataclass(frozen=True)

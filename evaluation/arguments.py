@@ -125,19 +125,26 @@ def tomogram_settings(args: argparse.Namespace, descriptions: Sequence[Descripti
         trained_spacing_angstrom=trained.voxel_spacing_angstrom,
         voxel_spacing_angstrom=args.voxel_spacing,
         rescale=args.rescale,
-        spectrum=common_spectrum(descriptions),
+        spectrum=common_spectrum([one.spectrum for one in descriptions]),
+        spectrum_range=common_range(descriptions),
         skewness=trained.skewness,
         match_spectrum=args.match_spectrum,
     )
 
 
-def common_spectrum(descriptions: Sequence[Description]) -> tuple[float, ...] | None:
+def common_spectrum(spectra: Sequence[tuple[float, ...] | None]) -> tuple[float, ...] | None:
     """Of the tomograms that all networks were trained on; None where one of them does not say."""
-    spectra = list(dict.fromkeys(one.spectrum for one in descriptions))
+    spectra = list(dict.fromkeys(spectra))
     if None in spectra:
         return None
     # Folds have the same one, which rounding must not make another: maps are kept by it.
     return spectra[0] if len(spectra) == 1 else tuple(mean_spectrum(spectra).tolist())
+
+
+def common_range(descriptions: Sequence[Description]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Least and greatest amplitudes, likewise."""
+    ranges = [one.spectrum_range for one in descriptions]
+    return None if None in ranges else tuple(map(common_spectrum, zip(*ranges, strict=True)))
 
 
 def resolve_radius_fraction(args: argparse.Namespace, descriptions: Sequence[Description]) -> float:

@@ -43,6 +43,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_spectrum(values: object) -> bool:
+    return _are(values, lambda one: _is_number(one, 0)) and len(values) == SHELLS
+
+
 def _are_percentiles(values: object) -> bool:
     return _are(values, _is_number) and len(values) == 2 and 0 <= values[0] < values[1] <= 100
 
@@ -89,7 +93,11 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "tilt_axis": (f"one of {', '.join(TILT_AXES)}", lambda v: _is_text(v) and v in TILT_AXES),
     "spectrum": (
         f"{SHELLS} numbers from 0 up or nothing",
-        lambda v: v is None or (_are(v, lambda one: _is_number(one, 0)) and len(v) == SHELLS),
+        lambda v: v is None or _is_spectrum(v),
+    ),
+    "spectrum_range": (
+        f"two times {SHELLS} numbers from 0 up or nothing",
+        lambda v: v is None or (_are(v, _is_spectrum) and len(v) == 2),
     ),
     "skewness": ("a number or nothing", lambda v: v is None or _is_number(v)),
     "calibrated_with": ("conditions or nothing", lambda v: v is None or isinstance(v, Mapping)),
@@ -119,6 +127,7 @@ class Description:
     tilt_axis : of the training tomograms, a name in tta.orientations.TILT_AXES; y in older checkpoints
     calibrated_with : what the calibrations hold for, see detection.conditions; None: not written down
     spectrum : mean amplitudes of the training tomograms, see data.spectrum; None: not written down
+    spectrum_range : least and greatest amplitudes of them, further data included; None: not written down
     skewness : of their grey values at the size of particles; None: not written down
     """
 
@@ -138,6 +147,7 @@ class Description:
     tilt_axis: str = "y"
     calibrated_with: Mapping[str, Any] | None = None
     spectrum: tuple[float, ...] | None = None
+    spectrum_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     skewness: float | None = None
 
     def as_plain(self) -> dict:
@@ -165,6 +175,8 @@ class Description:
             raise InputError(f"the network has {classes} classes, the particle table {len(particles)} rows")
         names = ("patch_size_zyx", "norm_percentiles", "tomo_types", "training_runs", "validation_runs", "spectrum")
         tuples = {name: tuple(found[name]) for name in names if found.get(name) is not None}
+        if found.get("spectrum_range") is not None:
+            tuples["spectrum_range"] = tuple(map(tuple, found["spectrum_range"]))
         return cls(**{**found, **tuples, "particles": particles})
 
 

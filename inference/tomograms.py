@@ -40,6 +40,7 @@ class TomogramSettings:
     voxel_spacing_angstrom : overrides the files'
     rescale : resample tomograms of another voxel size to that of the training
     spectrum, skewness : of the training tomograms, see data.spectrum; None: not known
+    spectrum_range : least and greatest amplitudes of them; None: not known, as if all had the same spectrum
     match_spectrum : filter tomograms to that spectrum: one of MATCHING
     """
 
@@ -50,6 +51,7 @@ class TomogramSettings:
     rescale: bool = False
     spectrum: tuple[float, ...] | None = None
     skewness: float | None = None
+    spectrum_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     match_spectrum: str = "off"
 
     @property
@@ -58,9 +60,12 @@ class TomogramSettings:
         return "off" if self.spectrum is None else self.match_spectrum
 
     @property
-    def matching(self) -> tuple[str, tuple[float, ...]] | None:
-        """When tomograms are filtered, and to which spectrum; None: never."""
-        return None if self.matches == "off" else (self.matches, self.spectrum)
+    def matching(self) -> tuple | None:
+        """When tomograms are filtered, and to which spectrum or the nearest in a range; None: never."""
+        if self.matches == "off":
+            return None
+        ranged = self.matches == "auto" and self.spectrum_range is not None
+        return (self.matches, self.spectrum, *([self.spectrum_range] if ranged else []))
 
 
 class SourceTomogram:
@@ -139,6 +144,8 @@ class SourceTomogram:
         if wanted is None:
             return volume
         own = amplitude_spectrum(volume)
+        if match != "on" and self.settings.spectrum_range is not None:
+            wanted = np.clip(own, *self.settings.spectrum_range)  # the nearest that the networks know
         distance, frequency = largest_difference(own, wanted)
         is_far = distance > FAR and min(volume.shape) >= LEAST_SIDE
         matches = match == "on" or (match == "auto" and is_far)

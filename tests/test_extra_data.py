@@ -1,15 +1,17 @@
 """Training on other data beside the user's own, such as phantoms: a share of the patches, and never held out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny_campaign
+from scipy import ndimage
 
 import train
 from data.folds import make_folds
 from data.patches import PatchBatches
-from data.training_volume import TrainingVolume
+from data.training_volume import TrainingVolume, appearance_of
 from errors import InputError
 from inference.checkpoints import read_description
 
@@ -56,6 +58,15 @@ def words(world, *flags, extra="phantoms"):
     machine = ("--device", "cpu", "--precision", "fp32", "--encoder_name", "deepfinder2", "--fold", 0)
     named = ("--experiment_name", "one", "--extra_data_root", world / extra, *flags)
     return list(map(str, (*folders, *steps, *machine, *named)))
+
+
+def test_their_spectra_are_known_to_the_network():
+    rng = np.random.default_rng(0)
+    own = [replace(volume("TS_1", 0.0), images=(rng.normal(size=SHAPE).astype(np.float32),))]
+    smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1).astype(np.float32)
+    alone, both = appearance_of(own), appearance_of(own, [replace(volume("a", 0.0), images=(smooth,))])
+    assert alone["spectrum"] == both["spectrum"] == pytest.approx(alone["spectrum_range"][0])
+    assert both["spectrum_range"][0][-1] < 0.5 * alone["spectrum_range"][0][-1]
 
 
 def test_from_the_command_line_to_the_checkpoint(world, capsys):

@@ -98,6 +98,29 @@ def test_a_tomogram_like_those_of_the_training_is_left_alone_without_a_word(tmp_
     np.testing.assert_array_equal(source.voxels()[1], SourceTomogram(run, SETTINGS).voxels()[1])
 
 
+def test_within_the_range_of_the_training_a_tomogram_is_left_alone(tmp_path, smooth_spectrum):
+    """Though its spectrum is far from the mean of the training's."""
+    run, rough = write_volume(tmp_path, noise()), amplitude_spectrum(noise(seed=2))
+    bounds = tuple(tuple(one.tolist()) for one in np.sort([smooth_spectrum, rough], axis=0))
+    ranged = replace(SETTINGS, spectrum=smooth_spectrum, spectrum_range=bounds, match_spectrum="auto")
+    plain = SourceTomogram(run, SETTINGS).voxels()[1]
+    np.testing.assert_array_equal(SourceTomogram(run, ranged).voxels()[1], plain)
+    with pytest.warns(UserWarning, match="filtered to match it"):
+        SourceTomogram(run, replace(ranged, spectrum_range=None)).voxels()
+    every = SourceTomogram(run, replace(ranged, match_spectrum="on"))
+    with pytest.warns(UserWarning, match="filtered to match it"):
+        assert largest_difference(amplitude_spectrum(every.voxels()[1]), smooth_spectrum)[0] < 0.2
+
+
+def test_beyond_the_range_it_is_filtered_to_the_nearest_spectrum_in_it(tmp_path, smooth_spectrum):
+    run, mild = write_volume(tmp_path, noise()), amplitude_spectrum(noise(sigma=0.6, seed=3))
+    bounds = tuple(tuple(one.tolist()) for one in np.sort([smooth_spectrum, mild], axis=0))
+    settings = replace(SETTINGS, spectrum=smooth_spectrum, spectrum_range=bounds, match_spectrum="auto")
+    with pytest.warns(UserWarning, match="filtered to match it"):
+        found = amplitude_spectrum(SourceTomogram(run, settings).voxels()[1])
+    assert largest_difference(found, mild)[0] < 0.2 < largest_difference(found, smooth_spectrum)[0]
+
+
 def test_inverted_contrast_is_told(tmp_path):
     points = np.zeros((64, 80, 80))
     points[tuple(np.random.default_rng(0).integers(8, 56, (3, 12)))] = 4000

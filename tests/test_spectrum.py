@@ -113,6 +113,14 @@ def test_a_checkpoint_holds_what_its_tomograms_look_like_and_evaluation_reads_it
     for path in sorted(tmp_path.glob("train/static/**/denoised.mrc")):
         spectra.append(amplitude_spectrum(clip_to_percentiles(open_tomogram(path).read(), 0.5, 99.5)))
     assert len(spectra) == 2 and description.spectrum == pytest.approx(mean_spectrum(spectra))
+    low, high = description.spectrum_range
+    assert low == pytest.approx(np.min(spectra, axis=0)) and high == pytest.approx(np.max(spectra, axis=0))
+    args = eval_public_czi.build_parser().parse_args(["--model_path", "x"])
+    for descriptions in ([description], [description] * 3):
+        settings = tomogram_settings(args, descriptions)
+        assert settings.matching == ("auto", description.spectrum, (low, high))
+    unknown = tomogram_settings(args, [description, replace(description, spectrum_range=None)])
+    assert unknown.spectrum_range is None and unknown.matching == ("auto", description.spectrum)
     args = eval_public_czi.build_parser().parse_args(["--model_path", "x", "--match_spectrum", "on"])
     for descriptions in ([description], [description] * 3):
         settings = tomogram_settings(args, descriptions)

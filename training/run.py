@@ -169,7 +169,7 @@ def _build_module(
         f4=0.0,
         augmentation_mode=settings.augmentation_mode,
         tilt_axis=settings.tilt_axis,
-        **appearance_of([*fold.training, *fold.validation]),
+        **appearance_of([*fold.training, *fold.validation], fold.extra),
         calibrated_with=map_conditions(
             settings.inference,
             tomo_type=source.tomo_types[0],
