@@ -61,7 +61,7 @@ class TomogramSettings:
 
     @property
     def matching(self) -> tuple | None:
-        """When tomograms are filtered, and to which spectrum or the nearest in a range; None: never."""
+        """When tomograms are filtered, those of which spectra are not, and to which spectrum; None: never."""
         if self.matches == "off":
             return None
         ranged = self.matches == "auto" and self.spectrum_range is not None
@@ -144,9 +144,8 @@ class SourceTomogram:
         if wanted is None:
             return volume
         own = amplitude_spectrum(volume)
-        if match != "on" and self.settings.spectrum_range is not None:
-            wanted = np.clip(own, *self.settings.spectrum_range)  # the nearest that the networks know
-        distance, frequency = largest_difference(own, wanted)
+        known = self.settings.spectrum_range
+        distance, frequency = largest_difference(own, wanted if known is None else np.clip(own, *known))
         is_far = distance > FAR and min(volume.shape) >= LEAST_SIDE
         matches = match == "on" or (match == "auto" and is_far)
         if is_far:
