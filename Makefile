@@ -1,5 +1,6 @@
 # make demo   a network trained on phantom tomograms finds particles in others (about 10 minutes on 2 cores)
 # make test   the whole test suite
+# make best DATA=mine TOMOGRAMS=tomograms MINUTES=60   training on one's own picks, then the picks of all tomograms
 # make lint   ruff
 # make bench  the measurements of BENCHMARKS.md that need no data from outside
 # make fuzz   20,000 damaged files: none may be a traceback, a hang or silently wrong (about 5 minutes)
@@ -12,7 +13,13 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 DEMO := demo
 
-.PHONY: demo test lint bench fuzz kill audit docs
+# Of make best: a third of the time for each fold; their networks pick together.
+MINUTES := 60
+FOLDS := 3
+NAME := best
+TOMOGRAMS = $(DATA)
+
+.PHONY: demo test best lint bench fuzz kill audit docs
 
 .venv/installed: requirements.txt requirements-cluster.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -33,6 +40,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+best: .venv/installed
+	$(RUN) train.py --data_root $(DATA) --num_folds $(FOLDS) --minutes $(MINUTES) --experiment_name $(NAME)
+	$(RUN) pick_particles.py --model_path checkpoints/$(NAME) --tomograms $(TOMOGRAMS) --use_tta
 
 lint: .venv/installed
 	$(RUN) -m ruff check .

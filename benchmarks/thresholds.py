@@ -1,11 +1,13 @@
-"""Which rule finds thresholds that hold on other tomograms: each tomogram in turn chooses, all others are scored.
+"""Which rule finds thresholds that hold on other tomograms: some choose, all others are scored.
 
     python eval_public_czi.py --model_path CHECKPOINT --data_root DATA --output_dir all --fixed_plm_gpu_peak_thresh 0.02
     python -m benchmarks.thresholds --picks all/submission.csv --truth DATA
     python -m benchmarks.thresholds --picks all/submission.csv --truth DATA \
         --other_picks other/submission.csv --other_truth OTHER
 
-With other picks, of the same network in tomograms of another kind, these are scored at the thresholds.
+Every choice of --choosers tomograms (at most 20 of them, drawn) sets thresholds in turn. With other picks, of the same
+network in tomograms of another kind, these are scored.
+
 The picks must come with a score column, down to scores below any sensible threshold.
 """
 
@@ -13,6 +15,7 @@ from command_line import run_script
 
 import argparse
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +26,14 @@ from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError
 from metrics.calibration import expected_f_beta
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
-from metrics.threshold_curve import ThresholdCurve, mean_smoothed_f_beta, threshold_curve
+from metrics.threshold_curve import ThresholdCurve, mean_smoothed_f_beta, pooled, threshold_curve
 from particle_config import PARTICLES, Particle
 
-Rule = Callable[[ThresholdCurve], float]
+Rule = Callable[[list[ThresholdCurve]], float]
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # picks, truth
 # 1.06 is Silverman's rule.
 FACTORS = (0.53, 1.06, 1.59, 2.12)
+LARGEST_NUMBER = 20
 # To choose from: lower than the picks go nobody knows what there is.
 THRESHOLDS = np.arange(0.02, 0.98, 0.01)
 
@@ -43,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--picks", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--choosers", type=int, default=1, help="tomograms that choose together")
     parser.add_argument("--other_picks", type=Path)
     parser.add_argument("--other_truth", type=Path)
     return parser
@@ -52,13 +57,14 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     picks, truth = tables_of(args.picks, args.truth)
     others = None if args.other_picks is None else tables_of(args.other_picks, args.other_truth)
-    runs = sorted(truth["experiment"].unique())
+    choices = list(combinations(sorted(truth["experiment"].unique()), args.choosers))
+    np.random.default_rng(0).shuffle(choices)
     rules: dict[str, Rule] = {"maximum of the curve": maximum}
     rules |= {f"smoothed, factor {factor}": smoothed(factor) for factor in FACTORS}
     rules |= {"expected by the calibration": expected, "mean of smoothed (1.59) and expected": both}
     print("| rule | F4 on the other tomograms, mean | standard deviation | worst |\n|---|---|---|---|")
     for name, rule in rules.items():
-        scores = [score_of_others(picks, truth, run, rule, others) for run in runs]
+        scores = [score_of_others(picks, truth, tuple(runs), rule, others) for runs in choices[:LARGEST_NUMBER]]
         print(f"| {name} | {np.mean(scores):.4f} | {np.std(scores):.4f} | {min(scores):.4f} |")
 
 
@@ -69,25 +75,30 @@ def tables_of(picks: Path, truth: Path) -> Tables:
     return table, truth_table(find_runs(truth))
 
 
-def maximum(curve: ThresholdCurve) -> float:
+def maximum(curves: list[ThresholdCurve]) -> float:
     """The score at which the curve itself is highest."""
+    curve = pooled(curves)
     return float(curve.thresholds[np.argmax(curve.f_beta())]) if len(curve.scores) else 0.5
 
 
 def smoothed(factor: float) -> Rule:
-    """The threshold at which the smoothed curve is highest."""
+    """The threshold at which the mean of the smoothed curves is highest."""
 
-    return lambda curve: highest(curve.smoothed_f_beta(THRESHOLDS, curve.bandwidth(factor)))
+    def rule(curves: list[ThresholdCurve]) -> float:
+        bandwidth = pooled(curves).bandwidth(factor)
+        return highest(sum(curve.smoothed_f_beta(THRESHOLDS, bandwidth) for curve in curves))
+
+    return rule
 
 
-def expected(curve: ThresholdCurve) -> float:
-    """Where the F4 is highest that the calibration of its scores lets expect."""
-    return highest(expected_f_beta([curve], THRESHOLDS))
+def expected(curves: list[ThresholdCurve]) -> float:
+    """Where the F4 is highest that the calibration of their scores lets expect."""
+    return highest(expected_f_beta(curves, THRESHOLDS))
 
 
-def both(curve: ThresholdCurve) -> float:
+def both(curves: list[ThresholdCurve]) -> float:
     """Where the mean of both is highest: the rule in use."""
-    return highest(mean_smoothed_f_beta([curve], THRESHOLDS) + expected_f_beta([curve], THRESHOLDS))
+    return highest(mean_smoothed_f_beta(curves, THRESHOLDS) + expected_f_beta(curves, THRESHOLDS))
 
 
 def highest(values: np.ndarray) -> float:
@@ -95,14 +106,14 @@ def highest(values: np.ndarray) -> float:
 
 
 def score_of_others(
-    picks: pd.DataFrame, truth: pd.DataFrame, chooser: str, rule: Rule, others: Tables | None = None
+    picks: pd.DataFrame, truth: pd.DataFrame, choosers: tuple[str, ...], rule: Rule, others: Tables | None = None
 ) -> float:
-    """Weighted F4 of all runs but one, or of other tomograms, at the thresholds that this one chooses."""
-    thresholds = {particle.name: rule(curve_of(picks, truth, chooser, particle)) for particle in PARTICLES}
+    """Weighted F4 of all runs but some, or of other tomograms, at the thresholds that these choose."""
+    thresholds = {p.name: rule([curve_of(picks, truth, run, p) for run in choosers]) for p in PARTICLES}
     if others is not None:
         picks, truth = others
     kept = picks[picks["score"] >= picks["particle_type"].map(thresholds).astype(float)]
-    return score_picks(kept, truth if others is not None else truth[truth["experiment"] != chooser]).weighted
+    return score_picks(kept, truth if others is not None else truth[~truth["experiment"].isin(choosers)]).weighted
 
 
 def curve_of(picks: pd.DataFrame, truth: pd.DataFrame, run: str, particle: Particle) -> ThresholdCurve:
