@@ -234,7 +234,7 @@ def seconds_of(predict: Predictor, volume: np.ndarray) -> float:
 def summary(picks: pd.DataFrame, truth: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, float]:
     """F4 of all candidates cut at these thresholds and at the best ones, and position errors of the former's hits."""
     kept = above(picks, thresholds)
-    best = {particle.name: maximum(pooled_curve(picks, truth, particle)) for particle in PARTICLES}
+    best = {particle.name: maximum([pooled_curve(picks, truth, particle)]) for particle in PARTICLES}
     offsets = offsets_per_particle(kept, truth)
     return {
         "f4": score_picks(kept, truth).weighted,

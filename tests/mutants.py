@@ -410,8 +410,8 @@ MUTANTS = (
     Mutant(
         "validation reports the best F4 of the grid, not that of its hyperparameters",
         "training/validation.py",
-        "float(first.pooled_f4(name)[at])",
-        "float(first.pooled_f4(name).max())",
+        "else _pooled_f4(picks, p) for p",
+        "else float(results[0].pooled_f4(p.name).max()) for p",
         "test_validation.py",
     ),
     Mutant(
@@ -553,7 +553,7 @@ MUTANTS = (
     Mutant(
         "calibrations of other maps are taken",
         "detection/conditions.py",
-        "if training_conditions(description) == conditions:",
+        "if conditions is None or training_conditions(description) == conditions:",
         "if True:",
         "test_conditions.py",
     ),
