@@ -45,8 +45,7 @@ OUTPUT_STRIDE = 2  # maps of half the resolution: more steps in the same time, b
 # Where no sizes are given: smaller where the tomograms or the GPU's memory are too small for them.
 PATCH_SIZE = (64, 64, 64)  # voxels Z Y X; trains on a laptop
 BATCH_SIZE = 4
-GPU_PATCH_SIZE = (128, 128, 128)  # eight times the voxels a step, of which 1 to 7 GB are enough
-GPU_BATCH_SIZE = 4
+GPU_PATCH_SIZE = (128, 128, 128)  # eight times the voxels a step
 STEPS_PER_EPOCH = 100  # an epoch is a number of batches, since patches are drawn without end
 EPOCHS = 20
 VALIDATE_EVERY = 1  # epochs

@@ -55,9 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    if (args.other_picks is None) != (args.other_truth is None):
+        raise InputError("--other_picks and --other_truth belong together; give both or neither")
     picks, truth = tables_of(args.picks, args.truth)
     others = None if args.other_picks is None else tables_of(args.other_picks, args.other_truth)
     choices = list(combinations(sorted(truth["experiment"].unique()), args.choosers))
+    if not choices or args.choosers == truth["experiment"].nunique():
+        raise InputError(f"--choosers {args.choosers}: one tomogram at least must be left; give fewer")
     np.random.default_rng(0).shuffle(choices)
     rules: dict[str, Rule] = {"maximum of the curve": maximum}
     rules |= {f"smoothed, factor {factor}": smoothed(factor) for factor in FACTORS}

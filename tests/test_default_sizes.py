@@ -6,7 +6,7 @@ import torch
 import train
 from inference.memory import LiveBytes
 from losses import build_loss
-from models import build_model
+from models import build_model, nearest_patch_size
 from training import arguments, default_sizes
 from training.arguments import training_settings, with_sizes
 from training.default_sizes import fitting_sizes, training_bytes
@@ -42,6 +42,12 @@ def test_a_laptop_trains_on_small_patches():
 def test_patches_lie_within_the_smallest_tomogram():
     assert sizes([(60, 200, 300), (90, 50, 300)], "--device", "cpu") == ((56, 48, 64), 4)
     assert sizes([(60, 200, 300)], "--device", "cpu", "--encoder_name", "resnet18") == ((32, 64, 64), 4)
+
+
+def test_no_default_is_one_that_the_network_cannot_train_on():
+    """A tomogram of one voxel at the coarsest features is refused as too small, with one line."""
+    patch, _ = sizes([(9, 9, 9)], "--device", "cpu")
+    assert nearest_patch_size("deepfinder2", patch) == patch == (16, 8, 8)
 
 
 def test_what_is_given_stays(gpu):

@@ -109,8 +109,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch_size",
         type=BATCH,
-        help=f"patches per batch and device (default: {config.BATCH_SIZE}, on a GPU {config.GPU_BATCH_SIZE} or what "
-        "its memory holds)",
+        help=f"patches per batch and device (default: {config.BATCH_SIZE}, less where the GPU's memory is smaller)",
     )
     group.add_argument("--lr", type=LEARNING_RATE, default=config.LEARNING_RATE, help="initial learning rate (AdamW)")
     group.add_argument("--use_scheduler", action=SWITCH, default=config.USE_SCHEDULER, help="cosine decay")
@@ -350,8 +349,8 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
     """Of sizes that were not given, the defaults of the device."""
     device = choose_device(args.device)
     precision, initial = usable_precision(args.precision, device), args.init_from_checkpoint
-    on_gpu = device.type == "cuda"
-    patch_size = tuple(_given_or(args.patch_size, config.GPU_PATCH_SIZE if on_gpu else config.PATCH_SIZE))
+    usual = config.GPU_PATCH_SIZE if device.type == "cuda" else config.PATCH_SIZE
+    patch_size = tuple(_given_or(args.patch_size, usual))
     return TrainingSettings(
         init_from_checkpoint=None if initial is None else initial_checkpoint(Path(initial)),
         encoder_name=args.encoder_name,
@@ -361,7 +360,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         epochs=epochs_of(args),
         validate_every=args.validate_every,
         steps_per_epoch=args.steps_per_epoch,
-        batch_size=_given_or(args.batch_size, config.GPU_BATCH_SIZE if on_gpu else config.BATCH_SIZE),
+        batch_size=_given_or(args.batch_size, config.BATCH_SIZE),
         learning_rate=args.lr,
         weight_decay=config.WEIGHT_DECAY,
         gradient_clip=config.GRADIENT_CLIP,

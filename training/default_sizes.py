@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inference.memory import ALLOWANCE, FIXED_BYTES, LiveBytes
 from losses import build_loss
-from models import ENCODERS, build_model
+from models import ENCODERS, build_model, nearest_patch_size
 from training.settings import TrainingSettings
 
 # AdamW keeps two numbers for each weight.
@@ -38,8 +38,8 @@ def fitting_sizes(
     Where nothing fits, the smallest of those that are tried.
     """
     smallest = [min(sides) for sides in zip(*shapes_zyx, strict=True)]
-    divisor, sizes = ENCODERS[settings.encoder_name].divisor, settings.patch_size_zyx
-    patches = [sizes] if patch_given else list(_cut(sizes, smallest, divisor))
+    sizes = settings.patch_size_zyx
+    patches = [sizes] if patch_given else list(_cut(settings.encoder_name, sizes, smallest))
     batches = [settings.batch_size] if batch_given else [settings.batch_size, max(1, settings.batch_size // 2)]
     candidates = [(patch, batch) for patch in patches for batch in batches]
     if memory_bytes is None or (patch_given and batch_given):
@@ -48,13 +48,12 @@ def fitting_sizes(
     return next((one for one in candidates if training_bytes(settings, *one) <= room), candidates[-1])
 
 
-def _cut(patch_size_zyx: Sequence[int], smallest_zyx: Sequence[int], divisor: int) -> Iterator[tuple[int, int, int]]:
+def _cut(encoder_name: str, patch_size_zyx: Sequence[int], smallest_zyx: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Ever smaller patches that a network takes and that lie within the tomograms, where such there are."""
+    divisor = ENCODERS[encoder_name].divisor
     for share in SHARES:
         sides = [min(int(side * share), most) for side, most in zip(patch_size_zyx, smallest_zyx, strict=True)]
-        patch = tuple(max(1, side // divisor) * divisor for side in sides)
-        if max(patch) > divisor or share == 1:  # the coarsest features need two voxels
-            yield patch
+        yield nearest_patch_size(encoder_name, [side // divisor * divisor for side in sides])
 
 
 def training_bytes(settings: TrainingSettings, patch_size_zyx: Sequence[int], batch_size: int) -> int:
