@@ -61,8 +61,8 @@ def test_the_folds_of_an_experiment_have_the_epochs_of_the_first(tmp_path, capsy
     real = train.measured_pace
     monkeypatch.setattr(train, "measured_pace", measured)
     folders = ("--data_root", tmp_path / "data", "--output_dir", tmp_path, "--cache_dir", tmp_path / "cache")
-    sizes = ("--steps_per_epoch", 1, "--batch_size", 1, "--patch_size", 16, 32, 32, "--experiment_name", "one")
-    words = [*folders, *MACHINE, *sizes]
+    sizes = ("--steps_per_epoch", 1, "--batch_size", 1, "--patch_size", 16, 32, 32)
+    words = [*folders, *MACHINE, *sizes, "--experiment_name", "one"]
     train.main([str(word) for word in (*words, "--fold", 0, "--minutes", 0.1)])
     assert json.loads((tmp_path / "one" / "args.json").read_text())["epochs"] == 6
     assert "1.00 s a step, 0.0 s a validation: --epochs 6" in capsys.readouterr().out
@@ -73,3 +73,13 @@ def test_the_folds_of_an_experiment_have_the_epochs_of_the_first(tmp_path, capsy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "data", "one"]
     with pytest.raises(InputError, match="--epochs 6, not 4"):
         train.main([str(word) for word in (*words, "--fold", 1, "--epochs", 4)])
+
+
+def test_all_folds_of_a_call_share_the_time(tmp_path, monkeypatch):
+    for seed, name in enumerate(("TS_1", "TS_2")):
+        tiny_campaign.write_run(tmp_path / "data", name, seed)
+    monkeypatch.setattr(train, "measured_pace", lambda *_: Pace(step=1.0, validation=0.0))
+    folders = ("--data_root", tmp_path / "data", "--output_dir", tmp_path, "--cache_dir", tmp_path / "cache")
+    sizes = ("--steps_per_epoch", 1, "--batch_size", 1, "--patch_size", 16, 32, 32, "--experiment_name", "two")
+    train.main([str(word) for word in (*folders, *MACHINE, *sizes, "--minutes", 0.1)])
+    assert json.loads((tmp_path / "two" / "args.json").read_text())["epochs"] == 3
