@@ -43,7 +43,10 @@ test: .venv/installed
 
 best: .venv/installed
 	$(RUN) train.py --data_root $(DATA) --num_folds $(FOLDS) --minutes $(MINUTES) --experiment_name $(NAME)
-	$(RUN) pick_particles.py --model_path checkpoints/$(NAME) --tomograms $(TOMOGRAMS) --use_tta
+	$(RUN) eval_public_czi.py --model_path checkpoints/$(NAME) --data_root $(DATA) --use_tta \
+		--hp_search_strategy per_class --output_dir results/$(NAME)_thresholds
+	$(RUN) pick_particles.py --model_path checkpoints/$(NAME) --tomograms $(TOMOGRAMS) --use_tta \
+		--per_class_hp_path results/$(NAME)_thresholds/thresholds.json
 
 lint: .venv/installed
 	$(RUN) -m ruff check .

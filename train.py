@@ -63,7 +63,7 @@ from training.experiment import (
     holding_fold,
     open_experiment,
     result_path,
-    saved_epochs,
+    saved_schedule,
     share_run_id,
 )
 from training.initial_weights import check_initial_weights
@@ -169,8 +169,8 @@ def with_epochs(
     args: argparse.Namespace, experiment_dir: Path, folds: Sequence[Fold], source: VolumeSource, machine: Hardware
 ) -> argparse.Namespace:
     """The arguments with as many epochs as the folds have time for; those of the experiment if it has begun."""
-    epochs = saved_epochs(experiment_dir)
-    if epochs is None:
+    schedule = saved_schedule(experiment_dir)
+    if schedule is None:
         say(f"measuring how long {STEPS} steps and a validation take")
         first, settings = folds[0], training_settings(args)
         common = {"source": source, "particles": PARTICLES, "hardware": machine}
@@ -179,9 +179,15 @@ def with_epochs(
             first.index,
             lambda short, folder: train_fold(first, settings=short, experiment_dir=folder, **common),
         )
-        epochs = pace.epochs_in(60 * args.minutes / len(folds), settings)
-        say(f"{pace.step:.2f} s a step, {pace.validation:.1f} s a validation: --epochs {epochs}")
-    return argparse.Namespace(**{**vars(args), "epochs": epochs})
+        schedule = pace.epochs_in(
+            60 * args.minutes / len(folds), steps_per_epoch=args.steps_per_epoch, validate_every=args.validate_every
+        )
+        words = "--epochs {} --validate_every {}".format(*schedule)
+        say(f"{pace.step:.2f} s a step, {pace.validation:.1f} s a validation: {words}")
+    epochs, validate_every = schedule
+    return argparse.Namespace(
+        **{**vars(args), "epochs": epochs, "validate_every": args.validate_every or validate_every}
+    )
 
 
 def check_experiment(folder: Path, args: argparse.Namespace, runs: Mapping[str, str]) -> None:

@@ -30,6 +30,7 @@ CALIBRATION_EPOCHS, CALIBRATION_STEPS = 4, 6
 FULL_RESOLUTION, FULL = "output stride 1", ["--output_stride", "1"]
 ROWS = {
     "defaults": [],
+    "dropout 0.2": ["--dropout", "0.2"],
     "loss ce": ["--loss_type", "ce"],
     "loss focal": ["--loss_type", "focal"],
     "radius fraction 0.3": ["--radius_fraction", "0.3"],

@@ -22,6 +22,7 @@ class EncoderKind:
     module: str
     class_name: str
     divisor: int
+    has_dropout: bool = False
 
     def __call__(self, **arguments):
         """A new encoder."""
@@ -29,7 +30,7 @@ class EncoderKind:
 
 
 ENCODERS = {
-    "deepfinder2": EncoderKind("models.deepfinder2", "DeepFinder2Encoder", 8),
+    "deepfinder2": EncoderKind("models.deepfinder2", "DeepFinder2Encoder", 8, has_dropout=True),
     "resnet18": EncoderKind("models.resnet", "ResNet18Encoder", 32),
     "resnet34": EncoderKind("models.resnet", "ResNet34Encoder", 32),
     "resnet50": EncoderKind("models.resnet", "ResNet50Encoder", 32),
@@ -37,11 +38,17 @@ ENCODERS = {
 }
 
 
-def build_model(encoder_name: str, *, num_classes: int, norm_type: str = "batch", output_stride: int = 1) -> "UNet":
-    """U-Net ``(B, 1, Z, Y, X) -> logits (B, num_classes, Z/s, Y/s, X/s)``, s the output stride, over that encoder."""
+def build_model(
+    encoder_name: str, *, num_classes: int, norm_type: str = "batch", output_stride: int = 1, dropout: float = 0.0
+) -> "UNet":
+    """U-Net ``(B, 1, Z, Y, X) -> logits (B, num_classes, Z/s, Y/s, X/s)``, s the output stride, over that encoder.
+
+    ``dropout`` other than 0 is for encoders that have it.
+    """
     from models.unet import UNet
 
-    return UNet(ENCODERS[encoder_name](norm_type=norm_type), num_classes=num_classes, output_stride=output_stride)
+    arguments = {"norm_type": norm_type, **({"dropout": dropout} if dropout else {})}
+    return UNet(ENCODERS[encoder_name](**arguments), num_classes=num_classes, output_stride=output_stride)
 
 
 def model_from_description(description: Mapping) -> "UNet":

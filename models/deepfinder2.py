@@ -12,7 +12,7 @@ class DeepFinder2Encoder(nn.Module):
     Parameters
     ----------
     norm_type : batch, instance or mix.
-    dropout : probability after each normalisation.
+    dropout : probability after each normalisation, in training.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class DeepFinder2Encoder(nn.Module):
     divisor = 8
     decoder_type = ResidualDecoder
 
-    def __init__(self, *, norm_type: str = "batch", dropout: float = 0.2) -> None:
+    def __init__(self, *, norm_type: str = "batch", dropout: float = 0.0) -> None:
         super().__init__()
         self.norm_type = norm_type
         self.dropout = dropout

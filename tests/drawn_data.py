@@ -58,6 +58,7 @@ def settings(**changes):
         "encoder_name": "deepfinder2",
         "norm_type": "batch",
         "output_stride": 2,
+        "dropout": 0.2,
         "patch_size_zyx": (16, 24, 32),
         "epochs": 1,
         "validate_every": 1,

@@ -307,7 +307,7 @@ MUTANTS = (
         "norms",
         TRAINING,
     ),
-    Mutant("no dropout", "models/deepfinder2.py", "dropout: float = 0.2", "dropout: float = 0.0", TRAINING),
+    Mutant("no dropout", "training/run.py", ", dropout=settings.dropout)", ")", TRAINING),
     Mutant(
         "validation windows exchanged",
         "training/arguments.py",
@@ -353,8 +353,8 @@ MUTANTS = (
     Mutant(
         "minutes of all folds for each",
         "train.py",
-        "pace.epochs_in(60 * args.minutes / len(folds), settings)",
-        "pace.epochs_in(60 * args.minutes, settings)",
+        "60 * args.minutes / len(folds), steps_per_epoch",
+        "60 * args.minutes, steps_per_epoch",
         "test_duration.py",
     ),
     # --- Files to checkpoints ---

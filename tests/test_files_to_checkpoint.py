@@ -104,6 +104,20 @@ def test_patches_lie_about_their_particle_along_every_axis():
     np.testing.assert_allclose(offsets.mean(axis=0), 0, atol=0.15)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_reaches_the_network_that_is_trained(train, perfect, monkeypatch, dropout):
+    found = set()
+    original = DetectionModule.training_step
+
+    def spy(self, batch, batch_idx):
+        found.update(module.p for module in self.network.modules() if isinstance(module, torch.nn.Dropout))
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(DetectionModule, "training_step", spy)
+    train(encoder_name="deepfinder2", steps_per_epoch=1, dropout=dropout)
+    assert found == {dropout}
+
+
 # --- From patches to the loss -------------------------------------------------------------------------
 def test_image_and_target_stay_together_on_their_way_to_the_network(train, perfect, steps, monkeypatch):
     """Flips and quarter turns move both: the darker the voxel, the higher its label."""

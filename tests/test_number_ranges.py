@@ -15,7 +15,7 @@ from docs.flags import MODULES
 # Numbers for which 0 has a meaning of its own; of the others 0 is refused.
 MAY_BE_ZERO = {
     *("--seed", "--fold", "--run_specific_folds", "--num_workers", "--num_train", "--num_eval", "--noise"),
-    *("--class_loss_weights", "--norm_percentiles", "--sw_overlap", "--cache_limit_gb", "--filter_prob"),
+    *("--class_loss_weights", "--norm_percentiles", "--sw_overlap", "--cache_limit_gb", "--filter_prob", "--dropout"),
     *("--training_radius_fraction", "--min_confidence", "--exclude_edge_angstrom"),
 }
 ABSURD = ["nan", "inf", "-inf", "-1", "1e18", "1" + "0" * 18, "9" * 5000, "²", "", "0x10", "one"]

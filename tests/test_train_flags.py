@@ -22,6 +22,7 @@ CASES = {
     "--norm_type": (["mix"], "norm_type", "mix"),
     "--patch_size": (["32", "64", "96"], "patch_size_zyx", (32, 64, 96)),
     "--output_stride": (["1"], "output_stride", 1),
+    "--dropout": (["0.2"], "dropout", 0.2),
     "--epochs": (["3"], "epochs", 3),
     "--validate_every": (["5"], "validate_every", 5),
     "--steps_per_epoch": (["7"], "steps_per_epoch", 7),
@@ -155,6 +156,8 @@ def test_arguments_of_earlier_versions_are_completed(words):
         completed = complete_arguments(saved, defaults)
         assert json.loads(json.dumps(completed, default=str)) == expected
     assert complete_arguments({**expected, "weight_decay": 0.5}, defaults)["weight_decay"] == 0.5
+    del earlier["dropout"]
+    assert complete_arguments(earlier, defaults)["dropout"] == 0.2, "what it was before there was a flag"
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,7 @@ def test_arguments_of_earlier_versions_are_completed(words):
         ("--gradnorm_lr 0.1", "without --use_gradnorm"),
         ("--mixup_prob 0.5", "without --use_mixup"),
         ("--disable_global_norm --norm_percentiles 1 99", "give one of them"),
+        ("--encoder_name resnet18 --dropout 0.2", "resnet18 has none"),
         ("--encoder_name resnet18 --patch_size 48 64 64", "nearest that does: 64 64 64"),
         ("--patch_size 30 32 32", "nearest that does: 32 32 32"),
         ("--class_loss_weights 1 0 0 0 0 0 0", "not all be 0"),

@@ -9,9 +9,9 @@ import torch
 from data.normalization import check_percentiles
 from errors import InputError
 from losses import HYBRID_LOSSES
-from models import nearest_patch_size
+from models import ENCODERS, nearest_patch_size
 from particle_config import PARTICLES
-from training.arguments import epochs_of, loss_type
+from training.arguments import epochs_of, loss_type, validate_every_of
 from training.experiment import experiment_of
 from training.slurm import check_slurm_tasks, started_by_slurm
 
@@ -19,10 +19,11 @@ from training.slurm import check_slurm_tasks, started_by_slurm
 def check_arguments(args: argparse.Namespace) -> None:
     """InputError for values that no run could use together, and for flags that contradict each other."""
     epochs = epochs_of(args)
-    if args.minutes is None and epochs % args.validate_every:
-        nearest = math.ceil(epochs / args.validate_every) * args.validate_every
+    validate_every = validate_every_of(args)
+    if args.minutes is None and epochs % validate_every:
+        nearest = math.ceil(epochs / validate_every) * validate_every
         raise InputError(
-            f"--epochs {epochs} is not a multiple of --validate_every {args.validate_every}, and the last epoch "
+            f"--epochs {epochs} is not a multiple of --validate_every {validate_every}, and the last epoch "
             f"would not be validated; give --epochs {nearest}"
         )
     _check_experiment_name(args)
@@ -71,6 +72,8 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         raise InputError("--minutes measures one process; on several devices give --epochs")
     if args.use_swa and args.use_ema:
         raise InputError("--use_swa and --use_ema exclude each other: give one of them")
+    if args.dropout and not ENCODERS[args.encoder_name].has_dropout:
+        raise InputError(f"--dropout: {args.encoder_name} has none; leave it out, or give --encoder_name deepfinder2")
     if args.mixup_prob is not None and not args.use_mixup:
         raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
     if args.extra_share is not None and not args.extra_data_root:

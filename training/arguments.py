@@ -14,6 +14,7 @@ from data.names import comment_argument, name_argument
 from data.number_ranges import (
     BATCH,
     COUNT,
+    DROPOUT,
     INDEX,
     LEARNING_RATE,
     PERCENT,
@@ -54,6 +55,10 @@ FLAG_OF_FIELD = {
 }
 
 
+# What was done before there was a flag for it.
+BEFORE_THE_FLAG = {"dropout": 0.2}
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and architecture")
     group.add_argument("--encoder_name", choices=ENCODERS, default=config.ENCODER_NAME, help="of the U-Net")
@@ -74,6 +79,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=OUTPUT_STRIDES,
         default=config.OUTPUT_STRIDE,
         help="2: the probability map has half the resolution, at less cost",
+    )
+    group.add_argument(
+        "--dropout", type=DROPOUT, metavar="P", help=f"of each feature, deepfinder2 alone (default: {config.DROPOUT:g})"
     )
 
 
@@ -101,9 +109,9 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--validate_every",
         type=COUNT,
-        default=config.VALIDATE_EVERY,
         metavar="N",
-        help="validate after every N-th epoch; --epochs must be a multiple of it",
+        help="validate after every N-th epoch; --epochs must be a multiple of it (default: "
+        f"{config.VALIDATE_EVERY}; with --minutes as often as costs no more than a tenth of the steps)",
     )
     group.add_argument("--steps_per_epoch", type=COUNT, default=config.STEPS_PER_EPOCH, help="batches per epoch")
     group.add_argument(
@@ -356,9 +364,10 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         encoder_name=args.encoder_name,
         norm_type=args.norm_type,
         output_stride=args.output_stride,
+        dropout=_given_or(args.dropout, config.DROPOUT) if ENCODERS[args.encoder_name].has_dropout else 0.0,
         patch_size_zyx=patch_size,
         epochs=epochs_of(args),
-        validate_every=args.validate_every,
+        validate_every=validate_every_of(args),
         steps_per_epoch=args.steps_per_epoch,
         batch_size=_given_or(args.batch_size, config.BATCH_SIZE),
         learning_rate=args.lr,
@@ -442,9 +451,10 @@ def resolved_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def complete_arguments(saved: Mapping[str, Any], defaults: argparse.Namespace) -> dict[str, Any]:
     """What args.json says, as resolved_arguments would now.
 
-    Earlier versions kept the flags as they were given: the others count as the defaults of today.
+    Earlier versions kept the flags as they were given: the others count as the defaults of today, or as what was done
+    before there was a flag.
     """
-    flags = {name: saved.get(name, default) for name, default in vars(defaults).items()}
+    flags = {name: saved.get(name, BEFORE_THE_FLAG.get(name, default)) for name, default in vars(defaults).items()}
     flags |= {"data_root": Path(flags["data_root"]), "mask_dir": None, "init_from_checkpoint": None}
     resolved = resolved_arguments(argparse.Namespace(**flags))
     initial = {"init_from_checkpoint": saved.get("init_from_checkpoint")}
@@ -458,6 +468,10 @@ def _with_content(checkpoint: Path | None) -> str | None:
 
 def epochs_of(args: argparse.Namespace) -> int:
     return _given_or(args.epochs, config.EPOCHS)
+
+
+def validate_every_of(args: argparse.Namespace) -> int:
+    return _given_or(args.validate_every, config.VALIDATE_EVERY)
 
 
 def loss_type(args: argparse.Namespace) -> str:

@@ -66,6 +66,7 @@ def training_bytes(settings: TrainingSettings, patch_size_zyx: Sequence[int], ba
             num_classes=classes,
             norm_type=settings.norm_type,
             output_stride=settings.output_stride,
+            dropout=settings.dropout,
         )
         loss = build_loss(settings.loss_type, settings.class_loss_weights)
         image = torch.empty(batch_size, 1, *patch_size_zyx)

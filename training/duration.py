@@ -1,4 +1,4 @@
-"""How many epochs fit into the time that a training may take."""
+"""How many epochs fit into the time that a training may take, and how often is validated."""
 
 import contextlib
 import io
@@ -12,6 +12,8 @@ from training.experiment import fold_dir
 from training.metrics_table import read_metrics
 from training.settings import TrainingSettings
 
+# Of the steps that would fit without validations, so many must be left where nobody says how often is validated.
+STEPS_LEFT = 0.9
 # Of a rehearsal, on the user's data and device. The first epoch is slower: workers start, kernels are tried.
 EPOCHS, STEPS = 3, 8
 
@@ -23,16 +25,35 @@ class Pace:
     step: float
     validation: float
 
-    def epochs_in(self, seconds: float, settings: TrainingSettings) -> int:
-        """As many as fit, a multiple of how often is validated; InputError where none do."""
-        between = settings.validate_every * settings.steps_per_epoch * self.step + self.validation
-        if seconds < between:
+    def epochs_in(self, seconds: float, *, steps_per_epoch: int, validate_every: int | None = None) -> tuple[int, int]:
+        """Epochs that fit, and after how many of them is validated; the former is a multiple of the latter.
+
+        Parameters
+        ----------
+        seconds : for one fold
+        validate_every : epochs; None: as often as leaves STEPS_LEFT of the steps
+
+        Raises
+        ------
+        InputError : not one validation fits
+        """
+        epoch = steps_per_epoch * self.step
+        least = epoch * (validate_every or 1) + self.validation
+        if seconds < least:
             raise InputError(
-                f"--minutes: {settings.validate_every * settings.steps_per_epoch} steps and a validation take "
-                f"{between / 60:.1f} minutes, and {seconds / 60:.1f} are there for each fold; give more, fewer folds "
+                f"--minutes: {steps_per_epoch * (validate_every or 1)} steps and a validation take "
+                f"{least / 60:.1f} minutes, and {seconds / 60:.1f} are there for each fold; give more, fewer folds "
                 "(--fold, --num_folds) or fewer --steps_per_epoch"
             )
-        return int(seconds / between) * settings.validate_every
+
+        def fitting(every: int) -> int:
+            return every * int(seconds / (every * epoch + self.validation))
+
+        if validate_every is None:
+            epochs = {every: fitting(every) for every in range(1, int(seconds / epoch) + 1)}
+            enough = STEPS_LEFT * max(epochs.values())
+            validate_every = next(every for every, number in epochs.items() if number >= enough)
+        return fitting(validate_every), validate_every
 
 
 def measured_pace(settings: TrainingSettings, fold: int, train: Callable[[TrainingSettings, Path], object]) -> Pace:

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from data.files import atomic_path
 from data.locks import Held, locked
+from data.number_ranges import COUNT
 from data.text_files import read_json_object
 from data.thresholds import write_thresholds
 from data.training_volume import check_same_content
@@ -88,15 +89,16 @@ def open_experiment(
             _write_json(path, {**content, MADE_WITH: [*before, made_with]})
 
 
-def saved_epochs(folder: Path) -> int | None:
-    """Of the experiment in a folder; None where there is none yet."""
+def saved_schedule(folder: Path) -> tuple[int, int] | None:
+    """Epochs, and after how many is validated, of the experiment in a folder; None where there is none yet."""
     path = folder / "args.json"
     if not path.is_file():
         return None
-    epochs = read_json_object(path, advice=RESTORE).get("epochs")
-    if not isinstance(epochs, int):
-        raise InputError(f"{path}: damaged (epochs {epochs!r}); {RESTORE}")
-    return epochs
+    saved = read_json_object(path, advice=RESTORE)
+    schedule = saved.get("epochs"), saved.get("validate_every", 1)
+    if not all(value in COUNT for value in schedule):
+        raise InputError(f"{path}: damaged (epochs {schedule[0]!r}, validate_every {schedule[1]!r}); {RESTORE}")
+    return schedule
 
 
 def check_same_arguments(

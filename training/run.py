@@ -178,7 +178,7 @@ def _build_module(
         ),
     )
     weights = term_weights(settings.loss_type)
-    network = build_model(**architecture)
+    network = build_model(**architecture, dropout=settings.dropout)
     if settings.init_from_checkpoint is not None:
         said = take_initial_weights(network, settings.init_from_checkpoint, particles)
         rank_zero_only(print)(f"fold {fold.index}: {said}", flush=True)

@@ -50,6 +50,7 @@ class TrainingSettings:
     inference: InferenceSettings
     validation_grids: tuple[Grid, ...]
     detection_defaults: Mapping[str, Mapping[str, float]]
+    dropout: float = 0.0
     filter_prob: float = 0.0
     extra_share: float = 0.0
     init_from_checkpoint: Path | None = None
