@@ -18,6 +18,10 @@ BENCHMARKS = (ROOT / "BENCHMARKS.md").read_text()
 FLAGS = (ROOT / "docs" / "flags.md").read_text()
 PUBLIC_DATA = (ROOT / "docs" / "public_data.md").read_text()
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+RECIPE = (ROOT / "docs" / "recipe.md").read_text()
+# The commands of the Makefile, any variable of which could be a number.
+MAKE = re.sub(r"\$\(\w+\)", "2", (ROOT / "Makefile").read_text().replace("$(RUN)", "python").replace("\t", ""))
+MAKE = f"```bash\n{MAKE}```"
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "def build_parser" in path.read_text(encoding="utf-8"))
 PARSERS = [*SCRIPTS, "metrics.fbeta"]
 
@@ -123,7 +127,8 @@ def test_readme_is_short():
 
 
 @pytest.mark.parametrize(
-    "command", sorted({*commands(README), *commands(BENCHMARKS), *commands(PUBLIC_DATA), *commands(CLUSTER)})
+    "command",
+    sorted({one for text in (README, BENCHMARKS, PUBLIC_DATA, CLUSTER, RECIPE, MAKE) for one in commands(text)}),
 )
 def test_commands_parse(command, monkeypatch):
     for name in ("ID", "MIN", "MAX", "COUNT"):  # those of a job array are tasks of one
@@ -154,7 +159,7 @@ def test_flags_in_the_text_exist():
     ("file", "link"),
     [
         (file, link)
-        for file in ("README.md", "BENCHMARKS.md", "docs/flags.md", "docs/public_data.md")
+        for file in ("README.md", "BENCHMARKS.md", "docs/flags.md", "docs/public_data.md", "docs/recipe.md")
         for link in links((ROOT / file).read_text())
     ],
 )
