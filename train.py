@@ -179,15 +179,16 @@ def with_epochs(
             first.index,
             lambda short, folder: train_fold(first, settings=short, experiment_dir=folder, **common),
         )
-        schedule = pace.epochs_in(
-            60 * args.minutes / len(folds), steps_per_epoch=args.steps_per_epoch, validate_every=args.validate_every
+        schedule = pace.schedule(
+            60 * args.minutes / len(folds),
+            usual_steps=settings.steps_per_epoch,
+            steps_per_epoch=args.steps_per_epoch,
+            validate_every=args.validate_every,
         )
-        words = "--epochs {} --validate_every {}".format(*schedule)
+        words = " ".join(f"--{name} {value}" for name, value in schedule._asdict().items())
         say(f"{pace.step:.2f} s a step, {pace.validation:.1f} s a validation: {words}")
-    epochs, validate_every = schedule
-    return argparse.Namespace(
-        **{**vars(args), "epochs": epochs, "validate_every": args.validate_every or validate_every}
-    )
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    return argparse.Namespace(**{**vars(args), **schedule._asdict(), **given})
 
 
 def check_experiment(folder: Path, args: argparse.Namespace, runs: Mapping[str, str]) -> None:

@@ -353,8 +353,8 @@ MUTANTS = (
     Mutant(
         "minutes of all folds for each",
         "train.py",
-        "60 * args.minutes / len(folds), steps_per_epoch",
-        "60 * args.minutes, steps_per_epoch",
+        "60 * args.minutes / len(folds),",
+        "60 * args.minutes,",
         "test_duration.py",
     ),
     # --- Files to checkpoints ---

@@ -14,34 +14,47 @@ MACHINE = ("--device", "cpu", "--precision", "fp32", "--encoder_name", "deepfind
 
 
 @pytest.mark.parametrize(
-    ("seconds", "validation", "validate_every", "expected"),
+    ("seconds", "validation", "given", "expected"),
     [
-        (1000, 5.0, None, (9, 1)),  # 105 s an epoch
-        (105, 5.0, None, (1, 1)),
-        (1000, 5.0, 4, (8, 4)),  # 405 s for four
-        (1200, 75.0, None, (10, 5)),  # eleven would fit with one validation
-        (1200, 75.0, 1, (6, 1)),
-        (36_000, 75.0, None, (328, 8)),  # with every seventh epoch 322 of 359
-        (10_000, 1e-9, None, (99, 1)),
+        (1000, 5.0, {"steps_per_epoch": 100}, (9, 1, 100)),  # 105 s an epoch
+        (105, 5.0, {"steps_per_epoch": 100}, (1, 1, 100)),
+        (1000, 5.0, {"steps_per_epoch": 100, "validate_every": 4}, (8, 4, 100)),  # 405 s for four
+        (1200, 75.0, {"steps_per_epoch": 100}, (10, 5, 100)),  # eleven would fit with one validation
+        (1200, 75.0, {"steps_per_epoch": 100, "validate_every": 1}, (6, 1, 100)),
+        (36_000, 75.0, {"steps_per_epoch": 100}, (328, 8, 100)),  # with every seventh epoch 322 of 359
+        (1000, 5.0, {}, (9, 1, 106)),  # 955 s for steps
+        (1000, 5.0, {"validate_every": 4}, (8, 4, 123)),  # 990 s
+        (199, 5.0, {}, (1, 1, 194)),
+        (60, 5.0, {}, (1, 1, 55)),
+        (13, 5.0, {}, (1, 1, 8)),
     ],
 )
-def test_as_many_epochs_as_fit(seconds, validation, validate_every, expected):
-    pace = Pace(step=1.0, validation=validation)
-    assert pace.epochs_in(seconds, steps_per_epoch=100, validate_every=validate_every) == expected
+def test_as_many_steps_as_fit(seconds, validation, given, expected):
+    assert Pace(step=1.0, validation=validation).schedule(seconds, usual_steps=100, **given) == expected
 
 
-@pytest.mark.parametrize("validation", [0.0, 1.0, 30.0, 100.0, 1000.0])
+@pytest.mark.parametrize("step", [0.3, 1.0, 7.0])
+@pytest.mark.parametrize("validation", [0.0, 1e-9, 1.0, 30.0, 100.0, 1000.0])
 @pytest.mark.parametrize("seconds", [1200, 5000, 77_777])
-def test_validations_leave_nine_tenths_of_the_steps(seconds, validation):
+def test_validations_leave_nine_tenths_of_the_steps(seconds, validation, step):
     """And the time is kept; the last epoch is validated."""
-    epochs, every = Pace(step=1.0, validation=validation).epochs_in(seconds, steps_per_epoch=100)
-    assert epochs % every == 0 and epochs * 100 + epochs // every * validation <= seconds
-    assert epochs >= 0.9 * int((seconds - validation) / 100)
+    epochs, every, steps = Pace(step, validation).schedule(seconds, usual_steps=100)
+    used = epochs * steps * step + epochs // every * validation
+    assert epochs % every == 0 and used <= seconds * (1 + 1e-6)
+    assert epochs * steps >= 0.9 * int((seconds - validation) / step) - epochs
 
 
-def test_a_time_in_which_nothing_is_done_is_refused():
-    with pytest.raises(InputError, match=r"100 steps and a validation take 1\.8 minutes, and 1\.0 are there"):
-        Pace(step=1.0, validation=5.0).epochs_in(60, steps_per_epoch=100)
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"steps_per_epoch": 100}, r"100 steps and a validation take 1\.8 minutes, and 0\.2 are there"),
+        ({}, r"8 steps and a validation take 0\.2 minutes, and 0\.2 are there"),
+        ({"validate_every": 3}, r"24 steps and a validation take 0\.5 minutes"),
+    ],
+)
+def test_a_time_in_which_nothing_is_done_is_refused(given, problem):
+    with pytest.raises(InputError, match=problem):
+        Pace(step=1.0, validation=5.0).schedule(12, usual_steps=100, **given)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +87,10 @@ def test_the_folds_of_an_experiment_have_the_epochs_of_the_first(tmp_path, capsy
     words = [*folders, *MACHINE, *sizes, "--experiment_name", "one"]
     train.main([str(word) for word in (*words, "--fold", 0, "--minutes", 0.1)])
     assert json.loads((tmp_path / "one" / "args.json").read_text())["epochs"] == 6
-    assert "1.00 s a step, 0.0 s a validation: --epochs 6 --validate_every 1" in capsys.readouterr().out
+    assert (
+        "1.00 s a step, 0.0 s a validation: --epochs 6 --validate_every 1 --steps_per_epoch 1"
+        in capsys.readouterr().out
+    )
     train.main([str(word) for word in (*words, "--fold", 1, "--minutes", 50)])
     assert len(list((tmp_path / "one").glob("fold_1-best-fscore*"))) == 1
     [pace] = paces  # measured once, and nothing of it is left

@@ -104,7 +104,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=NumberRange(0.1, 100_000),
         metavar="M",
-        help="in place of --epochs: as many as all folds of the call take so long, by the pace of some first steps",
+        help="in place of --epochs: as many steps as all folds of the call take so long, by the pace of the first",
     )
     group.add_argument(
         "--validate_every",
@@ -113,7 +113,11 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         help="validate after every N-th epoch; --epochs must be a multiple of it (default: "
         f"{config.VALIDATE_EVERY}; with --minutes as often as costs no more than a tenth of the steps)",
     )
-    group.add_argument("--steps_per_epoch", type=COUNT, default=config.STEPS_PER_EPOCH, help="batches per epoch")
+    group.add_argument(
+        "--steps_per_epoch",
+        type=COUNT,
+        help=f"batches per epoch (default: {config.STEPS_PER_EPOCH}; with --minutes as many as leave no time)",
+    )
     group.add_argument(
         "--batch_size",
         type=BATCH,
@@ -368,7 +372,7 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         patch_size_zyx=patch_size,
         epochs=epochs_of(args),
         validate_every=validate_every_of(args),
-        steps_per_epoch=args.steps_per_epoch,
+        steps_per_epoch=_given_or(args.steps_per_epoch, config.STEPS_PER_EPOCH),
         batch_size=_given_or(args.batch_size, config.BATCH_SIZE),
         learning_rate=args.lr,
         weight_decay=config.WEIGHT_DECAY,

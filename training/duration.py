@@ -10,12 +10,15 @@ from pathlib import Path
 from errors import InputError
 from training.experiment import fold_dir
 from training.metrics_table import read_metrics
+from training.schedule import Schedule
 from training.settings import TrainingSettings
 
 # Of the steps that would fit without validations, so many must be left where nobody says how often is validated.
 STEPS_LEFT = 0.9
 # Of a rehearsal, on the user's data and device. The first epoch is slower: workers start, kernels are tried.
 EPOCHS, STEPS = 3, 8
+# Of a number of epochs or steps that just fits.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -25,35 +28,44 @@ class Pace:
     step: float
     validation: float
 
-    def epochs_in(self, seconds: float, *, steps_per_epoch: int, validate_every: int | None = None) -> tuple[int, int]:
-        """Epochs that fit, and after how many of them is validated; the former is a multiple of the latter.
+    def schedule(
+        self, seconds: float, *, usual_steps: int, steps_per_epoch: int | None = None, validate_every: int | None = None
+    ) -> Schedule:
+        """As many epochs as fit, a multiple of how often is validated.
 
         Parameters
         ----------
         seconds : for one fold
+        usual_steps : of an epoch, where ``steps_per_epoch`` is None: epochs are then a little longer, up to twice as
+            long, so that no time is left, or shorter where not one of them fits
         validate_every : epochs; None: as often as leaves STEPS_LEFT of the steps
 
         Raises
         ------
-        InputError : not one validation fits
+        InputError : no epoch with a validation fits, of STEPS steps where ``steps_per_epoch`` is None
         """
-        epoch = steps_per_epoch * self.step
-        least = epoch * (validate_every or 1) + self.validation
-        if seconds < least:
+        between = validate_every or 1
+        room = int((seconds - self.validation) / (between * self.step) + ROUNDING)
+        steps = steps_per_epoch or max(min(usual_steps, room), STEPS)
+        if room < steps:
+            least = between * steps * self.step + self.validation
             raise InputError(
-                f"--minutes: {steps_per_epoch * (validate_every or 1)} steps and a validation take "
-                f"{least / 60:.1f} minutes, and {seconds / 60:.1f} are there for each fold; give more, fewer folds "
-                "(--fold, --num_folds) or fewer --steps_per_epoch"
+                f"--minutes: {between * steps} steps and a validation take {least / 60:.1f} minutes, and "
+                f"{seconds / 60:.1f} are there for each fold; give more, fewer folds (--fold, --num_folds) or "
+                "fewer --steps_per_epoch"
             )
 
         def fitting(every: int) -> int:
-            return every * int(seconds / (every * epoch + self.validation))
+            return every * int(seconds / (every * steps * self.step + self.validation) + ROUNDING)
 
         if validate_every is None:
-            epochs = {every: fitting(every) for every in range(1, int(seconds / epoch) + 1)}
+            epochs = {every: fitting(every) for every in range(1, int(seconds / (steps * self.step)) + 1)}
             enough = STEPS_LEFT * max(epochs.values())
             validate_every = next(every for every, number in epochs.items() if number >= enough)
-        return fitting(validate_every), validate_every
+        epochs = fitting(validate_every)
+        if steps_per_epoch is None:
+            steps = int((seconds - epochs // validate_every * self.validation) / (epochs * self.step) + ROUNDING)
+        return Schedule(epochs, validate_every, steps)
 
 
 def measured_pace(settings: TrainingSettings, fold: int, train: Callable[[TrainingSettings, Path], object]) -> Pace:

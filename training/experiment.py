@@ -22,6 +22,7 @@ from errors import InputError
 from inference.checkpoint_files import read_checkpoint_file
 from inference.checkpoints import read_description
 from particle_config import TABLE_SOURCE, Particle
+from training.schedule import Schedule
 from training.settings import TrainingSettings
 from training.slurm import started_by_slurm
 
@@ -89,16 +90,16 @@ def open_experiment(
             _write_json(path, {**content, MADE_WITH: [*before, made_with]})
 
 
-def saved_schedule(folder: Path) -> tuple[int, int] | None:
-    """Epochs, and after how many is validated, of the experiment in a folder; None where there is none yet."""
+def saved_schedule(folder: Path) -> Schedule | None:
+    """Of the experiment in a folder; None where there is none yet."""
     path = folder / "args.json"
     if not path.is_file():
         return None
     saved = read_json_object(path, advice=RESTORE)
-    schedule = saved.get("epochs"), saved.get("validate_every", 1)
-    if not all(value in COUNT for value in schedule):
-        raise InputError(f"{path}: damaged (epochs {schedule[0]!r}, validate_every {schedule[1]!r}); {RESTORE}")
-    return schedule
+    for name in Schedule._fields:
+        if (value := saved.get(name)) not in COUNT:
+            raise InputError(f"{path}: damaged ({name} {value!r}); {RESTORE}")
+    return Schedule(*(saved[name] for name in Schedule._fields))
 
 
 def check_same_arguments(

@@ -1,9 +1,18 @@
-"""The learning rate over a run."""
+"""How long a run is, and the learning rate over it."""
 
 import math
+from typing import NamedTuple
 
 # The warm-up starts at this share of the full rate.
 WARMUP_START_FRACTION = 0.05
+
+
+class Schedule(NamedTuple):
+    """Epochs, after how many of them is validated, and the optimizer steps of each; named as the flags."""
+
+    epochs: int
+    validate_every: int
+    steps_per_epoch: int
 
 
 def learning_rate_factor(
