@@ -39,7 +39,7 @@ PHANTOM_NOISE = 1.0  # 1 = about as hard as real tomograms of this kind
 # --- Network ------------------------------------------------------------------------------------------
 ENCODER_NAME = "deepfinder2"  # a million parameters suffice
 NORM_TYPE = "batch"
-DROPOUT = 0.0  # of deepfinder2; slower by 15 % and no better (BENCHMARKS.md)
+DROPOUT = 0.0  # of deepfinder2; with 0.2 a step takes longer, and F4 was not higher (BENCHMARKS.md)
 OUTPUT_STRIDE = 2  # maps of half the resolution: more steps in the same time, better on average (BENCHMARKS.md)
 
 # --- Training -----------------------------------------------------------------------------------------

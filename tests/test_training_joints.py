@@ -109,8 +109,8 @@ def test_validation_windows_are_large_but_for_instance_norm(words):
         assert training_settings(args).inference.window == (16, 24, 32)
 
 
-def test_networks_drop_out_a_fifth_in_training_only():
-    network = build_model("deepfinder2", num_classes=3).train()
+def test_networks_drop_out_a_share_in_training_only():
+    network = build_model("deepfinder2", num_classes=3, dropout=0.2).train()
     rates = [module.p for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout3d)]
     assert rates and set(rates) == {0.2}
     volume = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
