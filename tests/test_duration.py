@@ -100,11 +100,24 @@ def test_the_folds_of_an_experiment_have_the_epochs_of_the_first(tmp_path, capsy
         train.main([str(word) for word in (*words, "--fold", 1, "--epochs", 4)])
 
 
-def test_all_folds_of_a_call_share_the_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (("--steps_per_epoch", 1), {"epochs": 6, "validate_every": 6, "steps_per_epoch": 1}),
+        ((), {"epochs": 1, "validate_every": 1, "steps_per_epoch": 6}),
+    ],
+)
+def test_the_folds_of_a_call_share_the_time_which_is_used(tmp_path, monkeypatch, steps, expected):
+    """Of ten seconds for each of two folds a validation takes four and each step one."""
     for seed, name in enumerate(("TS_1", "TS_2")):
         tiny_campaign.write_run(tmp_path / "data", name, seed)
-    monkeypatch.setattr(train, "measured_pace", lambda *_: Pace(step=1.0, validation=0.0))
+    monkeypatch.setattr(train, "measured_pace", lambda *_: Pace(step=1.0, validation=4.0))
+    monkeypatch.setattr("training.duration.STEPS", 2)
     folders = ("--data_root", tmp_path / "data", "--output_dir", tmp_path, "--cache_dir", tmp_path / "cache")
-    sizes = ("--steps_per_epoch", 1, "--batch_size", 1, "--patch_size", 16, 32, 32, "--experiment_name", "two")
-    train.main([str(word) for word in (*folders, *MACHINE, *sizes, "--minutes", 0.1)])
-    assert json.loads((tmp_path / "two" / "args.json").read_text())["epochs"] == 3
+    sizes = ("--batch_size", 1, "--patch_size", 16, 32, 32, "--experiment_name", "two")
+    train.main([str(word) for word in (*folders, *MACHINE, *sizes, *steps, "--minutes", 1 / 3)])
+    saved = json.loads((tmp_path / "two" / "args.json").read_text())
+    assert {name: saved[name] for name in expected} == expected
+    for fold in (0, 1):
+        rows = (tmp_path / "two" / f"fold_{fold}" / "metrics.csv").read_text().splitlines()[1:]
+        assert [row.split(",")[1] for row in rows if row.split(",")[5]] == ["6"], "validated once, after six steps"

@@ -104,7 +104,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=NumberRange(0.1, 100_000),
         metavar="M",
-        help="in place of --epochs: as many steps as all folds of the call take so long, by the pace of the first",
+        help="in place of --epochs: as many steps as fit into so many minutes, for all folds of the call together",
     )
     group.add_argument(
         "--validate_every",
@@ -116,7 +116,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--steps_per_epoch",
         type=COUNT,
-        help=f"batches per epoch (default: {config.STEPS_PER_EPOCH}; with --minutes as many as leave no time)",
+        help=f"batches per epoch (default: {config.STEPS_PER_EPOCH}; with --minutes as many as use all of the time)",
     )
     group.add_argument(
         "--batch_size",
