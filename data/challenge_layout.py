@@ -7,6 +7,8 @@ import numpy as np
 import zarr
 from numcodecs import Blosc
 
+from data.zarr_chunks import write_chunks
+
 PYRAMID_LEVELS = 3
 CHUNK_VOXELS = 128
 
@@ -32,7 +34,7 @@ def write_pyramid(path: Path, volume: np.ndarray, voxel_spacing_angstrom: float)
             dtype="float32",
             compressors=Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE),
         )
-        array[:] = binned
+        write_chunks(array, binned)
         scale = voxel_spacing_angstrom * factor
         shift = voxel_spacing_angstrom * (factor - 1) / 2
         transformations = [

@@ -171,8 +171,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
-        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
+        workplace = _workplace(path)
     except OSError as error:
         raise os_error(error, f"cannot write {path}", advice="choose another folder") from error
     try:
@@ -187,6 +186,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise os_error(failed, f"cannot write {path}") from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _workplace(path: Path) -> Path:
+    """A new hidden folder beside ``path`` that names this process; none stays where there is no room for the name."""
+    workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        (workplace / WRITER).write_text(f"{os.getpid()} {_machine()}", encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(workplace, ignore_errors=True)
+        raise
+    return workplace
 
 
 def _machine() -> str:

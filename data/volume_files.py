@@ -11,6 +11,8 @@ import numpy as np
 import zarr
 from numcodecs import Blosc
 
+from data.zarr_chunks import write_chunks
+
 CHUNK_VOXELS = 128
 # Lines of text in the header of an MRC file, of which mrcfile writes one.
 MRC_LINES, MRC_LINE_LENGTH = 9, 80
@@ -80,7 +82,7 @@ def write_ome_zarr(
         config={"write_empty_chunks": True},  # a file that is missing can be told from one that holds zeros
     )
     for index, volume in enumerate(volumes):
-        array[... if channels is None else index] = volume
+        write_chunks(array, volume, () if channels is None else (index,))
     axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
     transformations = [
         {"type": "scale", "scale": [1.0 for _ in before] + [grid.voxel_size_angstrom] * 3},

@@ -1,7 +1,8 @@
-"""Chunk files of a zarr array: their sizes and number, and whether each is whole, before they are decompressed."""
+"""Chunks of a zarr array: written one by one; how many files there are, and whether each is whole before it is read."""
 
 import bz2
 import functools
+import itertools
 import lzma
 import math
 import operator
@@ -10,6 +11,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import zarr
 
 from data.files import files_below
@@ -32,6 +34,18 @@ ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 # A chunk of Blosc begins with four bytes, its size decompressed, the size of its blocks, and its own size
 # (github.com/Blosc/c-blosc: README_CHUNK_FORMAT.rst).
 BLOSC_HEADER = struct.Struct("<4x3I")
+
+
+def write_chunks(array: zarr.Array, volume: np.ndarray, before: tuple[int, ...] = ()) -> None:
+    """Write (Z, Y, X) to ``array[*before]``, a chunk at a time.
+
+    Given many chunks zarr writes them in threads, which write on when one of them fails, also into a folder that has
+    been removed meanwhile.
+    """
+    sides = array.chunks[len(before) :]
+    for corner in itertools.product(*(range(0, n, side) for n, side in zip(volume.shape, sides, strict=True))):
+        chunk = tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
+        array[(*before, *chunk)] = volume[chunk]
 
 
 def check_size(path: Path, array: zarr.Array) -> None:

@@ -2,13 +2,16 @@
 
 from command_line import run_script
 
+import asyncio
 import errno
 import gc
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -227,6 +230,46 @@ def test_every_kind_of_file_on_a_full_disk_is_one_line_and_leaves_nothing(small_
             write(path)
         assert list(small_disk.iterdir()) == [old] and old.read_text() == "old"
     gc.collect()  # mrcfile does not close what it cannot write
+
+
+def test_a_disk_without_room_for_the_name_of_the_process(small_disk):
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "full").write_bytes(bytes(2**20))
+    with pytest.raises(MachineError, match=f"cannot write {small_disk}/x: .*make room"), atomic_path(small_disk / "x"):
+        pass
+    assert [path.name for path in small_disk.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize("channels", [None, 1])
+def test_no_thread_writes_on_after_an_error(tmp_path, monkeypatch, channels):
+    import numpy as np
+    from zarr.storage import LocalStore
+
+    from data.challenge_layout import write_pyramid
+    from data.volume_files import VolumeGrid, write_ome_zarr
+
+    volume = np.zeros((140, 140, 140), dtype=np.float32) + 1
+    grid = VolumeGrid(volume.shape, 10.0, (0.0, 0.0, 0.0))
+    into, failed = LocalStore.set, []
+
+    async def fail_once(self, key, value):
+        if re.search(r"\d$", key):
+            if not failed:
+                failed.append(key)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            await asyncio.sleep(0.05)
+        await into(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", fail_once)
+    for write in (
+        lambda path: write_pyramid(path, volume, 10.0),
+        lambda path: write_ome_zarr(path, [volume], grid, dtype="float32", channels=channels, attributes={}),
+    ):
+        failed.clear()
+        with pytest.raises(MachineError, match="make room"), atomic_path(tmp_path / "x.zarr") as path:
+            write(path)
+        time.sleep(0.3)
+        assert failed and not list(tmp_path.iterdir())
 
 
 AS_NOBODY = """
