@@ -63,6 +63,7 @@ SWA_RATE_FRACTION = 0.1  # of the learning rate, held while the weights are aver
 USE_GRADNORM = False
 GRADNORM_LR = 1e-3
 LOSS_TYPE = "ce_tversky"
+LABEL_SMOOTHING = 0.1  # of the cross-entropy
 SINGLE_VOXEL_LOSS_TYPE = "ce"  # single voxels have no overlap to speak of
 SINGLE_VOXEL_LOSS_WEIGHT = 128.0  # of every particle, background 1: the recipe of the best public solution
 BACKGROUND_FRACTION = 0.15  # share of patches placed anywhere: teaches what is no particle

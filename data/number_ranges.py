@@ -49,6 +49,7 @@ SHARE = NumberRange(0, 1)
 PERCENT = NumberRange(0, 100)
 # Of features that are left out: with none left nothing could be learnt.
 DROPOUT = NumberRange(0, 0.9)
+LABEL_SMOOTHING = NumberRange(0, 0.9)
 # What machines, folders of results and batches hold at most.
 PROCESSES = whole(1, 1024)
 BATCH = whole(1, 4096)

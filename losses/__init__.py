@@ -11,9 +11,9 @@ from losses.hybrid import Hybrid
 from losses.tversky import Tversky
 
 
-def ce_tversky(class_weights: Tensor) -> Hybrid:
+def ce_tversky(class_weights: Tensor, label_smoothing: float = 0.0) -> Hybrid:
     """Cross-entropy finds every voxel, Tversky the overlap."""
-    return Hybrid({"ce": CrossEntropy(class_weights), "tversky": Tversky(class_weights)})
+    return Hybrid({"ce": CrossEntropy(class_weights, label_smoothing), "tversky": Tversky(class_weights)})
 
 
 LOSSES = {
@@ -30,11 +30,17 @@ TERM_WEIGHTS = {"ce_tversky": {"ce": 2.0, "tversky": 1.0}}
 
 # The losses with something to balance (GradNorm).
 HYBRID_LOSSES = tuple(TERM_WEIGHTS)
+# Those with a cross-entropy, whose target can be smoothed.
+SMOOTHED_LOSSES = ("ce", "ce_tversky")
 
 
-def build_loss(loss_type: str, class_weights: Sequence[float]) -> nn.Module:
-    """The loss of that name with one weight per class, background first."""
-    return LOSSES[loss_type](torch.tensor(class_weights, dtype=torch.float32))
+def build_loss(loss_type: str, class_weights: Sequence[float], label_smoothing: float = 0.0) -> nn.Module:
+    """The loss of that name with one weight per class, background first.
+
+    ``label_smoothing`` other than 0 is for :data:`SMOOTHED_LOSSES`.
+    """
+    smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
+    return LOSSES[loss_type](torch.tensor(class_weights, dtype=torch.float32), **smoothing)
 
 
 def term_weights(loss_type: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ class CrossEntropy(nn.Module):
     label_smoothing : share of the target spread evenly over all classes (arXiv 1512.00567)
     """
 
-    def __init__(self, class_weights: Tensor, label_smoothing: float = 0.1) -> None:
+    def __init__(self, class_weights: Tensor, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.label_smoothing = label_smoothing

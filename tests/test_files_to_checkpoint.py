@@ -22,6 +22,7 @@ from evaluation.arguments import tomogram_settings
 from inference.checkpoints import read_description
 from inference.predictor import Prediction, Predictor
 from inference.tomograms import SourceTomogram
+from losses.cross_entropy import CrossEntropy
 from losses.gradnorm import GradNorm
 from particle_config import PARTICLES
 from training.arguments import training_settings
@@ -116,6 +117,20 @@ def test_dropout_reaches_the_network_that_is_trained(train, perfect, monkeypatch
     monkeypatch.setattr(DetectionModule, "training_step", spy)
     train(encoder_name="deepfinder2", steps_per_epoch=1, dropout=dropout)
     assert found == {dropout}
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
+def test_label_smoothing_reaches_the_loss_that_is_trained(train, perfect, monkeypatch, label_smoothing):
+    found = set()
+    original = CrossEntropy.forward
+
+    def spy(self, logits, target):
+        found.add(self.label_smoothing)
+        return original(self, logits, target)
+
+    monkeypatch.setattr(CrossEntropy, "forward", spy)
+    train(encoder_name="deepfinder2", steps_per_epoch=1, label_smoothing=label_smoothing)
+    assert found == {label_smoothing}
 
 
 # --- From patches to the loss -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from losses import HYBRID_LOSSES, LOSSES, TERM_WEIGHTS, build_loss, term_weights
+from losses import HYBRID_LOSSES, LOSSES, SMOOTHED_LOSSES, TERM_WEIGHTS, build_loss, term_weights
 from losses.targets import as_probabilities
 from losses.tversky import tversky_distance
 
@@ -240,7 +240,8 @@ def term(name, target):
     logits = torch.from_numpy(np.log(P)).T.reshape(1, CLASSES, 1, 1, 3)
     target = torch.from_numpy(target)
     target = target.view(1, 1, 1, 3) if target.ndim == 1 else target.T.reshape(1, CLASSES, 1, 1, 3)
-    return float(build_loss(name, WEIGHTS)(logits, target)[name])
+    smoothing = 0.1 if name in SMOOTHED_LOSSES else 0.0
+    return float(build_loss(name, WEIGHTS, smoothing)(logits, target)[name])
 
 
 def cross_entropy(p, g):
@@ -284,9 +285,9 @@ def test_known_values_cover_every_loss_of_one_term():
 
 
 def test_hybrid_is_its_parts():
-    terms = build_loss("ce_tversky", WEIGHTS)(random_logits(), labels())
-    for name in ("ce", "tversky"):
-        assert terms[name] == build_loss(name, WEIGHTS)(random_logits(), labels())[name]
+    terms = build_loss("ce_tversky", WEIGHTS, 0.1)(random_logits(), labels())
+    assert terms["ce"] == build_loss("ce", WEIGHTS, 0.1)(random_logits(), labels())["ce"]
+    assert terms["tversky"] == build_loss("tversky", WEIGHTS)(random_logits(), labels())["tversky"]
     assert term_weights("ce_tversky") == {"ce": 2.0, "tversky": 1.0} and HYBRID_LOSSES == ("ce_tversky",)
 
 
@@ -296,7 +297,7 @@ def test_smoothing_does_not_pull_background_towards_heavy_classes():
     best = torch.full((CLASSES,), 0.1 / CLASSES)
     best[0] += 0.9
     logits = best.log().view(1, CLASSES, 1, 1, 1).requires_grad_()
-    build_loss("ce", WEIGHTS)(logits, target)["ce"].backward()
+    build_loss("ce", WEIGHTS, 0.1)(logits, target)["ce"].backward()
     assert logits.grad.abs().max() < 1e-6
 
 

@@ -16,6 +16,7 @@ from docs.flags import MODULES
 MAY_BE_ZERO = {
     *("--seed", "--fold", "--run_specific_folds", "--num_workers", "--num_train", "--num_eval", "--noise"),
     *("--class_loss_weights", "--norm_percentiles", "--sw_overlap", "--cache_limit_gb", "--filter_prob", "--dropout"),
+    "--label_smoothing",
     *("--training_radius_fraction", "--min_confidence", "--exclude_edge_angstrom"),
 }
 ABSURD = ["nan", "inf", "-inf", "-1", "1e18", "1" + "0" * 18, "9" * 5000, "²", "", "0x10", "one"]

@@ -23,6 +23,7 @@ CASES = {
     "--patch_size": (["32", "64", "96"], "patch_size_zyx", (32, 64, 96)),
     "--output_stride": (["1"], "output_stride", 1),
     "--dropout": (["0.2"], "dropout", 0.2),
+    "--label_smoothing": (["0.3"], "label_smoothing", 0.3),
     "--epochs": (["3"], "epochs", 3),
     "--validate_every": (["5"], "validate_every", 5),
     "--steps_per_epoch": (["7"], "steps_per_epoch", 7),
@@ -156,8 +157,9 @@ def test_arguments_of_earlier_versions_are_completed(words):
         completed = complete_arguments(saved, defaults)
         assert json.loads(json.dumps(completed, default=str)) == expected
     assert complete_arguments({**expected, "weight_decay": 0.5}, defaults)["weight_decay"] == 0.5
-    del earlier["dropout"]
-    assert complete_arguments(earlier, defaults)["dropout"] == 0.2, "what it was before there was a flag"
+    del earlier["dropout"], earlier["label_smoothing"]
+    before = complete_arguments(earlier, defaults)
+    assert (before["dropout"], before["label_smoothing"]) == (0.2, 0.1), "what it was before there were flags"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,7 @@ def test_arguments_of_earlier_versions_are_completed(words):
         ("--mixup_prob 0.5", "without --use_mixup"),
         ("--disable_global_norm --norm_percentiles 1 99", "give one of them"),
         ("--encoder_name resnet18 --dropout 0.2", "resnet18 has none"),
+        ("--loss_type focal --label_smoothing 0.1", "focal has no cross-entropy"),
         ("--encoder_name resnet18 --patch_size 48 64 64", "nearest that does: 64 64 64"),
         ("--patch_size 30 32 32", "nearest that does: 32 32 32"),
         ("--class_loss_weights 1 0 0 0 0 0 0", "not all be 0"),

@@ -8,7 +8,7 @@ import torch
 
 from data.normalization import check_percentiles
 from errors import InputError
-from losses import HYBRID_LOSSES
+from losses import HYBRID_LOSSES, SMOOTHED_LOSSES
 from models import ENCODERS, nearest_patch_size
 from particle_config import PARTICLES
 from training.arguments import epochs_of, loss_type, validate_every_of
@@ -74,6 +74,8 @@ def _check_exclusive(args: argparse.Namespace) -> None:
         raise InputError("--use_swa and --use_ema exclude each other: give one of them")
     if args.dropout and not ENCODERS[args.encoder_name].has_dropout:
         raise InputError(f"--dropout: {args.encoder_name} has none; leave it out, or give --encoder_name deepfinder2")
+    if args.label_smoothing and loss_type(args) not in SMOOTHED_LOSSES:
+        raise InputError(f"--label_smoothing: {loss_type(args)} has no cross-entropy; leave it out")
     if args.mixup_prob is not None and not args.use_mixup:
         raise InputError("--mixup_prob has no effect without --use_mixup; give both or neither")
     if args.extra_share is not None and not args.extra_data_root:

@@ -16,6 +16,7 @@ from data.number_ranges import (
     COUNT,
     DROPOUT,
     INDEX,
+    LABEL_SMOOTHING,
     LEARNING_RATE,
     PERCENT,
     PROCESSES,
@@ -33,7 +34,7 @@ from detection.arguments import Hyperparameter, hyperparameters_of
 from detection.grid import Grid
 from inference.device import DEVICES, choose_device, usable_precision
 from inference.settings import PRECISIONS, InferenceSettings
-from losses import LOSSES
+from losses import LOSSES, SMOOTHED_LOSSES
 from models import ENCODERS, NORM_TYPES, OUTPUT_STRIDES
 from particle_config import PARTICLES
 from postprocessing import METHODS
@@ -56,7 +57,7 @@ FLAG_OF_FIELD = {
 
 
 # What was done before there was a flag for it.
-BEFORE_THE_FLAG = {"dropout": 0.2}
+BEFORE_THE_FLAG = {"dropout": 0.2, "label_smoothing": 0.1}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +173,13 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="one per class, background first (default: those of particle_config.py or ETFINDER_PARTICLES; "
         f"1 and {config.SINGLE_VOXEL_LOSS_WEIGHT:g} for single voxels)",
+    )
+    group.add_argument(
+        "--label_smoothing",
+        type=LABEL_SMOOTHING,
+        metavar="S",
+        help="share of the cross-entropy's target spread evenly over all classes; "
+        f"{' and '.join(SMOOTHED_LOSSES)} alone (default: {config.LABEL_SMOOTHING:g})",
     )
 
 
@@ -385,6 +393,9 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         swa_rate_fraction=config.SWA_RATE_FRACTION,
         loss_type=loss_type(args),
         class_loss_weights=_class_loss_weights(args),
+        label_smoothing=_given_or(args.label_smoothing, config.LABEL_SMOOTHING)
+        if loss_type(args) in SMOOTHED_LOSSES
+        else 0.0,
         gradnorm_learning_rate=_given_or(args.gradnorm_lr, config.GRADNORM_LR) if args.use_gradnorm else None,
         background_fraction=config.BACKGROUND_FRACTION,
         augmentation_level=args.augmentation_level,

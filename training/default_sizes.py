@@ -68,7 +68,7 @@ def training_bytes(settings: TrainingSettings, patch_size_zyx: Sequence[int], ba
             output_stride=settings.output_stride,
             dropout=settings.dropout,
         )
-        loss = build_loss(settings.loss_type, settings.class_loss_weights)
+        loss = build_loss(settings.loss_type, settings.class_loss_weights, settings.label_smoothing)
         image = torch.empty(batch_size, 1, *patch_size_zyx)
         target = torch.empty(
             batch_size, *(side // settings.output_stride for side in patch_size_zyx), dtype=torch.uint8

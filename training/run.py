@@ -182,7 +182,7 @@ def _build_module(
     if settings.init_from_checkpoint is not None:
         said = take_initial_weights(network, settings.init_from_checkpoint, particles)
         rank_zero_only(print)(f"fold {fold.index}: {said}", flush=True)
-    loss = build_loss(settings.loss_type, settings.class_loss_weights)
+    loss = build_loss(settings.loss_type, settings.class_loss_weights, settings.label_smoothing)
     rate = settings.gradnorm_learning_rate
     return DetectionModule(
         network,

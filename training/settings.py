@@ -51,6 +51,7 @@ class TrainingSettings:
     validation_grids: tuple[Grid, ...]
     detection_defaults: Mapping[str, Mapping[str, float]]
     dropout: float = 0.0
+    label_smoothing: float = 0.0
     filter_prob: float = 0.0
     extra_share: float = 0.0
     init_from_checkpoint: Path | None = None
