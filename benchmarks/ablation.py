@@ -31,7 +31,7 @@ FULL_RESOLUTION, FULL = "output stride 1", ["--output_stride", "1"]
 ROWS = {
     "defaults": [],
     "dropout 0.2": ["--dropout", "0.2"],
-    "label smoothing 0": ["--label_smoothing", "0"],
+    "label smoothing 0.1": ["--label_smoothing", "0.1"],
     "loss ce": ["--loss_type", "ce"],
     "loss focal": ["--loss_type", "focal"],
     "radius fraction 0.3": ["--radius_fraction", "0.3"],
