@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from data.czi import find_runs
 from data.picks import read_picks_table, table_coordinates_zyx, truth_table
 from errors import InputError
-from metrics.calibration import expected_f_beta
+from metrics.calibration import expected_f_beta, worthwhile_score
 from metrics.fbeta import MATCH_RADIUS_FRACTION, score_picks
-from metrics.threshold_curve import ThresholdCurve, mean_smoothed_f_beta, pooled, threshold_curve
+from metrics.threshold_curve import ThresholdCurve, logit, mean_smoothed_f_beta, pooled, threshold_curve
 from particle_config import PARTICLES, Particle
 
 Rule = Callable[[list[ThresholdCurve]], float]
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     rules: dict[str, Rule] = {"maximum of the curve": maximum}
     rules |= {f"smoothed, factor {factor}": smoothed(factor) for factor in FACTORS}
     rules |= {"expected by the calibration": expected, "mean of smoothed (1.59) and expected": both}
+    rules |= {"worthwhile": worthwhile, "half way between the last two": half_way}
     print("| rule | F4 on the other tomograms, mean | standard deviation | worst |\n|---|---|---|---|")
     for name, rule in rules.items():
         scores = [score_of_others(picks, truth, tuple(runs), rule, others) for runs in choices[:LARGEST_NUMBER]]
@@ -101,8 +103,19 @@ def expected(curves: list[ThresholdCurve]) -> float:
 
 
 def both(curves: list[ThresholdCurve]) -> float:
-    """Where the mean of both is highest: the rule in use."""
+    """Where the mean of both is highest."""
     return highest(mean_smoothed_f_beta(curves, THRESHOLDS) + expected_f_beta(curves, THRESHOLDS))
+
+
+def worthwhile(curves: list[ThresholdCurve]) -> float:
+    """The score from which on a candidate is worth taking."""
+    score = worthwhile_score(curves)
+    return both(curves) if score is None else score
+
+
+def half_way(curves: list[ThresholdCurve]) -> float:
+    """Half way between the last two, on the logit scale: the rule in use."""
+    return float(expit((logit(both(curves)) + logit(worthwhile(curves))) / 2))
 
 
 def highest(values: np.ndarray) -> float:

@@ -9,10 +9,10 @@ import pandas as pd
 from detection.evidence import Evidence
 from detection.grid import GLOBAL
 from detection.search_settings import SearchSettings
-from metrics.calibration import expected_f_beta, fit_calibration
+from metrics.calibration import expected_f_beta, fit_calibration, worthwhile_score
 from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
-from metrics.threshold_curve import mean_smoothed_f_beta
+from metrics.threshold_curve import logit, mean_smoothed_f_beta
 from particle_config import Particle
 
 # A smoothed F4 that is lower by less is the same.
@@ -118,17 +118,20 @@ def choose(
     -----
     The best point has the highest smoothed F4, in the middle of the plateau where there is one. That is the mean of two
     estimates: the F4 curve over the thresholds, smoothed the more the fewer hits it rests on, averaged over the
-    tomograms that have the particle; and the F4 that the calibrated confidences let expect. A particle without any hit
-    keeps its default.
+    tomograms that have the particle; and the F4 that the calibrated confidences let expect. On tomograms unlike these
+    the confidence is the better guide, so that the threshold of a particle lies half way between that point and the
+    score from which on a pick is worth taking (metrics.calibration.worthwhile_score). A particle without any hit keeps
+    its default.
     """
     smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
     weights = _weights(particles) * has_truth
     # Where none of them scores, all count alike.
     smoothed[ALL] = _weighted(list(smoothed.values()), weights if weights.any() else has_truth.astype(float))
-    chosen = {
-        particle.name: _best(smoothed[ALL if settings.strategy == GLOBAL else particle.name]) for particle in particles
-    }
+    if settings.strategy == GLOBAL:
+        chosen = dict.fromkeys(evidence, _best(smoothed[ALL]))
+    else:
+        chosen = {name: _towards_worthwhile(_best(smoothed[name]), found, settings) for name, found in evidence.items()}
     counts = {name: np.stack([one.counts for one in found]) for name, found in evidence.items()}
     calibrations = {
         name: {} if point is None else fit_calibration(one.curve_at(point) for one in evidence[name])
@@ -146,6 +149,18 @@ def _smoothed_f4(evidence, settings: SearchSettings) -> np.ndarray:
 
 def _best(smoothed_f4: np.ndarray) -> tuple[int, ...] | None:
     return middle_of_plateau(smoothed_f4, PLATEAU_TOLERANCE) if smoothed_f4.max() > 0 else None
+
+
+def _towards_worthwhile(
+    point: tuple[int, ...] | None, evidence: Sequence[Evidence], settings: SearchSettings
+) -> tuple[int, ...] | None:
+    """The point with the threshold of the grid that is nearest to the middle, on the logit scale."""
+    score = None if point is None else worthwhile_score([one.curve_at(point) for one in evidence])
+    if score is None:
+        return point
+    thresholds = logit(settings.grid.thresholds)
+    middle = (thresholds[point[-1]] + np.clip(logit(score), thresholds.min(), thresholds.max())) / 2
+    return *point[:-1], int(np.argmin(np.abs(thresholds - middle)))
 
 
 def _f4(counts: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from metrics.threshold_curve import ThresholdCurve, logit, pooled
 
 # Under these names a calibration lies among the hyperparameters of a particle.
 SLOPE, OFFSET = KEYWORDS = ("calibration_slope", "calibration_offset")
+# A candidate more certain than F-beta / (1 + beta^2) raises F-beta (arXiv 1402.1892): here at an F4 of 0.85.
+WORTHWHILE = 0.85 / (1 + BETA**2)
 
 
 def fit_calibration(curves: Iterable[ThresholdCurve]) -> dict[str, float]:
@@ -61,6 +63,18 @@ def expected_f_beta(curves: Sequence[ThresholdCurve], thresholds: np.ndarray, be
     hits = np.minimum(np.append(likely_hits, 0.0)[first], curve.references)
     kept = len(scores) - first
     return f_beta(hits, kept - hits, curve.references - hits, beta)
+
+
+def worthwhile_score(curves: Sequence[ThresholdCurve]) -> float | None:
+    """The score from which on a candidate is worth taking for F4: its confidence there is WORTHWHILE.
+
+    None where that cannot be told: nothing is hit or nothing is wrong, or the score says nothing about hits.
+    """
+    _, hits, misses = (np.concatenate(parts) for parts in zip(*map(_counts, curves), strict=True))
+    if not hits.any() or not misses.any():
+        return None
+    found = fit_calibration(curves)
+    return float(expit((logit(WORTHWHILE) - found[OFFSET]) / found[SLOPE])) if found[SLOPE] > 0 else None
 
 
 def _counts(curve: ThresholdCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

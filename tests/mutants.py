@@ -613,6 +613,20 @@ MUTANTS = (
         "expected_f_beta(runs, thresholds)",
         "test_search.py test_validation.py",
     ),
+    Mutant(
+        "thresholds all the way to what is worth taking",
+        "detection/search_result.py",
+        "(thresholds[point[-1]] + np.clip(logit(score), thresholds.min(), thresholds.max())) / 2",
+        "np.clip(logit(score), thresholds.min(), thresholds.max())",
+        "test_search.py",
+    ),
+    Mutant(
+        "worth taking without the calibration's slope",
+        "metrics/calibration.py",
+        "(logit(WORTHWHILE) - found[OFFSET]) / found[SLOPE]",
+        "(logit(WORTHWHILE) - found[OFFSET])",
+        "test_calibration.py",
+    ),
     # --- Results ---
     Mutant(
         "result key without the voxel spacing",

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from metrics.calibration import KEYWORDS, OFFSET, SLOPE, confidence, expected_f_beta, fit_calibration
+from metrics.calibration import (
+    KEYWORDS,
+    OFFSET,
+    SLOPE,
+    WORTHWHILE,
+    confidence,
+    expected_f_beta,
+    fit_calibration,
+    worthwhile_score,
+)
+from metrics.fbeta import f_beta
 from metrics.threshold_curve import ThresholdCurve, logit
 
 
@@ -49,6 +59,33 @@ def test_a_candidate_near_two_references_is_one_hit():
     scores = np.array([0.3, 0.6])
     once, twice = ThresholdCurve(scores, np.array([0.6])), ThresholdCurve(scores, np.array([0.6, 0.6]))
     assert fit_calibration([once]) == fit_calibration([twice])
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (2.0, 1.0)])
+def test_a_worthwhile_candidate_is_as_certain_as_its_name_says(slope, offset):
+    curve = drawn(slope, offset)
+    score = worthwhile_score([curve])
+    assert confidence(np.array([score]), fit_calibration([curve])) == pytest.approx(WORTHWHILE)
+    assert slope * logit(np.array([score])) + offset == pytest.approx(logit(WORTHWHILE), abs=0.2)
+
+
+def test_candidates_from_the_worthwhile_score_on_raise_f4():
+    """By its definition: one more at F4 = 0.85 that is a hit with that chance leaves F4 as it is."""
+    hits, picks, references = 90.0, 200.0, 99.0
+    before = float(f_beta(hits, picks - hits, references - hits))
+    chance = before / 17
+    after = float(f_beta(hits + chance, picks + 1 - hits - chance, references - hits - chance))
+    assert after == pytest.approx(before) and before == pytest.approx(0.85, abs=0.02)
+    assert pytest.approx(0.05) == WORTHWHILE
+
+
+@pytest.mark.parametrize(
+    ("scores", "hits"),
+    [([], []), ([0.3, 0.4], []), ([0.3, 0.4], [0.3, 0.4]), ([0.2, 0.3, 0.7, 0.8], [0.2, 0.3])],
+    ids=["no candidates", "no hits", "nothing wrong", "scores without a meaning"],
+)
+def test_what_is_worthwhile_may_be_unknown(scores, hits):
+    assert worthwhile_score([ThresholdCurve(np.array(scores), np.array([*hits, -np.inf]))]) is None
 
 
 def test_without_candidates_nothing_is_known():

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 
 import postprocessing
 from data.picks import picks_table
+from detection import search_result
 from detection.arguments import HYPERPARAMETERS
 from detection.evidence import Evidence, gather_evidence
 from detection.grid import GLOBAL, PER_CLASS, Grid
@@ -20,7 +22,7 @@ from evaluation.tuning.search_curves import save_search_curves
 from inference.predictor import Prediction
 from metrics.calibration import KEYWORDS as CALIBRATION
 from metrics.fbeta import score_picks
-from metrics.threshold_curve import ThresholdCurve
+from metrics.threshold_curve import ThresholdCurve, logit
 from particle_config import PARTICLES
 from postprocessing import METHODS
 from postprocessing.detections import Detections
@@ -281,7 +283,26 @@ def test_tomograms_count_alike_in_the_choice():
 
     many = class_evidence(rng, 0.9, 0.6, wanted, hits=200)
     few = [class_evidence(rng, 0.4, 0.1, wanted, hits=5) for _ in range(2)]
-    assert chosen(many) > 0.65 and chosen(many, *few) < 0.4
+    assert chosen(many) > 0.65 and chosen(many, *few) < 0.5
+
+
+def test_a_threshold_lies_half_way_to_what_is_worth_taking(monkeypatch):
+    """On the logit scale, and never beyond the grid; a single set for all particles stays where F4 is highest."""
+    rng = np.random.default_rng(0)
+    for strategy, moves in ((PER_CLASS, True), (GLOBAL, False)):
+        wanted = peaks(strategy)
+        found = [run_of({"ribosome": class_evidence(rng, 0.5, 0.3, wanted)}, wanted)]
+        chosen = {}
+        for score in (None, 0.4, 1e-5, 1 - 1e-5):
+            monkeypatch.setattr(search_result, "worthwhile_score", lambda curves, score=score: score)
+            chosen[score] = choice(found, wanted).hyperparameters["ribosome"]["peak_threshold"]
+        if not moves:
+            assert len(set(chosen.values())) == 1
+            continue
+        middle = expit((logit(np.array([chosen[None], 0.05, 0.95, 0.4])) + logit(chosen[None])) / 2)
+        assert middle[0] == pytest.approx(chosen[None])
+        for score, expected in zip((1e-5, 1 - 1e-5, 0.4), middle[1:], strict=True):
+            assert chosen[score] == pytest.approx(expected, abs=0.03), score
 
 
 @pytest.mark.parametrize("strategy", [PER_CLASS, GLOBAL])
