@@ -14,6 +14,7 @@ from metrics.fbeta import f_beta
 from metrics.plateau import middle_of_plateau
 from metrics.threshold_curve import logit, mean_smoothed_f_beta
 from particle_config import Particle
+from postprocessing import METHODS
 
 # A smoothed F4 that is lower by less is the same.
 PLATEAU_TOLERANCE = 0.001
@@ -119,9 +120,9 @@ def choose(
     The best point has the highest smoothed F4, in the middle of the plateau where there is one. That is the mean of two
     estimates: the F4 curve over the thresholds, smoothed the more the fewer hits it rests on, averaged over the
     tomograms that have the particle; and the F4 that the calibrated confidences let expect. On tomograms unlike these
-    the confidence is the better guide, so that the threshold of a particle lies half way between that point and the
-    score from which on a pick is worth taking (metrics.calibration.worthwhile_score). A particle without any hit keeps
-    its default.
+    the confidence is the better guide, so that the threshold of the score for a particle lies half way between that
+    point and where a pick begins to be worth taking (metrics.calibration.worthwhile_score). A particle without any hit
+    keeps its default.
     """
     smoothed = {name: _smoothed_f4(found, settings) for name, found in evidence.items()}
     has_truth = np.array([any(_present(one.counts[None])[0] for one in found) for found in evidence.values()])
@@ -155,7 +156,9 @@ def _towards_worthwhile(
     point: tuple[int, ...] | None, evidence: Sequence[Evidence], settings: SearchSettings
 ) -> tuple[int, ...] | None:
     """The point with the threshold of the grid that is nearest to the middle, on the logit scale."""
-    score = None if point is None else worthwhile_score([one.curve_at(point) for one in evidence])
+    if point is None or METHODS[settings.grid.method].score_keyword is None:
+        return point  # what a size is worth was not measured
+    score = worthwhile_score([one.curve_at(point) for one in evidence])
     if score is None:
         return point
     thresholds = logit(settings.grid.thresholds)

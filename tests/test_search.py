@@ -286,6 +286,20 @@ def test_tomograms_count_alike_in_the_choice():
     assert chosen(many) > 0.65 and chosen(many, *few) < 0.5
 
 
+def test_a_threshold_of_size_stays_where_f4_is_highest(monkeypatch):
+    grid = Grid(
+        "cc3d", {"conf_threshold": (0.5,), "nms_radius_fraction": (0.8,), "vol_frac_threshold": (0.1, 0.5, 1.0)}
+    )
+    wanted, curve = settings("cc3d"), ThresholdCurve(np.array([0.1, 0.4, 0.5]), np.array([0.4, 0.5]))
+    wanted = dataclasses.replace(wanted, grid=grid)
+    counts = curve.counts_at(grid.thresholds).reshape(*grid.shape, 3)
+    nothing = Evidence(np.zeros_like(counts), (ThresholdCurve(np.empty(0), np.empty(0)),))
+    found = [{p.name: Evidence(counts, (curve,)) if p.name == "ribosome" else nothing for p in PARTICLES}]
+    before = choice(found, wanted).chosen["ribosome"]
+    monkeypatch.setattr(search_result, "worthwhile_score", lambda curves: 0.99)
+    assert before is not None and choice(found, wanted).chosen["ribosome"] == before
+
+
 def test_a_threshold_lies_half_way_to_what_is_worth_taking(monkeypatch):
     """On the logit scale, and never beyond the grid; a single set for all particles stays where F4 is highest."""
     rng = np.random.default_rng(0)
