@@ -567,8 +567,8 @@ MUTANTS = (
     Mutant(
         "calibration from the first point of the grid",
         "detection/search_result.py",
-        "one.curve_at(point) for one",
-        "one.curve_at((0,) * len(point)) for one",
+        "one.curve_at(point) for one in evidence[name]",
+        "one.curve_at((0,) * len(point)) for one in evidence[name]",
         EVALUATION,
     ),
     Mutant(
