@@ -70,12 +70,16 @@ def train_and_score(args: argparse.Namespace, table: Path) -> None:
     if not any(args.public_root.glob("*/Picks")):
         raise InputError(f"{args.public_root} has no prepared picks; run prepare_fullpublic_eval_annotations.py on it")
     args.output_dir.mkdir(parents=True, exist_ok=True)
+    rows = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["data", "encoder", "minutes", "seed"])
+    data = f"{args.data_root.resolve()} {args.public_root.resolve()}"
+    if not (rows["data"] == data).all():
+        raise InputError(f"{table} is of other data; give another --output_dir")
     for minutes in sorted(set(args.minutes)):
         for seed in args.seeds:
-            done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["minutes", "seed", "encoder"])
-            wanted = (done["minutes"] == minutes) & (done["seed"] == seed) & (done["encoder"] == args.encoder_name)
-            if not wanted.any():
-                rows = pd.concat([done, pd.DataFrame(one_training(minutes, seed, args))], ignore_index=True)
+            done = (rows["minutes"] == minutes) & (rows["seed"] == seed) & (rows["encoder"] == args.encoder_name)
+            if not done.any():
+                new = pd.DataFrame(one_training(minutes, seed, args)).assign(data=data)
+                rows = pd.concat([rows, new], ignore_index=True)
                 with atomic_path(table) as path:
                     rows.to_csv(path, index=False)
 
@@ -88,7 +92,7 @@ def one_training(minutes: float, seed: int, args: argparse.Namespace) -> list[di
         *(1, "train.py", "--data_root", args.data_root, "--output_dir", folder, "--device", args.device, *flags),
         *("--cache_dir", args.output_dir / "cache"),
     )
-    experiment = next(path for path in folder.iterdir() if (path / "args.json").is_file())
+    experiment = max(folder.iterdir())  # the newest, where one before it was stopped
     metrics = pd.read_csv(experiment / "fold_0" / "metrics.csv")
     training = {"minutes": minutes, "seed": seed, "encoder": args.encoder_name, "steps": int(metrics["step"].max())}
     rows = []

@@ -69,6 +69,23 @@ def test_trainings_that_finished_are_not_repeated(tmp_path, calls, capsys):
     assert "| deepfinder2 | 5 | 40 | 2 | 0.600 (0.600 to 0.600) | 0.700" in capsys.readouterr().out
 
 
+def test_the_scores_of_other_data_are_not_taken_for_these(tmp_path, calls):
+    training_time.main(arguments(tmp_path, "--minutes", 2))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="of other data"):
+        training_time.main([*arguments(tmp_path, "--minutes", 2, "--data_root"), str(tmp_path / "other")])
+    assert len(calls) == 3
+
+
+def test_what_a_stopped_training_left_is_not_scored(tmp_path, calls):
+    left = tmp_path / "out" / "deepfinder2_2_minutes_seed_0" / "a_run" / "fold_0"
+    left.mkdir(parents=True)
+    (left.parent / "args.json").write_text("{}")
+    training_time.main(arguments(tmp_path, "--minutes", 2))
+    models = [Path(flags["--model_path"]).name for script, flags in calls if script == "eval_public_czi.py"]
+    assert models == ["run", "run"]
+
+
 def test_unprepared_tomograms_are_refused(tmp_path, calls):
     with pytest.raises(InputError, match="no prepared picks"):
         training_time.main(["--public_root", str(tmp_path), "--output_dir", str(tmp_path / "out")])
